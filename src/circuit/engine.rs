@@ -1,0 +1,523 @@
+//! What stands in front of the machine, so that most calls need not wait for it.
+//!
+//! The [`Machine`] is behind a mutex. In front of it are a few atomics that say what may be done
+//! without it, and until when:
+//!
+//! - `word`: the state, flags, and an epoch ([`Word`]);
+//! - `horizon`: the time at which the word is no longer good, and the lock must be asked;
+//! - `phase`: the epoch at which the current phase began.
+//!
+//! Laws:
+//!
+//! 1. Only who holds the lock writes the word, and each time with a greater epoch.
+//! 2. Who takes the lock to change something first makes a *cut*: the word moves to a new epoch
+//!    without `QUIET`, then the lanes are drained. What was counted before the cut is in the
+//!    drain; what comes after it is refused by its lane and must wait for the lock.
+//! 3. A grant bears the epoch at which it was given. It is stale if that is before the epoch at
+//!    which the current phase began; stale results are counted as such and change nothing.
+//! 4. A success goes by without the lock only while the machine says that one more success matters
+//!    to nothing but a count (`QUIET`), the bucket has not ended, and it was not slow.
+//!
+//! So a judgement includes every result whose recording returned before it began, and each result
+//! is counted once, in its own phase, or is stale.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::lanes::Lanes;
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::word::Word;
+use crate::clock;
+use crate::machine::{
+    Admission, Begin, Ended, Happening, LeaseId, Machine, Override, Policy, State, Tally,
+};
+use crate::outcome::Outcome;
+use crate::timestamp::{Timestamp, nanos};
+
+/// Who is told what happens. Called without any lock, in the order in which things happened.
+pub(crate) type Observer = Arc<dyn Fn(&Happening) + Send + Sync>;
+
+/// One circuit: the machine, and the atomics in front of it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Engine {
+    word: AtomicU64,
+    horizon: AtomicU64,
+    phase: AtomicU64,
+    generation: AtomicU64,
+    /// A call that ran longer, in nanoseconds, was slow.
+    slow: AtomicU64,
+    lanes: Lanes,
+    locked: Mutex<Locked>,
+    stale: AtomicU64,
+}
+
+struct Locked {
+    machine: Machine,
+    policy: Policy,
+    /// The epoch of the last cut.
+    epoch: u64,
+    /// The epoch at which the phase began.
+    phase: u64,
+    /// The time at which the phase began.
+    since: Timestamp,
+    /// Why the override in force was set, in its setter's words.
+    note: Option<String>,
+    observers: Vec<Observer>,
+    /// What has happened and has not been told yet, oldest first.
+    outbox: VecDeque<Happening>,
+    /// Somebody is telling it.
+    telling: bool,
+}
+
+/// Leave to make one call.
+///
+/// It is not counted anywhere, so that nothing need be given back while the circuit is closed;
+/// only a probe's lease is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grant {
+    epoch: u64,
+    lease: Option<LeaseId>,
+    started: Option<Timestamp>,
+}
+
+/// Why a call was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) state: State,
+    pub(crate) generation: u64,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// What the engine knows at one moment.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) state: State,
+    pub(crate) generation: u64,
+    pub(crate) since: Duration,
+    pub(crate) tally: Tally,
+    pub(crate) streak: u64,
+    pub(crate) reopenings: u32,
+    pub(crate) probes_out: usize,
+    pub(crate) probes_passed: u64,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) stale: u64,
+    pub(crate) note: Option<String>,
+}
+
+/// What the word says, without the lock.
+enum Published {
+    Admit(Word),
+    Reject(Refusal),
+    Ask,
+}
+
+impl Engine {
+    pub(crate) fn new(policy: Policy, observer: Observer) -> Self {
+        let locked = Locked::new(policy, observer, 0);
+        let engine = Self {
+            word: AtomicU64::new(0),
+            horizon: AtomicU64::new(0),
+            phase: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
+            lanes: Lanes::new(),
+            locked: Mutex::new(locked),
+            stale: AtomicU64::new(0),
+        };
+        engine.cut(|_| ());
+        engine
+    }
+
+    /// Makes the engine a new circuit's. Grants of the old one are stale from here on.
+    pub(super) fn recycle(&self, policy: Policy, observer: Observer) {
+        self.cut(|locked| *locked = Locked::new(policy, observer, locked.epoch));
+        self.stale.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// Whether a call would be admitted now. Moves nothing.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        match self.published() {
+            Published::Reject(refusal) => Err(refusal),
+            Published::Admit(_) | Published::Ask => Ok(()),
+        }
+    }
+
+    /// Asks for leave to make a call.
+    #[inline]
+    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Refusal> {
+        match self.published() {
+            Published::Admit(word) => {
+                let timed = begin == Begin::Now && word.has(Word::TIMED);
+                Ok(Grant { epoch: word.epoch(), lease: None, started: timed.then(clock::now) })
+            }
+            Published::Reject(refusal) => Err(refusal),
+            Published::Ask => self.acquire_locked(begin),
+        }
+    }
+
+    /// Begins the call of a grant that was given for later. If the grant does not hold any more,
+    /// asks for another.
+    #[inline]
+    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Refusal> {
+        if grant.lease.is_some() {
+            return self.begin_probe(grant);
+        }
+        if self.is_stale(grant) {
+            return self.acquire(Begin::Now);
+        }
+        let timed = self.word().has(Word::TIMED);
+        Ok(Grant { started: timed.then(clock::now), ..grant })
+    }
+
+    /// Whether a grant still lets its call pass.
+    #[inline]
+    pub(super) fn holds(&self, grant: Grant) -> bool {
+        if self.is_stale(grant) {
+            return false;
+        }
+        grant.lease.is_none_or(|lease| {
+            let locked = self.lock();
+            !self.is_stale(grant) && locked.machine.holds(lease, clock::now())
+        })
+    }
+
+    /// Records how a call ended.
+    #[inline]
+    pub(super) fn record(&self, grant: Grant, outcome: Outcome) {
+        if outcome != Outcome::Success || !self.record_quietly(grant) {
+            self.record_locked(grant, |_, _| outcome);
+        }
+    }
+
+    /// Records that a call was dropped before it ended.
+    pub(super) fn cancel(&self, grant: Grant) {
+        self.record_locked(grant, Policy::cancelled);
+    }
+
+    /// Gives back a grant whose call was not begun.
+    pub(super) fn release(&self, grant: Grant) {
+        if grant.lease.is_some() {
+            self.record_locked(grant, |_, _| Outcome::Ignored);
+        }
+    }
+
+    pub(super) fn force(&self, to: Override, note: String) {
+        self.cut(|locked| {
+            let transition = locked.machine.force(to, &locked.policy, clock::now());
+            locked.happened(Some(Happening::Transition(transition)));
+            locked.note = Some(note);
+        });
+    }
+
+    pub(super) fn reset(&self) {
+        self.cut(|locked| {
+            let transition = locked.machine.reset(&locked.policy, clock::now());
+            locked.happened(Some(Happening::Transition(transition)));
+        });
+    }
+
+    /// Puts another policy in force. Evidence starts anew; the state stays.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        self.cut(|locked| {
+            locked.machine.reshape(&policy, clock::now());
+            locked.policy = policy;
+        });
+    }
+
+    pub(super) fn observe(&self, observer: Observer) {
+        self.lock().observers.push(observer);
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        self.lock().policy.clone()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.word().state()
+    }
+
+    pub(super) fn read(&self) -> Reading {
+        self.cut(|locked| {
+            let now = clock::now();
+            locked.machine.slide(now);
+            let (probes_out, probes_passed) = locked.machine.probes();
+            Reading {
+                state: locked.machine.state(),
+                generation: locked.machine.generation(),
+                since: now.since(locked.since),
+                tally: locked.machine.tally(),
+                streak: locked.machine.streak(),
+                reopenings: locked.machine.reopenings(),
+                probes_out,
+                probes_passed,
+                retry_after: locked.refusal(now).retry_after,
+                stale: self.stale.load(Ordering::Relaxed),
+                note: locked.note.clone(),
+            }
+        })
+    }
+
+    #[inline]
+    fn published(&self) -> Published {
+        let word = self.word();
+        if word.passes_all() {
+            return Published::Admit(word);
+        }
+        if !word.has(Word::REJECT) {
+            return Published::Ask;
+        }
+        let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
+        let generation = self.generation.load(Ordering::Acquire);
+        // What was read between two equal words belongs to that word (law 1).
+        if self.word() != word {
+            return Published::Ask;
+        }
+        let state = word.state();
+        let mut retry_after = None;
+        if state != State::ForcedOpen {
+            let now = clock::coarse();
+            if horizon <= now {
+                return Published::Ask;
+            }
+            // Half-open, a place is free as soon as a probe ends: nobody knows when.
+            retry_after = (state == State::Open).then(|| horizon.since(now));
+        }
+        Published::Reject(Refusal { state, generation, retry_after })
+    }
+
+    /// Records a success if that takes no lock. False if it does.
+    #[inline]
+    fn record_quietly(&self, grant: Grant) -> bool {
+        let word = self.word();
+        // The word is read before the phase and the horizon. Had a cut come between, they might be
+        // of a later epoch than the word; then the lane refuses (law 2), and the lock decides.
+        if !word.has(Word::QUIET) || self.is_stale(grant) {
+            return false;
+        }
+        if let Some(started) = grant.started {
+            let slow = Duration::from_nanos(self.slow.load(Ordering::Relaxed));
+            if clock::now().since(started) > slow {
+                return false;
+            }
+        }
+        if !word.has(Word::COUNT) {
+            return true;
+        }
+        if word.has(Word::CLOCK) {
+            let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
+            if horizon <= clock::coarse() {
+                return false;
+            }
+        }
+        self.lanes.add(word.epoch())
+    }
+
+    #[cold]
+    fn acquire_locked(&self, begin: Begin) -> Result<Grant, Refusal> {
+        self.cut(|locked| {
+            let now = clock::now();
+            let (admission, transition) =
+                locked.machine.admit(begin, now, &locked.policy, fastrand::u64(..));
+            locked.happened(transition.map(Happening::Transition));
+            match admission {
+                Admission::Granted(lease) => {
+                    let timed = begin == Begin::Now && locked.times();
+                    Ok(Grant { epoch: locked.epoch, lease, started: timed.then_some(now) })
+                }
+                Admission::Rejected => Err(locked.refusal(now)),
+            }
+        })
+    }
+
+    #[cold]
+    fn begin_probe(&self, grant: Grant) -> Result<Grant, Refusal> {
+        let begun = self.cut(|locked| {
+            let now = clock::now();
+            let lease = grant.lease.filter(|_| !locked.is_stale(grant))?;
+            let begun = locked.machine.begin(lease, now, &locked.policy);
+            begun.then(|| Grant { started: locked.times().then_some(now), ..grant })
+        });
+        begun.map_or_else(|| self.acquire(Begin::Now), Ok)
+    }
+
+    #[cold]
+    fn record_locked(
+        &self,
+        grant: Grant,
+        outcome: impl FnOnce(&Policy, Option<Duration>) -> Outcome,
+    ) {
+        // Asked before the lock too: what is late must not slow down those who are not.
+        let stale = self.is_stale(grant)
+            || self.cut(|locked| {
+                if locked.is_stale(grant) {
+                    return true;
+                }
+                let now = clock::now();
+                let ran = grant.started.map(|started| now.since(started));
+                let ended = Ended {
+                    outcome: outcome(&locked.policy, ran),
+                    slow: locked.policy.is_slow(ran),
+                    lease: grant.lease,
+                };
+                let happening =
+                    locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
+                locked.happened(happening);
+                false
+            });
+        if stale {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs `f` under the lock, at a consistent cut of what was counted outside it; then publishes
+    /// what the machine says, unlocks, and tells what has happened.
+    fn cut<R>(&self, f: impl FnOnce(&mut Locked) -> R) -> R {
+        let mut guard = self.lock();
+        let locked = &mut *guard;
+        let word = self.word().next();
+        self.word.store(word.0, Ordering::Release);
+        // Not the epoch of that word: until the answer is published it still admits calls as the
+        // old phase did, and should a new phase begin here, they are not of it.
+        locked.epoch = word.epoch() + 1;
+        locked.machine.successes(self.lanes.drain(locked.epoch));
+
+        let answer = f(locked);
+
+        self.publish(locked);
+        let news = !locked.outbox.is_empty() && !locked.telling;
+        locked.telling |= news;
+        drop(guard);
+        if news {
+            self.tell();
+        }
+        answer
+    }
+
+    fn publish(&self, locked: &Locked) {
+        let Locked { machine, policy, epoch, .. } = locked;
+        let mut flags = 0;
+        let mut horizon = Timestamp::NEVER;
+        if let Some(until) = machine.rejects_until(policy) {
+            flags |= Word::REJECT;
+            horizon = until;
+        }
+        if locked.times() {
+            flags |= Word::TIMED;
+        }
+        if !machine.success_matters(policy) {
+            flags |= Word::QUIET;
+            if machine.counts() {
+                flags |= Word::COUNT;
+            }
+            if let Some(end) = machine.bucket_end() {
+                flags |= Word::CLOCK;
+                horizon = end;
+            }
+        }
+        let slow = policy.slow_call_duration().map_or(u64::MAX, nanos);
+        self.slow.store(slow, Ordering::Release);
+        self.horizon.store(horizon.as_nanos(), Ordering::Release);
+        self.generation.store(machine.generation(), Ordering::Release);
+        self.phase.store(locked.phase, Ordering::Release);
+        self.word.store(Word::new(*epoch, machine.state(), flags).0, Ordering::Release);
+    }
+
+    /// Tells what has happened, until there is nothing left to tell.
+    #[cold]
+    fn tell(&self) {
+        loop {
+            let mut locked = self.lock();
+            let Some(happening) = locked.outbox.pop_front() else {
+                // Under the lock in which the outbox was seen empty: what comes next must not find
+                // somebody telling who has already stopped.
+                locked.telling = false;
+                return;
+            };
+            let observers = locked.observers.clone();
+            drop(locked);
+            for observer in observers {
+                // A call must not fail for what an observer does. The panic hook has shown it.
+                let _ = catch_unwind(AssertUnwindSafe(|| observer(&happening)));
+            }
+        }
+    }
+
+    #[inline]
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn is_stale(&self, grant: Grant) -> bool {
+        grant.epoch < self.phase.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        // Nothing panics under this lock. Should it ever, a circuit that goes on serves better than
+        // one that panics for everybody.
+        self.locked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Locked {
+    fn new(policy: Policy, observer: Observer, epoch: u64) -> Self {
+        let now = clock::now();
+        Self {
+            machine: Machine::new(&policy, now),
+            policy,
+            epoch,
+            phase: epoch,
+            since: now,
+            note: None,
+            observers: vec![observer],
+            outbox: VecDeque::new(),
+            telling: false,
+        }
+    }
+
+    fn happened(&mut self, happening: Option<Happening>) {
+        if let Some(Happening::Transition(_)) = happening {
+            self.phase = self.epoch;
+            self.since = clock::now();
+            self.note = None;
+        }
+        self.outbox.extend(happening);
+    }
+
+    fn is_stale(&self, grant: Grant) -> bool {
+        grant.epoch < self.phase
+    }
+
+    /// Whether calls are timed.
+    fn times(&self) -> bool {
+        self.policy.slow_call_duration().is_some() && self.machine.state() != State::Disabled
+    }
+
+    fn refusal(&self, now: Timestamp) -> Refusal {
+        let state = self.machine.state();
+        let until = self.machine.rejects_until(&self.policy);
+        Refusal {
+            state,
+            generation: self.machine.generation(),
+            retry_after: until.filter(|_| state == State::Open).map(|until| until.since(now)),
+        }
+    }
+}
+
+impl fmt::Debug for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locked")
+            .field("machine", &self.machine)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

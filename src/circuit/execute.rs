@@ -1,0 +1,128 @@
+//! For callers without tower.
+
+use super::{Attempt, Circuit, Error, OpenCircuit, Permit};
+use crate::machine::Begin;
+use crate::outcome::Outcome;
+
+/// # Calls
+impl Circuit {
+    /// Makes a call, if the circuit lets it pass. `Err` is a failure.
+    ///
+    /// `call` is not run when the circuit rejects it. Where an error can be the caller's own fault,
+    /// as a row that does not exist, use [`execute_with`](Self::execute_with): otherwise callers
+    /// who ask for nonsense open the circuit for all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if the call was rejected, [`Error::Inner`] with the call's own error.
+    ///
+    /// # Cancellation
+    ///
+    /// A future that is dropped before it is done was cancelled: it counts as the policy
+    /// [says](crate::PolicyBuilder::cancelled), and a probe's place is free again.
+    ///
+    /// # Panics
+    ///
+    /// If the call panics, that counts as a failure and is passed on.
+    pub async fn execute<F, Fut, T, E>(&self, call: F) -> Result<T, Error<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.execute_with(errors_are_failures, call).await
+    }
+
+    /// Like [`execute`](Self::execute), and `classify` says what its result means.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use tower_breaker::{Outcome, Store};
+    ///
+    /// # #[derive(Debug, PartialEq)] enum DbError { NotFound, Io }
+    /// # async fn find_user() -> Result<String, DbError> { Err(DbError::NotFound) }
+    /// let database = Store::in_memory().circuit("database");
+    /// let classify = |result: &Result<_, DbError>| match result {
+    ///     Ok(_) | Err(DbError::NotFound) => Outcome::Success,
+    ///     Err(DbError::Io) => Outcome::failure(),
+    /// };
+    /// let user = database.execute_with(classify, find_user).await;
+    /// # assert_eq!(user.unwrap_err().into_inner(), Some(DbError::NotFound));
+    /// # assert_eq!(database.snapshot().failures, 0);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute); cancellation and panics too.
+    pub async fn execute_with<C, F, Fut, T, E>(&self, classify: C, call: F) -> Result<T, Error<E>>
+    where
+        C: FnOnce(&Result<T, E>) -> Outcome,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let permit = self.try_acquire()?;
+        attempt(permit, classify, call).await.map_err(Error::Inner)
+    }
+
+    /// Like [`execute`](Self::execute), and `fallback` answers in place of a call that is rejected.
+    ///
+    /// A call that was made and failed comes back with its own error: only the rejection is
+    /// replaced.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::io::Error> {
+    /// use tower_breaker::Store;
+    ///
+    /// # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("fresh") }
+    /// let prices = Store::in_memory().circuit("prices");
+    /// prices.force_open("as an example");
+    /// let price = prices.execute_or(fetch, |_open| async { Ok("from yesterday") }).await?;
+    /// assert_eq!(price, "from yesterday");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call's own, or the fallback's. Cancellation and panics as [`execute`](Self::execute).
+    pub async fn execute_or<F, Fut, G, Alt, T, E>(&self, call: F, fallback: G) -> Result<T, E>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        G: FnOnce(OpenCircuit) -> Alt,
+        Alt: Future<Output = Result<T, E>>,
+    {
+        match self.try_acquire() {
+            Ok(permit) => attempt(permit, errors_are_failures, call).await,
+            Err(open) => fallback(open).await,
+        }
+    }
+
+    /// Asks for leave to make one call. What came of it is to be [settled](Permit::settle).
+    ///
+    /// # Errors
+    ///
+    /// The call is rejected.
+    pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
+        let granted = self.engine.acquire(Begin::Now);
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+    }
+}
+
+fn errors_are_failures<T, E>(result: &Result<T, E>) -> Outcome {
+    if result.is_ok() { Outcome::Success } else { Outcome::failure() }
+}
+
+async fn attempt<C, F, Fut, T, E>(permit: Permit, classify: C, call: F) -> Result<T, E>
+where
+    C: FnOnce(&Result<T, E>) -> Outcome,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let (permit, call) = permit.guard(call);
+    let (result, permit) = Attempt::new(call, permit).await;
+    let (permit, outcome) = permit.guard(|| classify(&result));
+    permit.settle(outcome);
+    result
+}

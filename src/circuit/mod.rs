@@ -1,0 +1,213 @@
+//! One circuit, in this process.
+//!
+//! [`Circuit`] is the handle. Behind it, [`engine`] decides from a few atomics and asks the
+//! [machine](crate::machine), the rules, only where they matter.
+
+mod engine;
+mod error;
+mod execute;
+mod lanes;
+mod permit;
+mod pool;
+mod snapshot;
+mod sync;
+mod word;
+
+#[cfg(all(test, breaker_loom))]
+mod races;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::machine::{Begin, Happening, Override, Policy, State};
+use crate::name::Name;
+use engine::{Engine, Refusal};
+pub(crate) use engine::{Grant, Observer};
+pub use error::{Error, OpenCircuit, find_open};
+pub(crate) use permit::Attempt;
+pub use permit::Permit;
+pub use snapshot::Snapshot;
+
+/// A circuit: what a circuit breaker knows about one upstream, under one name.
+///
+/// Use it to protect calls that are not made through tower, to look at the state, and to override
+/// it by hand. It comes from [`Store::circuit`](crate::Store::circuit); all handles of one name in
+/// one store, the layers' included, are the same circuit.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use tower_breaker::{Error, State, Store};
+///
+/// # async fn charge() -> Result<u32, std::io::Error> { Ok(7) }
+/// let payments = Store::in_memory().circuit("payments");
+///
+/// match payments.execute(charge).await {
+///     Ok(receipt) => println!("charged: {receipt}"),
+///     Err(Error::Open(open)) => println!("not even tried: {open}"),
+///     Err(Error::Inner(error)) => println!("failed: {error}"),
+/// }
+/// assert_eq!(payments.state(), State::Closed);
+/// # }
+/// ```
+///
+/// Handles are cheap to clone and to drop, whatever other threads do: see `ARCHITECTURE.md`.
+pub struct Circuit {
+    engine: &'static Engine,
+    name: Name,
+}
+
+/// # State
+impl Circuit {
+    /// The circuit's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The state as the last call left it. An open circuit whose interval is over is open until
+    /// somebody asks to call: see [`is_available`](Self::is_available).
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.engine.state()
+    }
+
+    /// Whether a call would be admitted now. A pure read: asking moves nothing and takes no
+    /// probe's place, so that a load balancer or a readiness check may ask as often as it likes.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.engine.check().is_ok()
+    }
+
+    /// The circuit as plain data.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.name.clone(), self.engine.read())
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.engine.policy()
+    }
+
+    /// Calls `listener` with all that happens to the circuit from now on, in the order in which it
+    /// happens.
+    ///
+    /// It runs on the thread of the call that made it happen, without any lock, and for as long as
+    /// the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
+    /// panics, the panic is caught, and the call goes on.
+    pub fn on_change(&self, listener: impl Fn(&Happening) + Send + Sync + 'static) {
+        self.engine.observe(Arc::new(listener));
+    }
+}
+
+/// # Overrides
+///
+/// An override holds until [`reset`](Self::reset) or another override, whatever calls do
+/// meanwhile. Each starts a new generation: results of calls that were under way change nothing.
+/// `note` says why, for [`Snapshot::note`].
+impl Circuit {
+    /// Rejects every call.
+    pub fn force_open(&self, note: impl Into<String>) {
+        self.engine.force(Override::ForcedOpen, note.into());
+    }
+
+    /// Lets every call pass. Results are counted; they do not open the circuit.
+    pub fn force_closed(&self, note: impl Into<String>) {
+        self.engine.force(Override::ForcedClosed, note.into());
+    }
+
+    /// Lets every call pass and counts nothing, as if there were no circuit.
+    pub fn disable(&self, note: impl Into<String>) {
+        self.engine.force(Override::Disabled, note.into());
+    }
+
+    /// Lets every call pass, counts the results, and only tells when they would have opened the
+    /// circuit ([`Happening::WouldTrip`]): to try a policy on real traffic.
+    pub fn metrics_only(&self, note: impl Into<String>) {
+        self.engine.force(Override::MetricsOnly, note.into());
+    }
+
+    /// Closes the circuit, ends an override, and forgets all evidence.
+    pub fn reset(&self) {
+        self.engine.reset();
+    }
+}
+
+/// What the layers above need.
+impl Circuit {
+    pub(crate) fn new(name: Name, policy: Policy, observer: Observer) -> Self {
+        Self { engine: pool::take(policy, observer), name }
+    }
+
+    /// Says that the store has let go of this circuit. To be said once.
+    pub(crate) fn abandon(&self) {
+        pool::abandon(self.engine);
+    }
+
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.engine.set_policy(policy);
+    }
+
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), OpenCircuit> {
+        self.engine.check().map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
+    #[inline]
+    pub(crate) fn reserve(&self) -> Result<Grant, OpenCircuit> {
+        self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
+    }
+
+    #[inline]
+    pub(crate) fn holds(&self, grant: Grant) -> bool {
+        self.engine.holds(grant)
+    }
+
+    /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
+    /// asked again.
+    #[inline]
+    pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, OpenCircuit> {
+        let granted = self.engine.begin(grant);
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Gives back a reservation.
+    #[inline]
+    pub(crate) fn release(&self, grant: Grant) {
+        self.engine.release(grant);
+    }
+
+    fn permit(&self, grant: Grant) -> Permit {
+        Permit::new(self.engine, grant)
+    }
+
+    #[cold]
+    fn rejected(&self, refusal: Refusal) -> OpenCircuit {
+        OpenCircuit::new(self.name.clone(), refusal)
+    }
+}
+
+impl Clone for Circuit {
+    fn clone(&self) -> Self {
+        self.engine.lanes().handle_cloned();
+        Self { engine: self.engine, name: self.name.clone() }
+    }
+}
+
+impl Drop for Circuit {
+    fn drop(&mut self) {
+        self.engine.lanes().handle_dropped();
+    }
+}
+
+impl fmt::Debug for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Circuit")
+            .field("name", &self.name)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! Where engines come from, and where they go.
+//!
+//! A permit must outlive the borrow of its circuit (it sits in a future), and counting references
+//! for it would make every call write a cache line that all threads share. So engines are never
+//! freed; a permit refers to one freely, and its epoch tells if that engine has become another
+//! circuit's meanwhile: then the permit is stale, like any other of an earlier phase.
+//!
+//! Memory does not grow for that: the handles of a circuit are counted, in lanes, and an engine
+//! that its store has let go of and that no handle is left of serves the next circuit that is
+//! made. At any time there are as many engines as there were circuits at once.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::engine::{Engine, Observer};
+use crate::machine::Policy;
+
+/// Engines whose stores have let go of them. Some may still have handles.
+static ABANDONED: Mutex<Vec<&'static Engine>> = Mutex::new(Vec::new());
+
+/// How many abandoned engines are looked at for each new circuit. More than one, so that the list
+/// gets shorter when it can; bounded, so that a circuit is made in constant time.
+const LOOKS: usize = 8;
+
+/// An engine for a new circuit, with its first handle counted.
+pub(super) fn take(policy: Policy, observer: Observer) -> &'static Engine {
+    let engine = match reusable() {
+        Some(engine) => {
+            engine.recycle(policy, observer);
+            engine
+        }
+        None => Box::leak(Box::new(Engine::new(policy, observer))),
+    };
+    engine.lanes().handle_cloned();
+    engine
+}
+
+/// Says that the store has let go of the engine. Once per circuit.
+pub(super) fn abandon(engine: &'static Engine) {
+    abandoned().push(engine);
+}
+
+fn reusable() -> Option<&'static Engine> {
+    let mut abandoned = abandoned();
+    for _ in 0..LOOKS.min(abandoned.len()) {
+        // From a random place, as those that are still in use would gather at a fixed one.
+        let place = fastrand::usize(..abandoned.len());
+        if abandoned[place].lanes().no_handles() {
+            return Some(abandoned.swap_remove(place));
+        }
+    }
+    None
+}
+
+fn abandoned() -> std::sync::MutexGuard<'static, Vec<&'static Engine>> {
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+}

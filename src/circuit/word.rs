@@ -1,0 +1,99 @@
+//! The word in front of the machine: what may be done without the lock.
+//!
+//! ```text
+//!  epoch (56 bits) │ COUNT CLOCK QUIET TIMED REJECT │ state (3 bits)
+//! ```
+
+use crate::machine::State;
+
+/// A state, flags, and the epoch at which they were published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(pub(super) u64);
+
+impl Word {
+    /// Nobody passes before the horizon.
+    pub(super) const REJECT: u64 = 1 << 3;
+    /// Calls are timed.
+    pub(super) const TIMED: u64 = 1 << 4;
+    /// A success needs no lock.
+    pub(super) const QUIET: u64 = 1 << 5;
+    /// A quiet success needs the lock from the horizon on.
+    pub(super) const CLOCK: u64 = 1 << 6;
+    /// A quiet success is counted in a lane.
+    pub(super) const COUNT: u64 = 1 << 7;
+
+    const FLAG_BITS: u32 = 8;
+    const STATE: u64 = 0b111;
+
+    pub(super) const fn new(epoch: u64, state: State, flags: u64) -> Self {
+        Self(epoch << Self::FLAG_BITS | flags | code(state))
+    }
+
+    pub(super) const fn epoch(self) -> u64 {
+        self.0 >> Self::FLAG_BITS
+    }
+
+    pub(super) const fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// The same at the next epoch, but no success is quiet.
+    pub(super) const fn next(self) -> Self {
+        Self((self.0 + (1 << Self::FLAG_BITS)) & !Self::QUIET)
+    }
+
+    pub(super) const fn passes_all(self) -> bool {
+        self.0 & Self::STATE < code(State::Open)
+    }
+
+    pub(super) const fn state(self) -> State {
+        match self.0 & Self::STATE {
+            0 => State::Closed,
+            1 => State::ForcedClosed,
+            2 => State::Disabled,
+            3 => State::MetricsOnly,
+            4 => State::Open,
+            5 => State::HalfOpen,
+            _ => State::ForcedOpen,
+        }
+    }
+}
+
+/// The states in which everybody passes come first.
+const fn code(state: State) -> u64 {
+    match state {
+        State::Closed => 0,
+        State::ForcedClosed => 1,
+        State::Disabled => 2,
+        State::MetricsOnly => 3,
+        State::Open => 4,
+        State::HalfOpen => 5,
+        State::ForcedOpen => 6,
+    }
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_gives_back_what_went_in() {
+        let states = [
+            State::Closed,
+            State::ForcedClosed,
+            State::Disabled,
+            State::MetricsOnly,
+            State::Open,
+            State::HalfOpen,
+            State::ForcedOpen,
+        ];
+        for state in states {
+            let word = Word::new(7, state, Word::QUIET | Word::REJECT);
+            assert_eq!(word.state(), state);
+            assert_eq!(word.passes_all(), state.passes_all());
+            assert_eq!(word.epoch(), 7);
+            assert!(word.has(Word::QUIET) && word.has(Word::REJECT) && !word.has(Word::COUNT));
+            assert_eq!(word.next(), Word::new(8, state, Word::REJECT));
+        }
+    }
+}

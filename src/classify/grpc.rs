@@ -1,0 +1,38 @@
+//! gRPC replies whose status is in the headers ("trailers-only"), as failures mostly are.
+
+use std::time::Duration;
+
+use ::http::HeaderMap;
+
+use crate::outcome::Outcome;
+
+const UNKNOWN: u16 = 2;
+const DEADLINE_EXCEEDED: u16 = 4;
+const RESOURCE_EXHAUSTED: u16 = 8;
+const INTERNAL: u16 = 13;
+const UNAVAILABLE: u16 = 14;
+const DATA_LOSS: u16 = 15;
+
+/// What `grpc-status` says, if there is one. A malformed one is a failure: the upstream is not
+/// well if it cannot write a number.
+pub(super) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
+    let status = headers.get("grpc-status")?;
+    let code = status.to_str().ok().and_then(|code| code.parse().ok());
+    let failed = code.is_none_or(|code: u16| {
+        matches!(
+            code,
+            UNKNOWN | DEADLINE_EXCEEDED | RESOURCE_EXHAUSTED | INTERNAL | UNAVAILABLE | DATA_LOSS
+        )
+    });
+    Some(if failed {
+        Outcome::Failure { retry_after: pushback(headers) }
+    } else {
+        Outcome::Success
+    })
+}
+
+/// `grpc-retry-pushback-ms`; a negative one says "do not retry" and no time.
+fn pushback(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-retry-pushback-ms")?;
+    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}

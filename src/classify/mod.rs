@@ -1,0 +1,104 @@
+//! What counts as a failure.
+
+mod grpc;
+mod http;
+
+use std::fmt;
+
+pub use self::http::{HttpStatus, HttpStatusOf};
+use crate::outcome::Outcome;
+
+/// Says what a result means for the circuit.
+///
+/// The default, [`HttpStatus`], is for `http::Response`. For other responses choose one with
+/// [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify) or
+/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn); until then the service does not
+/// compile, because a circuit breaker that counts no failures is worse than none.
+///
+/// Classifying happens on the path of every call: be quick, do not block.
+///
+/// ```
+/// use tower_breaker::{Classify, Outcome};
+///
+/// /// A reply of a search engine that may come back without its shards.
+/// struct Reply { shards_failed: u32 }
+///
+/// struct Shards;
+///
+/// impl<E> Classify<Reply, E> for Shards {
+///     fn classify(&self, result: Result<&Reply, &E>) -> Outcome {
+///         match result {
+///             Ok(reply) if reply.shards_failed == 0 => Outcome::Success,
+///             _ => Outcome::failure(),
+///         }
+///     }
+/// }
+/// # assert_eq!(Shards.classify(Ok::<_, &()>(&Reply { shards_failed: 0 })), Outcome::Success);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell whether `{Response}` is a success",
+    label = "no classifier for this response was chosen",
+    note = "if every failure is an `Err`: `.classify(ErrorsAsFailures)`",
+    note = "if the response has an HTTP status: `.classify(HttpStatus::of(Reply::status))`",
+    note = "otherwise: `.classify_fn(|result: Result<&Reply, &MyError>| ...)`"
+)]
+pub trait Classify<Response, Error> {
+    /// Says what `result` means.
+    fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
+}
+
+/// Every `Err` is a failure, every `Ok` a success.
+///
+/// An error type without values, such as `Infallible`, cannot show a failure: over one this does
+/// not compile. axum's routes are such services, and their failures are responses: leave the
+/// default classifier in place, or use
+/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
+///
+/// ```compile_fail
+/// # // `cargo check` does not see this error; a build does.
+/// use std::convert::Infallible;
+/// use tower::{Service, service_fn, Layer};
+/// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
+///
+/// let never_fails = service_fn(|_: ()| async { Ok::<_, Infallible>(()) });
+/// let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
+/// let _ = layer.layer(never_fails).call(());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorsAsFailures;
+
+impl<Response, Error> Classify<Response, Error> for ErrorsAsFailures {
+    #[inline]
+    fn classify(&self, result: Result<&Response, &Error>) -> Outcome {
+        const {
+            assert!(
+                size_of::<Result<(), Error>>() != 0,
+                "`ErrorsAsFailures` over an error type without values: no call could ever count as \
+                 a failure. Leave the default classifier in place for `http::Response`, or say \
+                 with `.classify_fn(..)` which responses are failures",
+            );
+        }
+        if result.is_ok() { Outcome::Success } else { Outcome::failure() }
+    }
+}
+
+/// A closure as a classifier: see
+/// [`CircuitBreakerLayer::classify_fn`](crate::CircuitBreakerLayer::classify_fn).
+#[derive(Clone, Copy)]
+pub struct ClassifyFn<F>(pub(crate) F);
+
+impl<F, Response, Error> Classify<Response, Error> for ClassifyFn<F>
+where
+    F: Fn(Result<&Response, &Error>) -> Outcome,
+{
+    #[inline]
+    fn classify(&self, result: Result<&Response, &Error>) -> Outcome {
+        (self.0)(result)
+    }
+}
+
+impl<F> fmt::Debug for ClassifyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClassifyFn").field(&std::any::type_name::<F>()).finish()
+    }
+}

@@ -1,0 +1,77 @@
+//! The one reader of time.
+//!
+//! Two readings of one monotonic timeline:
+//!
+//! - [`now`] is exact. What is decided under a circuit's lock is decided by it.
+//! - [`coarse`] is at most a few milliseconds behind [`now`] and never ahead (Linux: the time of
+//!   the kernel's last tick, 1 to 10 ms by its configuration). The paths without a lock ask it one
+//!   question: has what the circuit published run out? So a bucket may end, and an open interval
+//!   be over, a tick late, and never early. On this question depends a nanosecond or two instead
+//!   of twenty.
+//!
+//! With the feature `test-util` both are tokio's clock, so that `tokio::time::pause()` holds.
+//! Elsewhere than on Linux both are the standard library's.
+
+use crate::timestamp::Timestamp;
+
+pub(crate) use imp::{coarse, now};
+
+#[cfg(all(target_os = "linux", not(feature = "test-util"), not(breaker_loom)))]
+mod imp {
+    use super::Timestamp;
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    pub(crate) fn now() -> Timestamp {
+        timestamp(clock_gettime(ClockId::Monotonic))
+    }
+
+    pub(crate) fn coarse() -> Timestamp {
+        timestamp(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    #[expect(clippy::cast_sign_loss, reason = "this clock starts at zero and only grows")]
+    fn timestamp(time: Timespec) -> Timestamp {
+        Timestamp::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
+#[cfg(all(any(not(target_os = "linux"), feature = "test-util"), not(breaker_loom)))]
+mod imp {
+    use std::sync::OnceLock;
+
+    use super::Timestamp;
+    use crate::timestamp::nanos;
+
+    #[cfg(not(feature = "test-util"))]
+    use std::time::Instant;
+    #[cfg(feature = "test-util")]
+    use tokio::time::Instant;
+
+    /// The first reading is this many nanoseconds after the start of time. A paused clock can be
+    /// behind the first reading, which another test's runtime may have made.
+    const HEAD_START: u64 = 1 << 60;
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub(crate) fn now() -> Timestamp {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        let now = Instant::now();
+        let first = *FIRST.get_or_init(|| now);
+        let ahead = nanos(now.saturating_duration_since(first));
+        let behind = nanos(first.saturating_duration_since(now));
+        Timestamp::from_nanos(HEAD_START.saturating_add(ahead).saturating_sub(behind))
+    }
+
+    pub(crate) use now as coarse;
+}
+
+/// Under the model checker time stands still: it explores orders, not durations.
+#[cfg(breaker_loom)]
+mod imp {
+    use super::Timestamp;
+
+    pub(crate) fn now() -> Timestamp {
+        Timestamp::from_nanos(1)
+    }
+
+    pub(crate) use now as coarse;
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod circuit;
+mod classify;
+mod clock;
+mod machine;
+mod name;
+mod observe;
+mod outcome;
+pub mod service;
+mod store;
+mod timestamp;
+
+pub use circuit::{Circuit, Error, OpenCircuit, Permit, Snapshot, find_open};
+pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf};
+pub use machine::{
+    Cancelled, Happening, Policy, PolicyBuilder, PolicyError, Reason, State, Transition,
+};
+pub use name::{Name, NameError};
+pub use outcome::Outcome;
+pub use service::{CircuitBreaker, CircuitBreakerLayer};
+pub use store::{Store, StoreBuilder};

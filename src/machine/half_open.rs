@@ -1,0 +1,110 @@
+//! A half-open round: who probes, and how it goes.
+
+use std::time::Duration;
+
+use crate::timestamp::Timestamp;
+
+/// What a half-open phase remembers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Round {
+    leases: Vec<Lease>,
+    last_id: u64,
+    /// Good probes so far. One bad one ends the round, so they are always in a row.
+    passed: u64,
+}
+
+/// Names a lease within its round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeaseId(u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    id: LeaseId,
+    expires: Timestamp,
+    /// Whether the call was made. A lease whose service was readied and never called says nothing
+    /// about the upstream when it runs out.
+    begun: bool,
+}
+
+/// How a lease came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returned {
+    InTime,
+    /// Its call outlived it.
+    Late,
+    /// It ran out, and no call was made.
+    Unused,
+}
+
+impl Round {
+    /// Whether a call that was made has outlived its lease.
+    pub(super) fn hangs(&self, now: Timestamp) -> bool {
+        self.leases.iter().any(|lease| lease.begun && lease.expires <= now)
+    }
+
+    /// Takes a place, if one is free.
+    pub(super) fn lease(
+        &mut self,
+        begun: bool,
+        places: u64,
+        now: Timestamp,
+        length: Duration,
+    ) -> Option<LeaseId> {
+        self.leases.retain(|lease| lease.begun || lease.expires > now);
+        if self.leases.len() as u64 >= places {
+            return None;
+        }
+        self.last_id += 1;
+        let id = LeaseId(self.last_id);
+        self.leases.push(Lease { id, expires: now.after(length), begun });
+        Some(id)
+    }
+
+    /// Starts the lease's call, and its time anew. False if it has run out meanwhile.
+    pub(super) fn begin(&mut self, id: LeaseId, now: Timestamp, length: Duration) -> bool {
+        let lease = self.leases.iter_mut().find(|lease| lease.id == id && lease.expires > now);
+        if let Some(lease) = lease {
+            lease.begun = true;
+            lease.expires = now.after(length);
+            true
+        } else {
+            false
+        }
+    }
+
+    pub(super) fn holds(&self, id: LeaseId, now: Timestamp) -> bool {
+        self.leases.iter().any(|lease| lease.id == id && lease.expires > now)
+    }
+
+    /// Gives the place back; `None` if the lease is not known, any more or at all.
+    pub(super) fn give_back(&mut self, id: LeaseId, now: Timestamp) -> Option<Returned> {
+        let place = self.leases.iter().position(|lease| lease.id == id)?;
+        let lease = self.leases.swap_remove(place);
+        Some(if lease.expires > now {
+            Returned::InTime
+        } else if lease.begun {
+            Returned::Late
+        } else {
+            Returned::Unused
+        })
+    }
+
+    /// Counts a good probe, and tells whether it was the last one needed.
+    pub(super) fn pass(&mut self, needed: u64) -> bool {
+        self.passed += 1;
+        self.passed >= needed
+    }
+
+    pub(super) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    pub(super) fn out(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// When the next lease runs out.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.leases.iter().map(|lease| lease.expires).min()
+    }
+}

@@ -1,0 +1,119 @@
+//! Policies named after what they protect.
+
+use std::time::Duration;
+
+use super::Policy;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+impl Policy {
+    /// For a database behind a connection pool.
+    ///
+    /// | setting | value | because |
+    /// | --- | --- | --- |
+    /// | consecutive failures | 5 | a database that is down fails every call; five are no accident |
+    /// | failure rate | 50 % of at least 20 calls in 30 s | one lost replica of two |
+    /// | slow calls | 80 % over 2 s | a saturated database answers slowly long before it fails, and each waiting call holds a connection |
+    /// | open for | 10 s, doubling to 2 min | a failover or a restart takes 10 to 30 s |
+    /// | probes | 1 at a time, 3 to close | a database that comes back has cold caches and a queue of logins |
+    /// | probe lease | 10 s | the usual statement timeout |
+    #[must_use]
+    pub fn database() -> Self {
+        Self::builder()
+            .consecutive_failures(5)
+            .failure_rate(50)
+            .minimum_calls(20)
+            .time_window(S(30))
+            .slow_call_duration(S(2))
+            .slow_call_rate(80)
+            .open_for(S(10))
+            .backoff(2, S(120))
+            .probes(1)
+            .successes_to_close(3)
+            .probe_lease(S(10))
+            .preset()
+    }
+
+    /// For a cache that the caller can do without.
+    ///
+    /// | setting | value | because |
+    /// | --- | --- | --- |
+    /// | consecutive failures | 3 | a miss is cheap, a hanging cache is not: give up early |
+    /// | failure rate | 50 % of at least 50 calls in 10 s | caches see many calls; a short window forgets fast |
+    /// | slow calls | 50 % over 100 ms | a cache slower than what it caches is of no use |
+    /// | open for | 2 s, doubling to 30 s | trying again costs little, and each second without the cache is load elsewhere |
+    /// | probes | 3 at a time, 3 to close | the answer is quick |
+    /// | probe lease | 1 s | ten times what is slow |
+    #[must_use]
+    pub fn cache() -> Self {
+        Self::builder()
+            .consecutive_failures(3)
+            .failure_rate(50)
+            .minimum_calls(50)
+            .time_window(S(10))
+            .slow_call_duration(MS(100))
+            .slow_call_rate(50)
+            .open_for(S(2))
+            .backoff(2, S(30))
+            .probes(3)
+            .successes_to_close(3)
+            .probe_lease(S(1))
+            .preset()
+    }
+
+    /// For an HTTP or gRPC API of somebody else.
+    ///
+    /// | setting | value | because |
+    /// | --- | --- | --- |
+    /// | consecutive failures | 10 | a balancer in front of one bad instance gives short runs of 502 |
+    /// | failure rate | 50 % of at least 20 calls in 60 s | a minute smooths a deploy on the other side |
+    /// | slow calls | 80 % over 5 s | past what an interactive caller waits for |
+    /// | open for | 30 s, doubling to 5 min | their incidents last minutes; `Retry-After` lengthens it |
+    /// | probes | 3 at a time, 2 to close | one good reply can be one good instance |
+    /// | probe lease | 30 s | the usual client timeout |
+    #[must_use]
+    pub fn http_api() -> Self {
+        Self::builder()
+            .consecutive_failures(10)
+            .failure_rate(50)
+            .minimum_calls(20)
+            .time_window(S(60))
+            .slow_call_duration(S(5))
+            .slow_call_rate(80)
+            .open_for(S(30))
+            .backoff(2, S(300))
+            .probes(3)
+            .successes_to_close(2)
+            .probe_lease(S(30))
+            .preset()
+    }
+
+    /// For the service that checks who a caller is.
+    ///
+    /// While it is open nobody gets in, so it trips late and is tried again soon. A wrong password
+    /// is a success of the service: classify it so, or one attacker opens the circuit for all.
+    ///
+    /// | setting | value | because |
+    /// | --- | --- | --- |
+    /// | consecutive failures | 10 | opening locks everybody out; be sure |
+    /// | failure rate | 75 % of at least 50 calls in 30 s | half of the logins is better than none |
+    /// | slow calls | off | a slow login is still a login |
+    /// | open for | 5 s, doubling to 30 s | nobody waits five minutes to log in |
+    /// | probes | 5 at a time, 2 to close | find out quickly |
+    /// | probe lease | 10 s | password hashes are slow by design |
+    #[must_use]
+    pub fn authentication() -> Self {
+        Self::builder()
+            .consecutive_failures(10)
+            .failure_rate(75)
+            .minimum_calls(50)
+            .time_window(S(30))
+            .open_for(S(5))
+            .backoff(2, S(30))
+            .probes(5)
+            .successes_to_close(2)
+            .probe_lease(S(10))
+            .preset()
+    }
+}

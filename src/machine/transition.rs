@@ -1,0 +1,96 @@
+//! How a state changes, and why.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::phase::State;
+
+/// Why a circuit changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// So many failures without a success between them.
+    ConsecutiveFailures,
+    /// The failure rate of the window.
+    FailureRate,
+    /// The number of failures in the window.
+    FailureCount,
+    /// The rate of slow calls in the window.
+    SlowCallRate,
+    /// The open interval is over, and somebody asked.
+    IntervalOver,
+    /// A probe failed.
+    ProbeFailed,
+    /// A probe lasted longer than its lease.
+    ProbeExpired,
+    /// Enough probes succeeded in a row.
+    ProbesSucceeded,
+    /// An override or a reset.
+    ByHand,
+}
+
+impl Reason {
+    /// The reason's name in logs and metrics, in snake case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConsecutiveFailures => "consecutive_failures",
+            Self::FailureRate => "failure_rate",
+            Self::FailureCount => "failure_count",
+            Self::SlowCallRate => "slow_call_rate",
+            Self::IntervalOver => "interval_over",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbeExpired => "probe_expired",
+            Self::ProbesSucceeded => "probes_succeeded",
+            Self::ByHand => "by_hand",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One change of a circuit's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transition {
+    /// The state that ended.
+    pub from: State,
+    /// The state that began. An override set again begins again: then the two are the same.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+    /// The generation that began. It grows with each transition of the circuit, so that
+    /// transitions that arrive out of order can be put in order.
+    pub generation: u64,
+    /// Where the circuit opened by itself: for how long, jitter included.
+    pub open_for: Option<Duration>,
+}
+
+impl fmt::Display for Transition {
+    /// For example `closed -> open (failure_rate), for 31.2s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} ({})", self.from, self.to, self.reason)?;
+        match self.open_for {
+            Some(wait) => write!(f, ", for {wait:.1?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Something that happened to a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Happening {
+    /// Its state changed.
+    Transition(Transition),
+    /// It is in [`State::MetricsOnly`], and its evidence has just come to what would have opened
+    /// it. Told once; again only after the evidence has been below that meanwhile.
+    WouldTrip {
+        /// The condition that holds.
+        reason: Reason,
+    },
+}

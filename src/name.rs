@@ -1,0 +1,145 @@
+//! The name of a circuit.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// The name of a circuit: 1 to 128 bytes.
+///
+/// The bound keeps what a request may name from growing logs, metrics and keys. Where a name is
+/// asked for, a `&'static str` or a `String` does as well; those methods panic on a name that
+/// cannot be, as a wrong literal is a mistake in the program. For a name from outside use
+/// [`Name::new`], which returns an error.
+///
+/// A name made from a `&'static str` costs nothing to clone; one made from a `String` is counted.
+///
+/// ```
+/// use tower_breaker::Name;
+///
+/// let name = Name::new("payments")?;
+/// assert_eq!(name.as_str(), "payments");
+/// assert!(Name::new("").is_err());
+/// assert!(Name::new("x".repeat(129)).is_err());
+/// # Ok::<(), tower_breaker::NameError>(())
+/// ```
+#[derive(Clone)]
+pub struct Name(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Name {
+    /// The most bytes a name may have.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// The name is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    pub fn new<N: TryInto<Self, Error = NameError>>(name: N) -> Result<Self, NameError> {
+        name.try_into()
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Repr::Static(name) => name,
+            Repr::Shared(name) => name,
+        }
+    }
+
+    /// For the places where a wrong name is a mistake in the program.
+    #[track_caller]
+    pub(crate) fn expect<N>(name: N) -> Self
+    where
+        N: TryInto<Self>,
+        N::Error: fmt::Display,
+    {
+        match name.try_into() {
+            Ok(name) => name,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+impl TryFrom<&'static str> for Name {
+    type Error = NameError;
+
+    fn try_from(name: &'static str) -> Result<Self, NameError> {
+        check(name).map(|()| Self(Repr::Static(name)))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        check(&name).map(|()| Self(Repr::Shared(name.into())))
+    }
+}
+
+fn check(name: &str) -> Result<(), NameError> {
+    if (1..=Name::MAX_BYTES).contains(&name.len()) {
+        Ok(())
+    } else {
+        Err(NameError { bytes: name.len() })
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+// As `str` hashes, so that a map can be asked with a `&str`.
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that cannot name a circuit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a circuit's name has 1 to {max} bytes, this one has {bytes}", max = Name::MAX_BYTES)]
+pub struct NameError {
+    bytes: usize,
+}

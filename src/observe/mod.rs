@@ -1,0 +1,5 @@
+//! What others may see.
+
+mod tracing;
+
+pub(crate) use tracing::{second_policy, trace};

@@ -1,0 +1,96 @@
+//! The response future: waits for the call, and tells the circuit how it ended.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use crate::circuit::{Attempt, Error, OpenCircuit};
+use crate::classify::Classify;
+
+pin_project! {
+    /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, C> {
+        #[pin]
+        step: Step<F, C>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StepProj]
+    enum Step<F, C> {
+        Calling {
+            #[pin]
+            call: Classified<F, C>,
+        },
+        Rejected {
+            open: Option<OpenCircuit>,
+        },
+    }
+}
+
+impl<F, C> ResponseFuture<F, C> {
+    #[inline]
+    pub(super) fn new(call: Result<Classified<F, C>, OpenCircuit>) -> Self {
+        let step = match call {
+            Ok(call) => Step::Calling { call },
+            Err(open) => Step::Rejected { open: Some(open) },
+        };
+        Self { step }
+    }
+}
+
+impl<F, C, T, E> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, Error<E>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Calling { call } => call.poll(cx).map_err(Error::Inner),
+            StepProj::Rejected { open } => {
+                Poll::Ready(Err(Error::Open(open.take().expect("not polled after it was ready"))))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A call whose result is told to the circuit.
+    #[derive(Debug)]
+    pub(super) struct Classified<F, C> {
+        #[pin]
+        attempt: Attempt<F>,
+        classifier: C,
+    }
+}
+
+impl<F, C> Classified<F, C> {
+    #[inline]
+    pub(super) fn new(attempt: Attempt<F>, classifier: C) -> Self {
+        Self { attempt, classifier }
+    }
+}
+
+impl<F, C, T, E> Future for Classified<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (result, permit) = ready!(this.attempt.poll(cx));
+        let (permit, outcome) = permit.guard(|| this.classifier.classify(result.as_ref()));
+        permit.settle(outcome);
+        Poll::Ready(result)
+    }
+}

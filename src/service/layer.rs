@@ -1,0 +1,198 @@
+//! The layer: how a circuit breaker is put around a service.
+
+use std::fmt;
+use std::panic::Location;
+
+use ::http::Response;
+use tower_layer::Layer;
+
+use super::respond::{DefaultBody, Respond};
+use super::service::CircuitBreaker;
+use crate::circuit::OpenCircuit;
+use crate::classify::{ClassifyFn, HttpStatus};
+use crate::machine::Policy;
+use crate::name::Name;
+use crate::outcome::Outcome;
+use crate::store::Store;
+
+/// Puts a [`CircuitBreaker`] around a service.
+///
+/// ```
+/// use tower_breaker::{CircuitBreakerLayer, Policy, Store};
+///
+/// let store = Store::in_memory();
+/// let layer = CircuitBreakerLayer::new(store.clone())
+///     .named("payments")
+///     .policy(Policy::http_api());
+/// # let _ = layer;
+/// ```
+///
+/// The layer holds no state: layers of one name in one store share a circuit, and so do all
+/// services they make and all clones of those. It may be applied, cloned and dropped as a framework
+/// likes.
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it is applied to a service"]
+pub struct CircuitBreakerLayer<C = HttpStatus, M = Reject> {
+    store: Store,
+    name: Name,
+    policy: Option<Policy>,
+    classifier: C,
+    mode: M,
+}
+
+/// An open circuit is an error: the mode of a layer unless
+/// [`respond`](CircuitBreakerLayer::respond) chose another.
+#[derive(Clone, Copy, Debug)]
+pub struct Reject {
+    /// From the response future, not from `poll_ready`.
+    pub(super) in_call: bool,
+}
+
+impl CircuitBreakerLayer {
+    /// A layer over the circuits of `store`, for services of `http::Response`; for others choose a
+    /// [classifier](Self::classify).
+    ///
+    /// Unless it is [named](Self::named), its circuit is named after the place in the code that
+    /// calls this.
+    #[track_caller]
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            name: place(Location::caller()),
+            policy: None,
+            classifier: HttpStatus,
+            mode: Reject { in_call: false },
+        }
+    }
+}
+
+impl<C> CircuitBreakerLayer<C, Reject> {
+    /// An open circuit shows as an error of the response future; `poll_ready` says that the service
+    /// is ready to reject.
+    ///
+    /// For stacks in which an error from `poll_ready` would end the service for good: under
+    /// `Buffer`, `Retry`, `Steer` and tonic's clients.
+    pub fn reject_in_call(mut self) -> Self {
+        self.mode.in_call = true;
+        self
+    }
+
+    /// An open circuit shows as a response with an empty body: 503 with `Retry-After`, and to a
+    /// gRPC request a reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error
+    /// type of the service stays what it was.
+    ///
+    /// `Retry-After` is in seconds, rounded up, and at least 1; a half-open circuit says 1, as a
+    /// place may be free at any time; a forced-open one says nothing. The response bears the
+    /// [`OpenCircuit`] as an extension, by which other circuit breakers know not to count it.
+    pub fn respond(self) -> CircuitBreakerLayer<C, Respond<DefaultBody>> {
+        self.with_mode(Respond(DefaultBody))
+    }
+
+    /// Like [`respond`](Self::respond), for bodies without a `Default`, and for responses that
+    /// should say more: `body` gets the response as it would be, without a body, and may change
+    /// what it likes.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+    ///     .respond_with(|open, response| response.map(|()| format!("try later: {open}")));
+    /// # let _ = layer;
+    /// ```
+    pub fn respond_with<F, B>(self, body: F) -> CircuitBreakerLayer<C, Respond<F>>
+    where
+        F: Fn(&OpenCircuit, Response<()>) -> Response<B>,
+    {
+        self.with_mode(Respond(body))
+    }
+
+    fn with_mode<M>(self, mode: M) -> CircuitBreakerLayer<C, M> {
+        let Self { store, name, policy, classifier, .. } = self;
+        CircuitBreakerLayer { store, name, policy, classifier, mode }
+    }
+}
+
+impl<C, M> CircuitBreakerLayer<C, M> {
+    /// Names the circuit. Layers of one name in one store share it.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty or longer than 128 bytes. For names from outside use [`Name::new`].
+    #[track_caller]
+    pub fn named<N>(mut self, name: N) -> Self
+    where
+        N: TryInto<Name>,
+        N::Error: fmt::Display,
+    {
+        self.name = Name::expect(name);
+        self
+    }
+
+    /// Gives the circuit a policy of its own. Default: the store's.
+    ///
+    /// Where two policies are given for one name, the first one holds, and a different second one
+    /// is told as a warning.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Says what counts as a failure. Default: [`HttpStatus`], for `http::Response`.
+    ///
+    /// Without it a service of other responses does not compile:
+    ///
+    /// ```compile_fail,E0277
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let service = service_fn(|_: ()| async { Ok::<_, std::io::Error>("not HTTP") });
+    /// let service = CircuitBreakerLayer::new(Store::in_memory()).layer(service);
+    /// fn needs_service<S: tower::Service<()>>(_: S) {}
+    /// needs_service(service); // with `.classify(ErrorsAsFailures)` above, it does
+    /// ```
+    ///
+    /// Called as a method (`service.oneshot(..)`), the same mistake shows as the plain error E0599,
+    /// "the method exists but its trait bounds were not satisfied".
+    pub fn classify<D>(self, classifier: D) -> CircuitBreakerLayer<D, M> {
+        let Self { store, name, policy, mode, .. } = self;
+        CircuitBreakerLayer { store, name, policy, classifier, mode }
+    }
+
+    /// Says with a closure what counts as a failure.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, Outcome, Store};
+    ///
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory()).classify_fn(
+    ///     |result: Result<&String, &std::io::Error>| match result {
+    ///         Ok(_) => Outcome::Success,
+    ///         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::Success,
+    ///         Err(_) => Outcome::failure(),
+    ///     },
+    /// );
+    /// # let _ = layer;
+    /// ```
+    pub fn classify_fn<F, Response, Error>(self, f: F) -> CircuitBreakerLayer<ClassifyFn<F>, M>
+    where
+        F: Fn(Result<&Response, &Error>) -> Outcome,
+    {
+        self.classify(ClassifyFn(f))
+    }
+}
+
+impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
+    type Service = CircuitBreaker<S, C, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let circuit = self.store.resolve(self.name.clone(), self.policy.clone());
+        CircuitBreaker::new(inner, circuit, self.classifier.clone(), self.mode.clone())
+    }
+}
+
+/// The name of a place in the code. Of a long one the end, which tells more.
+fn place(location: &Location<'_>) -> Name {
+    let place = location.to_string();
+    let surplus = place.len().saturating_sub(Name::MAX_BYTES);
+    let start = (surplus..place.len()).find(|&at| place.is_char_boundary(at)).unwrap_or_default();
+    Name::expect(place[start..].to_owned())
+}

@@ -1,0 +1,90 @@
+//! The circuit breaker as tower middleware.
+//!
+//! # The plain case
+//!
+//! Any service of HTTP responses; an open circuit is an error of the service:
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_breaker::{CircuitBreakerLayer, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let upstream = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+//! let client = ServiceBuilder::new()
+//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .service(upstream);
+//! let response = client.oneshot(Request::new(())).await.unwrap();
+//! # assert!(response.status().is_success());
+//! # }
+//! ```
+//!
+//! # Customised
+//!
+//! A service of something else, with a policy of its own, under a `Buffer`:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Store, find_open};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # #[derive(Clone)] struct Order;
+//! # async fn charge(_: Order) -> Result<u32, BoxError> { Err("down".into()) }
+//! let policy = Policy::builder()
+//!     .consecutive_failures(1)
+//!     .slow_call_duration(Duration::from_secs(2))
+//!     .build()?;
+//! let payments = ServiceBuilder::new()
+//!     .buffer(16)
+//!     .layer(
+//!         CircuitBreakerLayer::new(Store::in_memory())
+//!             .named("payments")
+//!             .policy(policy)
+//!             .classify(ErrorsAsFailures)
+//!             .reject_in_call(),
+//!     )
+//!     .service(service_fn(charge));
+//! let error = payments.clone().oneshot(Order).await.unwrap_err();
+//! assert_eq!(error.to_string(), "down");
+//! let error = payments.oneshot(Order).await.unwrap_err();
+//! assert!(find_open(&*error).is_some());
+//! # Ok(()) }
+//! ```
+//!
+//! # Which mode
+//!
+//! | mode | an open circuit shows as | for |
+//! | --- | --- | --- |
+//! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
+//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, tonic clients, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`, hyper and tonic servers, where an error closes the connection |
+//!
+//! # Readiness
+//!
+//! The circuit is asked before the inner service: while it is open, the inner service is not
+//! touched. A probe's place is taken last, once the inner service is ready, so that it is not held
+//! by a call that cannot be made. Two things follow:
+//!
+//! - Where the inner service has become ready and the race for a probe is lost, what the inner
+//!   service has reserved (a slot of a `ConcurrencyLimit`, say) stays reserved in this clone until
+//!   its next call or its drop: tower has no way to give readiness back.
+//! - A service that was readied and not called holds a probe's place until it is dropped, and at
+//!   most as long as a [lease](crate::PolicyBuilder::probe_lease).
+//!
+//! Calling without readying does not panic here: the circuit is asked then and there, and the
+//! inner service called as it is. What that one makes of it is its own contract.
+
+mod future;
+mod layer;
+mod respond;
+#[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
+mod service;
+
+pub use future::ResponseFuture;
+pub use layer::{CircuitBreakerLayer, Reject};
+pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
+pub use service::CircuitBreaker;

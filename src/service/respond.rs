@@ -1,0 +1,168 @@
+//! An open circuit as a response.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::future::Classified;
+use super::service::CircuitBreaker;
+use crate::circuit::OpenCircuit;
+use crate::classify::Classify;
+use crate::machine::State;
+
+/// An open circuit is a response: the mode of
+/// [`respond`](crate::CircuitBreakerLayer::respond) and
+/// [`respond_with`](crate::CircuitBreakerLayer::respond_with).
+#[derive(Clone, Copy)]
+pub struct Respond<F>(pub(super) F);
+
+/// The body of a rejection is the body type's `Default`.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultBody;
+
+/// Gives a rejection its body. Closures do, and [`DefaultBody`].
+pub trait RejectionBody<B> {
+    /// The whole response to a rejected call, made from what it would be without a body.
+    fn response(&self, open: &OpenCircuit, response: Response<()>) -> Response<B>;
+}
+
+impl<B: Default> RejectionBody<B> for DefaultBody {
+    fn response(&self, _: &OpenCircuit, response: Response<()>) -> Response<B> {
+        response.map(|()| B::default())
+    }
+}
+
+impl<B, F: Fn(&OpenCircuit, Response<()>) -> Response<B>> RejectionBody<B> for F {
+    fn response(&self, open: &OpenCircuit, response: Response<()>) -> Response<B> {
+        self(open, response)
+    }
+}
+
+impl<S, C, F, Req, Res> Service<Request<Req>> for CircuitBreaker<S, C, Respond<F>>
+where
+    S: Service<Request<Req>, Response = Response<Res>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    F: RejectionBody<Res>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = RespondFuture<S::Future, C, Res>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if let Err(open) = ready!(self.poll_admit(cx))? {
+            self.reject_next(open);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        let step = match self.admit() {
+            Ok(permit) => Step::Calling { call: self.attempt(permit, request) },
+            Err(open) => {
+                let head = if is_grpc(&request) { grpc(&open) } else { http(&open) };
+                let mut response = self.mode().0.response(&open, head);
+                response.extensions_mut().insert(open);
+                Step::Responding { response: Some(response) }
+            }
+        };
+        RespondFuture { step }
+    }
+}
+
+pin_project! {
+    /// The future of a [`CircuitBreaker`](crate::CircuitBreaker) that
+    /// [responds](crate::CircuitBreakerLayer::respond).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RespondFuture<F, C, B> {
+        #[pin]
+        step: Step<F, C, B>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StepProj]
+    enum Step<F, C, B> {
+        Calling {
+            #[pin]
+            call: Classified<F, C>,
+        },
+        Responding {
+            response: Option<Response<B>>,
+        },
+    }
+}
+
+impl<F, C, B, E> Future for RespondFuture<F, C, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    C: Classify<Response<B>, E>,
+{
+    type Output = Result<Response<B>, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Calling { call } => call.poll(cx),
+            StepProj::Responding { response } => {
+                Poll::Ready(Ok(response.take().expect("not polled after it was ready")))
+            }
+        }
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn http(open: &OpenCircuit) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if let Some(wait) = hint(open) {
+        let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+        response.headers_mut().insert(header::RETRY_AFTER, number(seconds));
+    }
+    response
+}
+
+/// A reply that is all trailers, as gRPC has it: they are sent as headers.
+fn grpc(open: &OpenCircuit) -> Response<()> {
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static("14"));
+    // Not the circuit's name: who calls from outside need not know what is behind us.
+    headers.insert("grpc-message", HeaderValue::from_static("circuit open"));
+    if let Some(wait) = hint(open) {
+        headers.insert("grpc-retry-pushback-ms", number(wait.as_nanos().div_ceil(1_000_000)));
+    }
+    response
+}
+
+/// When to come back. Half-open, a place may be free at any time; nobody knows when a hand will
+/// close what it has opened.
+fn hint(open: &OpenCircuit) -> Option<Duration> {
+    match open.state() {
+        State::ForcedOpen => None,
+        _ => Some(open.retry_after().unwrap_or(Duration::from_secs(1))),
+    }
+}
+
+fn number(number: u128) -> HeaderValue {
+    HeaderValue::from(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+impl<F> fmt::Debug for Respond<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Respond").field(&std::any::type_name::<F>()).finish()
+    }
+}

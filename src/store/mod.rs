@@ -1,0 +1,152 @@
+//! Where circuits live.
+
+mod builder;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use crate::circuit::Circuit;
+use crate::machine::Policy;
+use crate::name::Name;
+use crate::observe;
+pub use builder::StoreBuilder;
+
+/// The circuits of this process, by name.
+///
+/// Make one when the program starts, and give a clone of it to every layer. Clones share all
+/// circuits; nothing else creates any. A circuit stays until the last clone of its store is
+/// dropped, and longer where a layer, a service or a [`Circuit`] still uses it.
+///
+/// ```
+/// use tower_breaker::{CircuitBreakerLayer, Store};
+///
+/// let store = Store::in_memory();
+/// let layer = CircuitBreakerLayer::new(store.clone()).named("payments");
+///
+/// // The same circuit, to look at it or to override it:
+/// let payments = store.circuit("payments");
+/// # let _ = (layer, payments);
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    circuits: DashMap<Name, Entry>,
+    default_policy: Policy,
+    policies: HashMap<Name, Policy>,
+}
+
+struct Entry {
+    circuit: Circuit,
+    /// Somebody has asked for the policy that is in force.
+    explicit: bool,
+}
+
+impl Store {
+    /// A store for this process alone, with the default policy.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        StoreBuilder::default().build()
+    }
+
+    /// Sets up a store with policies of its own.
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
+    }
+
+    pub(crate) fn new(settings: StoreBuilder) -> Self {
+        let StoreBuilder { default_policy, policies } = settings;
+        let circuits = DashMap::new();
+        Self { inner: Arc::new(Inner { circuits, default_policy, policies }) }
+    }
+
+    /// The circuit of this name, which is made if there is none yet.
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty or longer than 128 bytes. For names from outside use [`Name::new`].
+    #[track_caller]
+    pub fn circuit<N>(&self, name: N) -> Circuit
+    where
+        N: TryInto<Name>,
+        N::Error: fmt::Display,
+    {
+        self.resolve(Name::expect(name), None)
+    }
+
+    /// The circuit of this name, with a policy of its own.
+    ///
+    /// If it exists, and nobody has asked for a policy yet, this one is put in force, and evidence
+    /// starts anew. Where somebody has, the first one holds; a different second one is told as a
+    /// warning.
+    ///
+    /// # Panics
+    ///
+    /// As [`circuit`](Self::circuit).
+    #[track_caller]
+    pub fn circuit_with<N>(&self, name: N, policy: Policy) -> Circuit
+    where
+        N: TryInto<Name>,
+        N::Error: fmt::Display,
+    {
+        self.resolve(Name::expect(name), Some(policy))
+    }
+
+    /// All circuits, by name.
+    #[must_use]
+    pub fn circuits(&self) -> Vec<Circuit> {
+        let entries = self.inner.circuits.iter();
+        let mut circuits: Vec<_> = entries.map(|entry| entry.circuit.clone()).collect();
+        circuits.sort_by(|a, b| a.name().cmp(b.name()));
+        circuits
+    }
+
+    pub(crate) fn resolve(&self, name: Name, policy: Option<Policy>) -> Circuit {
+        let inner = &self.inner;
+        let mut entry = inner.circuits.entry(name.clone()).or_insert_with(|| {
+            let set_up = inner.policies.get(&name);
+            let policy = set_up.unwrap_or(&inner.default_policy).clone();
+            let told = name.clone();
+            let observer = Arc::new(move |happening: &_| observe::trace(&told, happening));
+            Entry { circuit: Circuit::new(name, policy, observer), explicit: set_up.is_some() }
+        });
+        if let Some(policy) = policy {
+            entry.adopt(policy);
+        }
+        entry.circuit.clone()
+    }
+}
+
+impl Entry {
+    fn adopt(&mut self, policy: Policy) {
+        let differs = self.circuit.policy() != policy;
+        if self.explicit && differs {
+            observe::second_policy(self.circuit.name());
+        } else if differs {
+            self.circuit.set_policy(policy);
+        }
+        self.explicit = true;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for entry in &self.circuits {
+            entry.circuit.abandon();
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("circuits", &self.circuits())
+            .field("default_policy", &self.inner.default_policy)
+            .finish_non_exhaustive()
+    }
+}
