@@ -14,6 +14,8 @@
 
 use crate::timestamp::Timestamp;
 
+#[cfg(all(test, breaker_loom))]
+pub(crate) use imp::set;
 pub(crate) use imp::{coarse, now};
 
 #[cfg(all(target_os = "linux", not(feature = "test-util"), not(breaker_loom)))]
@@ -64,13 +66,23 @@ mod imp {
     pub(crate) use now as coarse;
 }
 
-/// Under the model checker time stands still: it explores orders, not durations.
+/// Under the model checker time stands still until it is set: it explores orders, not durations.
 #[cfg(breaker_loom)]
 mod imp {
+    use std::cell::Cell;
+    use std::time::Duration;
+
     use super::Timestamp;
 
+    // A model's threads all run on one thread of the system.
+    thread_local!(static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+
+    pub(crate) fn set(now: Duration) {
+        NOW.set(now);
+    }
+
     pub(crate) fn now() -> Timestamp {
-        Timestamp::from_nanos(1)
+        Timestamp::default().after(NOW.get())
     }
 
     pub(crate) use now as coarse;

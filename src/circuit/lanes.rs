@@ -51,10 +51,7 @@ impl Lanes {
             {
                 return false;
             }
-            // No order is needed: the count is all there is to see, and whoever drains it swaps,
-            // which finds the newest value.
-            match tally.compare_exchange_weak(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match tally.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(newer) => seen = newer,
             }
@@ -65,16 +62,16 @@ impl Lanes {
     pub(super) fn drain(&self, epoch: u64) -> u64 {
         let start = epoch << COUNT_BITS;
         let lanes = self.0.iter();
-        lanes.map(|lane| lane.tally.swap(start, Ordering::Relaxed) & COUNT_MASK).sum()
+        lanes.map(|lane| lane.tally.swap(start, Ordering::AcqRel) & COUNT_MASK).sum()
     }
 
     pub(super) fn handle_cloned(&self) {
-        self.mine().clones.fetch_add(1, Ordering::Relaxed);
+        self.mine().clones.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn handle_dropped(&self) {
-        // Release: whoever sees this drop sees every clone that was made of the handle before.
-        self.mine().drops.fetch_add(1, Ordering::Release);
+        // Whoever sees this drop sees every clone that was made of the handle before.
+        self.mine().drops.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether there is no handle any more; then there never will be, as only a handle makes one.
@@ -122,13 +119,22 @@ fn thread_number() -> usize {
     })
 }
 
+/// In a model the two lanes take turns, whichever thread it is; each run of it starts the same.
 #[cfg(breaker_loom)]
-fn number() -> usize {
-    2
+mod turns {
+    use std::cell::Cell;
+
+    thread_local!(static TURN: Cell<usize> = const { Cell::new(0) });
+
+    pub(super) fn number() -> usize {
+        TURN.set(0);
+        2
+    }
+
+    pub(super) fn thread_number() -> usize {
+        TURN.replace(TURN.get() + 1)
+    }
 }
 
-/// The main thread of a model has the first lane, all others the second.
 #[cfg(breaker_loom)]
-fn thread_number() -> usize {
-    usize::from(format!("{:?}", loom::thread::current().id()) != "ThreadId(0)")
-}
+use turns::{number, thread_number};

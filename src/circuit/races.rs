@@ -1,1 +1,225 @@
-//! loom
+//! The engine's races, explored by loom, against what "exact" means.
+//!
+//! Run with `RUSTFLAGS="--cfg breaker_loom" cargo test --lib --release`.
+
+use std::sync::Mutex as StdMutex;
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+use super::engine::Engine;
+use super::lanes::Lanes;
+use crate::clock;
+use crate::machine::{Begin, Happening, Override, Policy, PolicyBuilder, State};
+use crate::outcome::Outcome;
+
+fn engine(policy: PolicyBuilder) -> Arc<Engine> {
+    clock::set(Duration::from_secs(1));
+    let policy = policy.jitter(0).build().expect("a policy that can work");
+    Arc::new(Engine::new(policy, std::sync::Arc::new(|_| ())))
+}
+
+fn record(engine: &Engine, outcome: Outcome) {
+    let grant = engine.acquire(Begin::Now).expect("closed");
+    engine.record(grant, outcome);
+}
+
+/// Half of two calls: neither a success nor a failure alone trips, one of each does.
+fn half_of_two() -> PolicyBuilder {
+    Policy::builder()
+        .without_consecutive_failures()
+        .failure_rate(50)
+        .minimum_calls(2)
+        .count_window(8)
+}
+
+#[test]
+fn every_result_is_counted_once() {
+    loom::model(|| {
+        let engine = engine(half_of_two().minimum_calls(8));
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::Success);
+            record(&other, Outcome::failure());
+        });
+        record(&engine, Outcome::Success);
+        let seen = engine.read().tally.calls;
+        record(&engine, Outcome::Success);
+        thread.join().unwrap();
+        let tally = engine.read().tally;
+        assert!((1..=3).contains(&seen));
+        assert_eq!((tally.calls, tally.failures), (4, 1));
+    });
+}
+
+#[test]
+fn a_judgement_includes_what_returned_before_it_began() {
+    loom::model(|| {
+        let engine = engine(half_of_two());
+        let returned = Arc::new(AtomicBool::new(false));
+        let (other, flag) = (engine.clone(), returned.clone());
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::Success);
+            flag.store(true, Ordering::Release);
+        });
+        let before = returned.load(Ordering::Acquire);
+        record(&engine, Outcome::failure());
+        let open = engine.state() == State::Open;
+        assert!(open || !before, "the success returned first and was not counted");
+        thread.join().unwrap();
+        assert_eq!(engine.state(), State::Open, "one of the two was judged last");
+    });
+}
+
+#[test]
+fn a_success_after_a_failure_ends_its_streak() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(2).no_window());
+        let returned = Arc::new(AtomicBool::new(false));
+        let (other, flag) = (engine.clone(), returned.clone());
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::failure());
+            flag.store(true, Ordering::Release);
+        });
+        let after = returned.load(Ordering::Acquire);
+        record(&engine, Outcome::Success);
+        if after {
+            assert_eq!(engine.read().streak, 0);
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_late_result_is_stale() {
+    for outcome in [Outcome::Success, Outcome::failure()] {
+        loom::model(move || {
+            let engine = engine(half_of_two());
+            let grant = engine.acquire(Begin::Now).expect("closed");
+            let other = engine.clone();
+            let thread = thread::spawn(move || other.record(grant, outcome));
+            engine.reset();
+            thread.join().unwrap();
+            let reading = engine.read();
+            assert_eq!(reading.tally.calls, 0, "it was of the phase before the reset");
+            assert!(reading.stale <= 1);
+        });
+    }
+}
+
+#[test]
+fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(1));
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            if let Ok(grant) = other.acquire(Begin::Now) {
+                other.record(grant, Outcome::failure());
+            }
+        });
+        engine.force(Override::ForcedOpen, String::new());
+        engine.reset();
+        thread.join().unwrap();
+        let reading = engine.read();
+        // Admitted before (stale), or after both (counted, and it opened the circuit).
+        let stale = (reading.state, reading.stale) == (State::Closed, 1);
+        let after = (reading.state, reading.stale) == (State::Open, 0);
+        let rejected = (reading.state, reading.stale) == (State::Closed, 0);
+        assert!(stale || after || rejected, "{reading:?}");
+    });
+}
+
+/// A circuit at the end of its open interval, with one place for a probe.
+fn about_to_probe(needed: u64) -> Arc<Engine> {
+    let policy = Policy::builder()
+        .consecutive_failures(1)
+        .no_window()
+        .open_for(Duration::from_secs(10))
+        .backoff(1, Duration::from_secs(10))
+        .probes(1)
+        .successes_to_close(needed);
+    let engine = engine(policy);
+    record(&engine, Outcome::failure());
+    clock::set(Duration::from_secs(20));
+    engine
+}
+
+#[test]
+fn no_more_probes_than_places() {
+    loom::model(|| {
+        let engine = about_to_probe(1);
+        let other = engine.clone();
+        let thread = thread::spawn(move || other.acquire(Begin::Now).is_ok());
+        let mine = engine.acquire(Begin::Now).is_ok();
+        let theirs = thread.join().unwrap();
+        assert!(mine ^ theirs, "exactly one probes");
+        assert_eq!(engine.read().probes_out, 1);
+    });
+}
+
+#[test]
+fn a_probe_gives_its_place_back_however_it_ends() {
+    type End = fn(&Engine, super::Grant);
+    let ends: [End; 4] = [
+        |engine, grant| engine.cancel(grant),
+        |engine, grant| engine.release(grant),
+        |engine, grant| engine.record(grant, Outcome::Success),
+        |engine, grant| engine.record(grant, Outcome::failure()),
+    ];
+    for end in ends {
+        loom::model(move || {
+            let engine = about_to_probe(2);
+            let other = engine.clone();
+            let probe = move |engine: &Engine| {
+                if let Ok(grant) = engine.acquire(Begin::Later) {
+                    end(engine, grant);
+                }
+            };
+            let thread = thread::spawn(move || probe(&other));
+            probe(&engine);
+            thread.join().unwrap();
+            assert_eq!(engine.read().probes_out, 0);
+            clock::set(Duration::from_secs(60));
+            assert!(engine.acquire(Begin::Now).is_ok(), "it can be probed again");
+        });
+    }
+}
+
+#[test]
+fn everything_is_told_once_and_in_order() {
+    loom::model(|| {
+        let told = std::sync::Arc::new(StdMutex::new(Vec::new()));
+        let engine = engine(Policy::builder());
+        let listener = told.clone();
+        engine.observe(std::sync::Arc::new(move |happening: &Happening| {
+            if let Happening::Transition(transition) = happening {
+                listener.lock().unwrap().push(transition.generation);
+            }
+        }));
+        let other = engine.clone();
+        let thread = thread::spawn(move || other.force(Override::Disabled, String::new()));
+        engine.reset();
+        thread.join().unwrap();
+        assert_eq!(*told.lock().unwrap(), [2, 3]);
+    });
+}
+
+#[test]
+fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
+    loom::model(|| {
+        let lanes = Arc::new(Lanes::new());
+        lanes.handle_cloned();
+        let other = lanes.clone();
+        // A handle is cloned on one thread and dropped on it; the clone moves back.
+        let thread = thread::spawn(move || {
+            other.handle_cloned();
+            other.handle_dropped();
+        });
+        assert!(!lanes.no_handles(), "there was a handle all the time");
+        thread.join().unwrap();
+        lanes.handle_dropped();
+        assert!(lanes.no_handles());
+    });
+}

@@ -115,12 +115,15 @@ impl Policy {
         }
     }
 
-    /// Whether one more success, not a slow one, could meet a condition: it can complete the
-    /// minimum of calls where there is something to hold against the upstream.
+    /// Whether one more success, not a slow one, could meet a condition. It can complete the
+    /// minimum of calls, where there is something to hold against the upstream. And it can be the
+    /// first result after good ones have left the window, with what remains meeting a condition.
     pub(super) fn success_can_trip(&self, evidence: &Evidence) -> bool {
         let tally = evidence.tally();
         let rated = self.failure_rate.is_some() || self.slow_call_rate.is_some();
-        rated && tally.failures + tally.slow > 0 && tally.calls < self.minimum_calls
+        let completes =
+            rated && tally.failures + tally.slow > 0 && tally.calls < self.minimum_calls;
+        completes || self.judge(evidence).is_some()
     }
 
     /// How long a circuit stays open that has been reopened `reopenings` times in a row.

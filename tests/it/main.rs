@@ -1,1 +1,21 @@
+//! The one integration test binary. A promise broken is a test failed: see the names.
 
+mod support;
+
+mod autotraits;
+mod axum;
+mod cancellation;
+mod classify;
+mod closed;
+mod execute;
+mod half_open;
+mod imports;
+mod machine_props;
+mod memory;
+mod observe;
+mod open;
+mod overrides;
+mod policy;
+mod service;
+mod store;
+mod threads;

@@ -1,0 +1,54 @@
+//! What may cross threads, and what may be moved: axum and reqwest need all of it.
+
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+use tower::Service;
+use tower_breaker::service::{DefaultBody, Respond, RespondFuture, ResponseFuture};
+use tower_breaker::{
+    Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Happening, HttpStatus,
+    Name, OpenCircuit, Permit, Policy, PolicyBuilder, Snapshot, Store,
+};
+
+assert_impl_all!(Store: Send, Sync, Unpin, Clone);
+assert_impl_all!(Circuit: Send, Sync, Unpin, Clone);
+assert_impl_all!(Permit: Send, Sync, Unpin);
+assert_not_impl_any!(Permit: Clone);
+assert_impl_all!(Policy: Send, Sync, Clone);
+assert_impl_all!(PolicyBuilder: Send, Sync, Clone);
+assert_impl_all!(Name: Send, Sync, Clone);
+assert_impl_all!(Snapshot: Send, Sync, Clone);
+assert_impl_all!(Happening: Send, Sync, Copy);
+assert_impl_all!(OpenCircuit: Send, Sync, Clone, std::error::Error);
+assert_impl_all!(Error<std::io::Error>: Send, Sync, Into<Box<dyn std::error::Error + Send + Sync>>);
+assert_impl_all!(
+    Error<Box<dyn std::error::Error + Send + Sync>>: Into<Box<dyn std::error::Error + Send + Sync>>
+);
+assert_impl_all!(CircuitBreakerLayer: Send, Sync, Clone);
+assert_impl_all!(CircuitBreakerLayer<HttpStatus, Respond<DefaultBody>>: Send, Sync, Clone);
+assert_impl_all!(CircuitBreaker<()>: Send, Sync, Unpin, Clone);
+assert_impl_all!(
+    ResponseFuture<std::future::Ready<()>, ErrorsAsFailures>: Send, Sync, Unpin
+);
+assert_impl_all!(
+    RespondFuture<std::future::Ready<()>, HttpStatus, String>: Send, Sync, Unpin
+);
+
+/// What is not `Sync` inside makes the service not `Sync`, and nothing else does.
+#[test]
+fn a_service_is_what_its_inner_service_is() {
+    assert_not_impl_any!(CircuitBreaker<std::cell::Cell<()>>: Sync);
+    assert_impl_all!(CircuitBreaker<std::cell::Cell<()>>: Send);
+    assert_not_impl_any!(CircuitBreaker<std::rc::Rc<()>>: Send);
+}
+
+/// A call borrows nothing, so that it can be spawned.
+#[test]
+fn the_future_of_a_call_is_static() {
+    fn is_static<S: Service<()>>(_: &S)
+    where
+        S::Future: Send + 'static,
+    {
+    }
+    let inner = tower::service_fn(|(): ()| std::future::ready(Ok::<_, ()>(())));
+    let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
+    is_static(&tower::Layer::layer(&layer, inner));
+}

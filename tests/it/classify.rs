@@ -1,0 +1,91 @@
+//! What counts as a failure.
+
+use std::convert::Infallible;
+
+use http::{Response, StatusCode, header};
+use tower_breaker::{Classify, ErrorsAsFailures, HttpStatus, Outcome};
+
+use crate::support::*;
+
+fn http(response: &Response<()>) -> Outcome {
+    HttpStatus.classify(Ok::<_, &Infallible>(response))
+}
+
+fn response(status: u16, headers: &[(&str, &str)]) -> Response<()> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap()
+}
+
+#[test]
+fn server_errors_and_too_many_requests_are_failures_and_nothing_else_is() {
+    for status in 100..=599 {
+        let failed = http(&response(status, &[])) == Outcome::failure();
+        assert_eq!(failed, status >= 500 || status == 429, "{status}");
+    }
+    assert_eq!(HttpStatus.classify(Err::<&Response<()>, _>(&"refused")), Outcome::failure());
+}
+
+#[test]
+fn retry_after_is_a_hint_in_seconds_or_as_a_date() {
+    let date = (header::DATE.as_str(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    let hints: [(&[(&str, &str)], _); 8] = [
+        (&[("retry-after", "120")], Some(s(120))),
+        (&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT"), date], Some(s(30))),
+        (&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
+        (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT"), date], None),
+        (&[("retry-after", "-5")], None),
+        (&[("retry-after", "soon")], None),
+        (&[("retry-after", "99999999999999999999999")], None),
+        (&[("retry-after", "")], None),
+    ];
+    for (headers, retry_after) in hints {
+        for status in [503, 429] {
+            let outcome = http(&response(status, headers));
+            assert_eq!(outcome, Outcome::Failure { retry_after }, "{headers:?}");
+        }
+        assert_eq!(http(&response(200, headers)), Outcome::Success);
+    }
+}
+
+#[test]
+fn a_grpc_reply_is_judged_by_its_status() {
+    for code in 0..=17 {
+        let outcome = http(&response(200, &[("grpc-status", &code.to_string())]));
+        let failed = [2, 4, 8, 13, 14, 15].contains(&code);
+        assert_eq!(outcome == Outcome::failure(), failed, "{code}");
+    }
+    assert_eq!(http(&response(200, &[("grpc-status", "what")])), Outcome::failure());
+}
+
+#[test]
+fn grpc_pushback_is_a_hint() {
+    for (pushback, hint) in [("1500", Some(ms(1_500))), ("-1", None), ("x", None)] {
+        let reply = response(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", pushback)]);
+        assert_eq!(http(&reply), Outcome::Failure { retry_after: hint });
+    }
+}
+
+#[test]
+fn anything_with_a_status_can_be_judged_by_it() {
+    struct Reply(StatusCode);
+    let classifier = HttpStatus::of(|reply: &Reply| reply.0);
+    let judge = |status| classifier.classify(Ok::<_, &Infallible>(&Reply(status)));
+    assert_eq!(judge(StatusCode::OK), Outcome::Success);
+    assert_eq!(judge(StatusCode::NOT_FOUND), Outcome::Success);
+    assert_eq!(judge(StatusCode::BAD_GATEWAY), Outcome::failure());
+    assert_eq!(classifier.classify(Err::<&Reply, _>(&"refused")), Outcome::failure());
+}
+
+/// A classifier knows nothing of circuits: here one guides retries.
+#[test]
+fn a_classifier_is_of_use_elsewhere() {
+    fn should_retry<R, E>(classifier: &impl Classify<R, E>, result: &Result<R, E>) -> bool {
+        matches!(classifier.classify(result.as_ref()), Outcome::Failure { .. })
+    }
+    assert!(should_retry(&ErrorsAsFailures, &Err::<(), _>("down")));
+    assert!(!should_retry(&ErrorsAsFailures, &Ok::<_, &str>(())));
+    assert!(should_retry(&HttpStatus, &Ok::<_, &str>(response(503, &[]))));
+}

@@ -1,0 +1,206 @@
+//! Closed: what trips a circuit, and what does not.
+
+use tower_breaker::{Happening, Outcome, Policy, PolicyBuilder, Reason, State};
+
+use crate::support::*;
+
+/// The reason of the last transition.
+fn reasons(circuit: &tower_breaker::Circuit) -> std::sync::mpsc::Receiver<Reason> {
+    let (sender, reasons) = std::sync::mpsc::channel();
+    circuit.on_change(move |happening| {
+        if let Happening::Transition(transition) = happening {
+            sender.send(transition.reason).ok();
+        }
+    });
+    reasons
+}
+
+/// Half of a window, nothing else.
+fn rate_only() -> PolicyBuilder {
+    Policy::builder().without_consecutive_failures().failure_rate(50)
+}
+
+#[tokio::test(start_paused = true)]
+async fn consecutive_failures_trip_at_the_threshold() {
+    let circuit = circuit(Policy::builder().consecutive_failures(3).no_window());
+    let reasons = reasons(&circuit);
+    times(2, fail, &circuit);
+    assert_state(&circuit, State::Closed);
+    fail(&circuit);
+    assert_state(&circuit, State::Open);
+    assert_eq!(reasons.recv(), Ok(Reason::ConsecutiveFailures));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_a_streak_and_an_ignored_call_does_not() {
+    let circuit = circuit(Policy::builder().consecutive_failures(3).no_window());
+    times(2, fail, &circuit);
+    succeed(&circuit);
+    times(2, fail, &circuit);
+    assert_state(&circuit, State::Closed);
+    ignore(&circuit);
+    fail(&circuit);
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_means_nothing_below_the_minimum_of_calls() {
+    let circuit = circuit(rate_only().minimum_calls(10));
+    times(9, fail, &circuit);
+    assert_state(&circuit, State::Closed);
+    fail(&circuit);
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_can_complete_the_minimum_and_trip() {
+    let circuit = circuit(rate_only().minimum_calls(4));
+    let reasons = reasons(&circuit);
+    times(2, fail, &circuit);
+    succeed(&circuit);
+    assert_state(&circuit, State::Closed);
+    succeed(&circuit);
+    assert_state(&circuit, State::Open);
+    assert_eq!(reasons.recv(), Ok(Reason::FailureRate));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_failures_trips_among_any_number_of_successes() {
+    let circuit = circuit(rate_only().without_failure_rate().failure_count(3));
+    let reasons = reasons(&circuit);
+    for _ in 0..3 {
+        assert_state(&circuit, State::Closed);
+        times(1_000, succeed, &circuit);
+        fail(&circuit);
+    }
+    assert_state(&circuit, State::Open);
+    assert_eq!(reasons.recv(), Ok(Reason::FailureCount));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_calls_trip_though_they_succeed() {
+    let policy = rate_only().minimum_calls(4).slow_call_duration(ms(100)).slow_call_rate(50);
+    let circuit = circuit(policy);
+    let reasons = reasons(&circuit);
+    times(2, succeed, &circuit);
+    let exactly = hold(&circuit);
+    advance(ms(100)).await;
+    exactly.settle(Outcome::Success);
+    assert_eq!(circuit.snapshot().slow_calls, 0, "a call of just the limit is not slow");
+    for _ in 0..3 {
+        assert_state(&circuit, State::Closed);
+        let slow = hold(&circuit);
+        advance(ms(101)).await;
+        slow.settle(Outcome::Success);
+    }
+    assert_state(&circuit, State::Open);
+    assert_eq!(reasons.recv(), Ok(Reason::SlowCallRate));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_condition_that_holds_is_the_reason() {
+    let policy = Policy::builder()
+        .consecutive_failures(2)
+        .failure_rate(50)
+        .minimum_calls(2)
+        .failure_count(2);
+    let circuit = circuit(policy);
+    let reasons = reasons(&circuit);
+    times(2, fail, &circuit);
+    assert_eq!(reasons.recv(), Ok(Reason::ConsecutiveFailures));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_hundred_thousand_successes_a_count_window_opens_within_its_size() {
+    let circuit = circuit(rate_only().count_window(100));
+    times(100_000, succeed, &circuit);
+    let mut calls = 0;
+    while circuit.state() == State::Closed {
+        fail(&circuit);
+        calls += 1;
+    }
+    assert_eq!(calls, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_hundred_thousand_successes_a_time_window_opens_within_one_window() {
+    let circuit = circuit(rate_only().time_window(s(10)));
+    for _ in 0..100 {
+        times(1_000, succeed, &circuit);
+        advance(ms(100)).await;
+    }
+    let start = tokio::time::Instant::now();
+    while circuit.state() == State::Closed {
+        times(
+            10,
+            |circuit| drop(circuit.try_acquire().map(|p| p.settle(Outcome::failure()))),
+            &circuit,
+        );
+        advance(ms(100)).await;
+    }
+    assert!(start.elapsed() <= s(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_whose_bucket_has_left_counts_no_more() {
+    let circuit = circuit(rate_only().without_failure_rate().failure_count(2).time_window(s(10)));
+    fail(&circuit);
+    advance(ms(9_999)).await;
+    assert_eq!(circuit.snapshot().failures, 1);
+    advance(ms(1)).await;
+    assert_eq!(circuit.snapshot().failures, 0);
+    fail(&circuit);
+    assert_state(&circuit, State::Closed);
+    advance(s(9)).await;
+    fail(&circuit);
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_a_count_window_has_forgotten_counts_no_more() {
+    let circuit = circuit(rate_only().without_failure_rate().failure_count(2).count_window(70));
+    fail(&circuit);
+    times(69, succeed, &circuit);
+    assert_eq!(circuit.snapshot().failures, 1);
+    succeed(&circuit);
+    assert_eq!(circuit.snapshot().failures, 0);
+    fail(&circuit);
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_slept_for_ages_starts_with_an_empty_window() {
+    let circuit = circuit(rate_only().minimum_calls(3).time_window(s(10)));
+    times(2, fail, &circuit);
+    advance(s(8 * 24 * 3600)).await;
+    fail(&circuit);
+    assert_eq!((circuit.snapshot().calls, circuit.snapshot().failures), (1, 1));
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_tells_rates_in_percent() {
+    let circuit = circuit(rate_only());
+    assert_eq!(circuit.snapshot().failure_rate(), None);
+    times(2, succeed, &circuit);
+    fail(&circuit);
+    let snapshot = circuit.snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures), (3, 1));
+    assert_eq!(snapshot.failure_rate(), Some(33));
+    assert_eq!(snapshot.slow_call_rate(), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_circuit_does_not_hide_evidence_from_the_next_judgement() {
+    let circuit = circuit(rate_only().minimum_calls(2).time_window(s(10)));
+    times(3, succeed, &circuit);
+    advance(s(5)).await;
+    times(2, fail, &circuit);
+    assert_state(&circuit, State::Closed);
+    advance(s(5)).await;
+    // The successes have left. A look lets go of them and judges nothing; the next result does.
+    assert_eq!(circuit.snapshot().failure_rate(), Some(100));
+    assert_state(&circuit, State::Closed);
+    succeed(&circuit);
+    assert_state(&circuit, State::Open);
+}

@@ -1,0 +1,140 @@
+//! Calls without tower.
+
+use std::future::{pending, ready};
+
+use tower_breaker::{Cancelled, Error, Outcome, Policy, State, find_open};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn the_call_s_own_result_comes_back_whole() {
+    let circuit = circuit(fragile());
+    assert_eq!(circuit.execute(|| ready(Ok::<_, &str>(7))).await, Ok(7));
+    let error = circuit.execute(|| ready(Err::<(), _>("down"))).await.unwrap_err();
+    assert_eq!(error, Error::Inner("down"));
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_does_not_run_the_call() {
+    let circuit = circuit(fragile());
+    circuit.force_open("test");
+    let call = || -> std::future::Ready<Result<(), &str>> { panic!("must not run") };
+    let error = circuit.execute(call).await.unwrap_err();
+    assert!(error.is_open());
+    assert_eq!(error.retry_after(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_caller_s_classifier_decides() {
+    let circuit = circuit(fragile());
+    let not_found = |_: &Result<(), &str>| Outcome::Success;
+    circuit.execute_with(not_found, || ready(Err("no such row"))).await.unwrap_err();
+    assert_state(&circuit, State::Closed);
+    let degraded = |_: &Result<(), &str>| Outcome::failure_with_hint(s(33));
+    circuit.execute_with(degraded, || ready(Ok(()))).await.unwrap();
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(33)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_replaces_rejections_and_nothing_else() {
+    let circuit = circuit(fragile());
+    let fallback = |_| ready(Ok("from the cache"));
+    let failed = circuit.execute_or(|| ready(Err("down")), fallback).await;
+    assert_eq!(failed, Err("down"));
+    let rejected = circuit.execute_or(|| ready(Err("down")), fallback).await;
+    assert_eq!(rejected, Ok("from the cache"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failure_and_is_passed_on() {
+    for in_future in [true, false] {
+        let circuit = circuit(fragile());
+        let probing = circuit.clone();
+        let task = tokio::spawn(async move {
+            let call = || {
+                assert!(in_future, "as asked, before the future");
+                async { panic!("as asked, in the future") as Result<(), ()> }
+            };
+            probing.execute(call).await.ok();
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_state(&circuit, State::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_dropped_in_a_panic_is_a_failure() {
+    let circuit = circuit(fragile());
+    let probing = circuit.clone();
+    let task = tokio::spawn(async move {
+        let _permit = probing.try_acquire().unwrap();
+        panic!("as asked");
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_elsewhere_is_no_failure_of_a_call_that_is_dropped_for_it() {
+    let circuit = circuit(fragile());
+    let calling = circuit.clone();
+    let task = tokio::spawn(async move {
+        let call = calling.execute(pending::<Result<(), ()>>);
+        let other = async {
+            tokio::task::yield_now().await;
+            panic!("as asked");
+        };
+        let _ = tokio::join!(call, other);
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_counts_as_the_policy_says() {
+    let slow = || fragile().slow_call_duration(s(1));
+    let cases = [
+        (fragile(), s(100), State::Closed),
+        (fragile().cancelled(Cancelled::Failure), ms(1), State::Open),
+        (slow(), ms(999), State::Closed),
+        (slow(), ms(1_001), State::Open),
+        (slow().cancelled(Cancelled::Ignored), s(100), State::Closed),
+    ];
+    for (policy, after, state) in cases {
+        let circuit = circuit(policy);
+        let call = circuit.execute(pending::<Result<(), ()>>);
+        assert!(tokio::time::timeout(after, call).await.is_err());
+        assert_state(&circuit, state);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_never_polled_asks_for_nothing() {
+    let circuit = circuit(fragile().cancelled(Cancelled::Failure));
+    drop(circuit.execute(|| ready(Ok::<_, ()>(()))));
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_convert_with_a_question_mark_and_are_found_again() {
+    type BoxError = Box<dyn std::error::Error + Send + Sync>;
+    async fn call(fails: Result<(), BoxError>) -> Result<(), BoxError> {
+        let circuit = circuit(Policy::builder().consecutive_failures(1));
+        circuit.execute(|| ready(fails)).await?;
+        circuit.force_open("test");
+        circuit.execute(|| ready(Ok::<_, std::io::Error>(()))).await?;
+        Ok(())
+    }
+    assert_eq!(call(Err("down".into())).await.unwrap_err().to_string(), "down");
+    let boxed = call(Ok(())).await.unwrap_err();
+    assert_eq!(find_open(&*boxed).unwrap().state(), State::ForcedOpen);
+    let wrapped = std::io::Error::other(boxed);
+    assert!(
+        find_open(&wrapped).is_none(),
+        "io::Error hides the box it was made of, and has no source"
+    );
+    let local: Result<(), Box<dyn std::error::Error>> =
+        Err(Error::<BoxError>::Inner("x".into()).into());
+    assert_eq!(local.unwrap_err().to_string(), "x");
+}

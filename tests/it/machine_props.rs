@@ -1,0 +1,522 @@
+//! Random histories of one thread, played to a circuit and to a deliberately naive model, and
+//! compared after every step.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tower_breaker::{Cancelled, Circuit, Outcome, Permit, Policy, Snapshot, State, Store};
+
+/// A policy, as the model sees it.
+#[derive(Clone, Debug)]
+struct Rules {
+    consecutive: Option<u64>,
+    rate: Option<u32>,
+    count: Option<u64>,
+    slow_rate: Option<u32>,
+    slow: Option<Duration>,
+    minimum: u64,
+    window: Window,
+    open_for: Duration,
+    multiplier: u32,
+    longest: Duration,
+    probes: u64,
+    needed: u64,
+    lease: Duration,
+    cancelled: Cancelled,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Window {
+    Count(u64),
+    Time(Duration, u32),
+    None,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A call that takes so long, and how it ends.
+    Call(Duration, End),
+    /// A call that goes on.
+    Hold,
+    /// One that goes on ends.
+    Settle(prop::sample::Index, End),
+    Wait(Duration),
+    Look,
+    ForceOpen,
+    ForceClosed,
+    Disable,
+    MetricsOnly,
+    Reset,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Success,
+    Failure,
+    Hinted(Duration),
+    Ignored,
+    Dropped,
+}
+
+/// The model: everything is kept, and everything is computed from it.
+struct Model {
+    rules: Rules,
+    now: Duration,
+    state: State,
+    generation: u64,
+    began: Duration,
+    /// When, failed, slow: the results of this generation.
+    results: Vec<(Duration, bool, bool)>,
+    until: Duration,
+    reopenings: u32,
+    /// Probes that are out: number, and when the lease is over.
+    probes: Vec<(u64, Duration)>,
+    passed: u64,
+    stale: u64,
+}
+
+/// A call as the model remembers it: number, generation, start.
+type Call = (u64, u64, Duration);
+
+impl Model {
+    fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            now: Duration::ZERO,
+            state: State::Closed,
+            generation: 1,
+            began: Duration::ZERO,
+            results: Vec::new(),
+            until: Duration::ZERO,
+            reopenings: 0,
+            probes: Vec::new(),
+            passed: 0,
+            stale: 0,
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.generation += 1;
+        self.began = self.now;
+        self.results.clear();
+        self.probes.clear();
+        self.passed = 0;
+    }
+
+    fn by_hand(&mut self, state: State) {
+        self.reopenings = 0;
+        self.enter(state);
+    }
+
+    fn open(&mut self, hint: Duration) {
+        let mut interval = self.rules.open_for;
+        for _ in 0..self.reopenings {
+            interval = (interval * self.rules.multiplier).min(self.rules.longest);
+        }
+        self.enter(State::Open);
+        self.until = self.now + interval.max(hint.min(self.rules.longest));
+    }
+
+    /// What the window holds now: calls, failed, slow.
+    fn tally(&self) -> (u64, u64, u64) {
+        let kept: Vec<_> = match self.rules.window {
+            Window::None => Vec::new(),
+            Window::Count(n) => self.results.iter().rev().take(n as usize).collect(),
+            Window::Time(length, buckets) => {
+                let width = length / buckets;
+                let bucket = |at: Duration| (at - self.began).as_nanos() / width.as_nanos();
+                let current = bucket(self.now);
+                let recent = |at| bucket(at) + u128::from(buckets) > current;
+                self.results.iter().filter(|(at, ..)| recent(*at)).collect()
+            }
+        };
+        let failed = kept.iter().filter(|(_, failed, _)| *failed).count();
+        let slow = kept.iter().filter(|(.., slow)| *slow).count();
+        (kept.len() as u64, failed as u64, slow as u64)
+    }
+
+    fn streak(&self) -> u64 {
+        self.results.iter().rev().take_while(|(_, failed, _)| *failed).count() as u64
+    }
+
+    fn trips(&self) -> bool {
+        let (calls, failed, slow) = self.tally();
+        let enough = calls >= self.rules.minimum;
+        let reaches = |part, rate| enough && part * 100 >= calls * u64::from(rate);
+        self.rules.consecutive.is_some_and(|n| self.streak() >= n)
+            || self.rules.rate.is_some_and(|rate| reaches(failed, rate))
+            || self.rules.count.is_some_and(|n| failed >= n)
+            || self.rules.slow_rate.is_some_and(|rate| reaches(slow, rate))
+    }
+
+    fn acquire(&mut self, number: u64) -> Option<Call> {
+        if self.state == State::Open && self.now >= self.until {
+            self.enter(State::HalfOpen);
+        }
+        if self.state == State::HalfOpen && self.probes.iter().any(|(_, over)| *over <= self.now) {
+            self.reopenings += 1;
+            self.open(Duration::ZERO);
+        }
+        let admitted = match self.state {
+            State::Open | State::ForcedOpen => false,
+            State::HalfOpen => (self.probes.len() as u64) < self.rules.probes,
+            _ => true,
+        };
+        if admitted && self.state == State::HalfOpen {
+            self.probes.push((number, self.now + self.rules.lease));
+        }
+        admitted.then_some((number, self.generation, self.now))
+    }
+
+    fn settle(&mut self, (number, generation, started): Call, end: End) {
+        if generation != self.generation {
+            self.stale += 1;
+            return;
+        }
+        let ran = self.now - started;
+        let slow = self.rules.slow.is_some_and(|limit| ran > limit);
+        let (failed, hint) = match (end, self.rules.cancelled) {
+            (End::Success, _) => (Some(false), Duration::ZERO),
+            (End::Failure, _) => (Some(true), Duration::ZERO),
+            (End::Hinted(hint), _) => (Some(true), hint),
+            (End::Dropped, Cancelled::Failure) => (Some(true), Duration::ZERO),
+            (End::Dropped, Cancelled::FailureIfSlow) if slow => (Some(true), Duration::ZERO),
+            (End::Ignored | End::Dropped, _) => (None, Duration::ZERO),
+        };
+        match self.state {
+            State::HalfOpen => {
+                let place = self.probes.iter().position(|(n, _)| *n == number).unwrap();
+                let (_, over) = self.probes.remove(place);
+                match failed {
+                    _ if over <= self.now => {
+                        self.reopenings += 1;
+                        self.open(Duration::ZERO);
+                    }
+                    Some(true) => {
+                        self.reopenings += 1;
+                        self.open(hint);
+                    }
+                    Some(false) => {
+                        self.passed += 1;
+                        if self.passed >= self.rules.needed {
+                            self.reopenings = 0;
+                            self.enter(State::Closed);
+                        }
+                    }
+                    None => {}
+                }
+            }
+            State::Closed | State::ForcedClosed | State::MetricsOnly => {
+                if let Some(failed) = failed {
+                    self.results.push((self.now, failed, slow));
+                    if self.state == State::Closed && self.trips() {
+                        self.open(hint);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn available(&self) -> bool {
+        match self.state {
+            State::Open => self.now >= self.until,
+            State::ForcedOpen => false,
+            State::HalfOpen => {
+                (self.probes.len() as u64) < self.rules.probes
+                    || self.probes.iter().any(|(_, over)| *over <= self.now)
+            }
+            _ => true,
+        }
+    }
+}
+
+fn policy(rules: &Rules) -> Option<Policy> {
+    let mut policy = Policy::builder()
+        .minimum_calls(rules.minimum)
+        .open_for(rules.open_for)
+        .backoff(rules.multiplier, rules.longest)
+        .jitter(0)
+        .probes(rules.probes)
+        .successes_to_close(rules.needed)
+        .probe_lease(rules.lease)
+        .cancelled(rules.cancelled);
+    policy = match rules.consecutive {
+        Some(n) => policy.consecutive_failures(n),
+        None => policy.without_consecutive_failures(),
+    };
+    policy = match rules.rate {
+        Some(rate) => policy.failure_rate(rate),
+        None => policy.without_failure_rate(),
+    };
+    if let Some(n) = rules.count {
+        policy = policy.failure_count(n);
+    }
+    if let Some(rate) = rules.slow_rate {
+        policy = policy.slow_call_rate(rate);
+    }
+    if let Some(limit) = rules.slow {
+        policy = policy.slow_call_duration(limit);
+    }
+    policy = match rules.window {
+        Window::Count(n) => policy.count_window(n),
+        Window::Time(length, buckets) => policy.time_window_in_buckets(length, buckets),
+        Window::None => policy.no_window(),
+    };
+    policy.build().ok()
+}
+
+fn ms(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn rules() -> impl Strategy<Value = (Rules, Policy)> {
+    let window = prop_oneof![
+        3 => (1..80_u64).prop_map(Window::Count),
+        3 => (ms(1..2_000), 1..7_u32).prop_map(|(length, buckets)| Window::Time(length, buckets)),
+        1 => Just(Window::None),
+    ];
+    let cancelled = prop_oneof![
+        Just(Cancelled::Failure),
+        Just(Cancelled::FailureIfSlow),
+        Just(Cancelled::Ignored)
+    ];
+    let evidence = (
+        prop::option::of(1..6_u64),
+        prop::option::of(1..=100_u32),
+        prop::option::of(1..6_u64),
+        prop::option::of(1..=100_u32),
+        prop::option::of(ms(1..100)),
+        1..12_u64,
+        window,
+    );
+    let recovery = (ms(1..500), 1..4_u32, ms(1..2_000), 1..4_u64, 1..4_u64, ms(1..300), cancelled);
+    (evidence, recovery).prop_filter_map("a policy that can work", |(evidence, recovery)| {
+        let (consecutive, rate, count, slow_rate, slow, minimum, window) = evidence;
+        let (open_for, multiplier, longest, probes, needed, lease, cancelled) = recovery;
+        let minimum = if let Window::Count(n) = window { minimum.min(n) } else { minimum };
+        let longest = longest.max(open_for);
+        let rules = Rules {
+            consecutive,
+            rate,
+            count,
+            slow_rate,
+            slow,
+            minimum,
+            window,
+            open_for,
+            multiplier,
+            longest,
+            probes,
+            needed,
+            lease,
+            cancelled,
+        };
+        policy(&rules).map(|policy| (rules, policy))
+    })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        5 => Just(End::Success),
+        4 => Just(End::Failure),
+        1 => ms(1..3_000).prop_map(End::Hinted),
+        1 => Just(End::Ignored),
+        1 => Just(End::Dropped),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => (prop_oneof![2 => Just(Duration::ZERO), 1 => ms(1..150)], end())
+            .prop_map(|(time, end)| Step::Call(time, end)),
+        4 => Just(Step::Hold),
+        4 => (any::<prop::sample::Index>(), end()).prop_map(|(at, end)| Step::Settle(at, end)),
+        6 => ms(0..400).prop_map(Step::Wait),
+        1 => (0..2_000_000_000_u64).prop_map(|n| Step::Wait(Duration::from_nanos(n))),
+        4 => Just(Step::Look),
+        1 => prop_oneof![
+            Just(Step::ForceOpen), Just(Step::ForceClosed), Just(Step::Disable),
+            Just(Step::MetricsOnly), Just(Step::Reset), Just(Step::Reset),
+        ],
+    ]
+}
+
+/// The circuit and the model, side by side.
+struct Pair {
+    circuit: Circuit,
+    model: Model,
+    under_way: Vec<(Permit, Call)>,
+    calls: u64,
+}
+
+impl Pair {
+    fn acquire(&mut self) -> Result<Option<(Permit, Call)>, TestCaseError> {
+        self.calls += 1;
+        let call = self.model.acquire(self.calls);
+        let permit = self.circuit.try_acquire();
+        if let Err(open) = &permit {
+            let wait = (self.model.state == State::Open).then(|| self.model.until - self.model.now);
+            prop_assert_eq!(open.retry_after(), wait);
+            prop_assert_eq!(open.state(), self.model.state);
+            prop_assert_eq!(open.generation(), self.model.generation);
+        }
+        prop_assert_eq!(permit.is_ok(), call.is_some());
+        Ok(permit.ok().zip(call))
+    }
+
+    fn settle(&mut self, (permit, call): (Permit, Call), end: End) {
+        self.model.settle(call, end);
+        match end {
+            End::Success => permit.settle(Outcome::Success),
+            End::Failure => permit.settle(Outcome::failure()),
+            End::Hinted(hint) => permit.settle(Outcome::failure_with_hint(hint)),
+            End::Ignored => permit.settle(Outcome::Ignored),
+            End::Dropped => drop(permit),
+        }
+    }
+
+    async fn wait(&mut self, time: Duration) {
+        self.model.now += time;
+        tokio::time::advance(time).await;
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Call(time, end) => {
+                if let Some(call) = self.acquire()? {
+                    self.wait(time).await;
+                    self.settle(call, end);
+                }
+            }
+            Step::Hold => {
+                let call = self.acquire()?;
+                self.under_way.extend(call);
+            }
+            Step::Settle(at, end) => {
+                if !self.under_way.is_empty() {
+                    let call = self.under_way.swap_remove(at.index(self.under_way.len()));
+                    self.settle(call, end);
+                }
+            }
+            Step::Wait(time) => self.wait(time).await,
+            // Looking drains the lanes; steps without a look leave them full.
+            Step::Look => self.compare()?,
+            Step::ForceOpen => {
+                self.circuit.force_open("");
+                self.model.by_hand(State::ForcedOpen);
+            }
+            Step::ForceClosed => {
+                self.circuit.force_closed("");
+                self.model.by_hand(State::ForcedClosed);
+            }
+            Step::Disable => {
+                self.circuit.disable("");
+                self.model.by_hand(State::Disabled);
+            }
+            Step::MetricsOnly => {
+                self.circuit.metrics_only("");
+                self.model.by_hand(State::MetricsOnly);
+            }
+            Step::Reset => {
+                self.circuit.reset();
+                self.model.by_hand(State::Closed);
+            }
+        }
+        prop_assert_eq!(self.circuit.state(), self.model.state);
+        prop_assert_eq!(self.circuit.is_available(), self.model.available());
+        Ok(())
+    }
+
+    fn compare(&self) -> Result<(), TestCaseError> {
+        let Snapshot {
+            state,
+            generation,
+            since,
+            calls,
+            failures,
+            slow_calls,
+            consecutive_failures,
+            reopenings,
+            probes_out,
+            probes_passed,
+            retry_after,
+            stale_results,
+            ..
+        } = self.circuit.snapshot();
+        let model = &self.model;
+        prop_assert_eq!((state, generation), (model.state, model.generation));
+        prop_assert_eq!(since, model.now - model.began);
+        prop_assert_eq!((calls, failures, slow_calls), model.tally());
+        prop_assert_eq!(consecutive_failures, model.streak());
+        prop_assert_eq!(reopenings, model.reopenings);
+        prop_assert_eq!((probes_out, probes_passed), (model.probes.len(), model.passed));
+        prop_assert_eq!(stale_results, model.stale);
+        let wait = (state == State::Open).then(|| model.until.saturating_sub(model.now));
+        prop_assert_eq!(retry_after, wait);
+        Ok(())
+    }
+}
+
+/// Runs `test` on a clock that stands still.
+fn paused<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_circuit_agrees_with_a_naive_model_at_every_step(
+        (rules, policy) in rules(),
+        steps in prop::collection::vec(step(), 1..150),
+        look_always in any::<bool>(),
+    ) {
+        paused(async move {
+            let circuit = Store::builder().default_policy(policy).build().circuit("model");
+            let mut pair =
+                Pair { circuit, model: Model::new(rules), under_way: Vec::new(), calls: 0 };
+            for step in steps {
+                pair.step(step).await?;
+                if look_always {
+                    pair.compare()?;
+                }
+            }
+            pair.compare()
+        })?;
+    }
+
+    /// Whatever has happened, and however calls and probes were left: once the upstream is well and
+    /// time passes, the circuit closes. Overrides are the one thing that holds it.
+    #[test]
+    fn no_history_leaves_a_circuit_that_cannot_recover(
+        (rules, policy) in rules(),
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        paused(async move {
+            let circuit = Store::builder().default_policy(policy).build().circuit("recovers");
+            let (longest, lease) = (rules.longest, rules.lease);
+            let mut pair =
+                Pair { circuit, model: Model::new(rules), under_way: Vec::new(), calls: 0 };
+            for step in steps {
+                pair.step(step).await?;
+            }
+            // Calls that go on are neither settled nor dropped: they hang for ever.
+            let circuit = pair.circuit.clone();
+            if !circuit.state().passes_all() && circuit.state() != State::ForcedOpen {
+                tokio::time::advance(longest.max(lease)).await;
+                // This one may find that a probe hangs, and open the circuit once more.
+                circuit.try_acquire().ok().map(|permit| permit.settle(Outcome::Success));
+                tokio::time::advance(longest).await;
+                for _ in 0..4 {
+                    circuit.try_acquire().ok().map(|permit| permit.settle(Outcome::Success));
+                }
+                prop_assert_eq!(circuit.state(), State::Closed);
+            }
+            pair.under_way.into_iter().for_each(|(permit, _)| std::mem::forget(permit));
+            Ok(())
+        })?;
+    }
+}

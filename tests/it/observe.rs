@@ -1,0 +1,141 @@
+//! What is told, to listeners and to the log.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use tower_breaker::{Circuit, Happening, Policy, Store};
+
+use crate::support::*;
+
+fn listen(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listener = heard.clone();
+    circuit.on_change(move |happening| {
+        let line = match happening {
+            Happening::Transition(transition) => transition.to_string(),
+            other => format!("{other:?}"),
+        };
+        listener.lock().unwrap().push(line);
+    });
+    heard
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_transition_is_told_with_its_reason() {
+    let circuit = circuit(fragile());
+    let heard = listen(&circuit);
+    trip(&circuit);
+    wait_out(&circuit).await;
+    fail(&circuit);
+    wait_out(&circuit).await;
+    succeed(&circuit);
+    circuit.force_open("test");
+    circuit.reset();
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [
+            "closed -> open (consecutive_failures), for 10.0s",
+            "open -> half-open (interval_over)",
+            "half-open -> open (probe_failed), for 20.0s",
+            "open -> half-open (interval_over)",
+            "half-open -> closed (probes_succeeded)",
+            "closed -> forced open (by_hand)",
+            "forced open -> closed (by_hand)",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_may_use_the_circuit_and_hears_in_order() {
+    let circuit = circuit(fragile());
+    let reacting = circuit.clone();
+    circuit.on_change(move |happening| {
+        if let Happening::Transition(transition) = happening
+            && transition.generation == 2
+        {
+            reacting.force_open("by the listener");
+            assert_eq!(reacting.snapshot().generation, 3);
+        }
+    });
+    let heard = listen(&circuit);
+    trip_once(&circuit);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        ["closed -> open (consecutive_failures), for 10.0s", "open -> forced open (by_hand)"]
+    );
+}
+
+fn trip_once(circuit: &Circuit) {
+    fail(circuit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_harms_no_call_and_no_other_listener() {
+    let circuit = circuit(fragile());
+    circuit.on_change(|_| panic!("as asked"));
+    let heard = listen(&circuit);
+    fail(&circuit);
+    circuit.reset();
+    assert_eq!(heard.lock().unwrap().len(), 2);
+}
+
+/// What the crate logs, a line per event: level, then fields.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                write!(self.0, " {}={value:?}", field.name()).unwrap();
+            }
+        }
+        let metadata = event.metadata();
+        assert_eq!(metadata.target(), "tower_breaker");
+        let mut fields = Fields(metadata.level().to_string());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_s_level_says_who_must_act() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let store = store(fragile());
+    let circuit = store.circuit("payments");
+    trip(&circuit);
+    wait_out(&circuit).await;
+    succeed(&circuit);
+    circuit.metrics_only("trying");
+    fail(&circuit);
+    let log = log.0.lock().unwrap();
+    let starts = [
+        "WARN message=circuit opened circuit=payments from=\"closed\" to=\"open\" \
+         reason=\"consecutive_failures\" generation=2 open_for_ms=10000",
+        "INFO message=circuit changed its state circuit=payments from=\"open\" to=\"half_open\"",
+        "INFO message=circuit changed its state circuit=payments from=\"half_open\" to=\"closed\"",
+        "INFO message=circuit changed its state circuit=payments from=\"closed\" to=\"metrics_only\"",
+        "WARN message=circuit would have opened, but is metrics-only circuit=payments",
+    ];
+    assert_eq!(log.len(), starts.len(), "{log:#?}");
+    for (line, start) in log.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let store = Store::in_memory();
+    store.circuit_with("a", Policy::cache());
+    store.circuit_with("a", Policy::cache());
+    assert!(log.0.lock().unwrap().is_empty());
+    store.circuit_with("a", Policy::database());
+    assert_eq!(log.0.lock().unwrap().len(), 1);
+    assert!(log.0.lock().unwrap()[0].starts_with("WARN message=a second, different policy"));
+}

@@ -1,0 +1,152 @@
+//! Open: rejection, its hint, and how long it lasts.
+
+use std::time::Duration;
+
+use tower_breaker::{Outcome, Policy, State, Store};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_rejects_and_says_until_when() {
+    let circuit = circuit(fragile());
+    fail(&circuit);
+    advance(s(3)).await;
+    let open = rejected(&circuit);
+    assert_eq!(open.name().as_str(), "test");
+    assert_eq!((open.state(), open.generation()), (State::Open, 2));
+    assert_eq!(open.retry_after(), Some(s(7)));
+    assert_eq!(open.to_string(), "circuit `test` is open, retry after 7.0s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_announced_wait_is_exact() {
+    let circuit = circuit(fragile());
+    fail(&circuit);
+    let wait = rejected(&circuit).retry_after().unwrap();
+    advance(wait - Duration::from_nanos(1)).await;
+    assert!(!circuit.is_available());
+    rejected(&circuit);
+    advance(Duration::from_nanos(1)).await;
+    assert!(circuit.is_available());
+    succeed(&circuit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_whether_it_is_available_moves_nothing() {
+    let circuit = circuit(fragile());
+    assert!(circuit.is_available());
+    fail(&circuit);
+    assert!(!circuit.is_available());
+    advance(s(10)).await;
+    let before = evidence(&circuit);
+    for _ in 0..100 {
+        assert!(circuit.is_available());
+    }
+    assert_eq!(evidence(&circuit), before);
+    assert_state(&circuit, State::Open);
+    let probe = hold(&circuit);
+    assert!(!circuit.is_available(), "the only probe is out");
+    drop(probe);
+    assert!(circuit.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_reopening_doubles_the_interval_up_to_the_cap_and_closing_resets_it() {
+    let circuit = circuit(fragile());
+    fail(&circuit);
+    for seconds in [10, 20, 40, 60, 60] {
+        assert_eq!(rejected(&circuit).retry_after(), Some(s(seconds)));
+        advance(s(seconds)).await;
+        fail(&circuit);
+    }
+    wait_out(&circuit).await;
+    succeed(&circuit);
+    assert_state(&circuit, State::Closed);
+    fail(&circuit);
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_lengthens_by_no_more_than_its_share_and_differs() {
+    let policy = fragile().jitter(20).build().unwrap();
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        let circuit = Store::builder().default_policy(policy.clone()).build().circuit("jitter");
+        fail(&circuit);
+        let wait = circuit.snapshot().retry_after.unwrap();
+        assert!((s(10)..=s(12)).contains(&wait), "{wait:?}");
+        waits.insert(wait);
+    }
+    assert!(waits.len() > 40, "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_extends_the_interval_and_the_cap_bounds_it() {
+    for (hint, expected) in
+        [(s(3), s(10)), (s(45), s(45)), (s(999_999), s(60)), (Duration::MAX, s(60))]
+    {
+        let circuit = circuit(fragile());
+        hold(&circuit).settle(Outcome::failure_with_hint(hint));
+        assert_eq!(rejected(&circuit).retry_after(), Some(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_s_hint_extends_the_next_interval() {
+    let circuit = circuit(fragile());
+    trip(&circuit);
+    wait_out(&circuit).await;
+    hold(&circuit).settle(Outcome::failure_with_hint(s(55)));
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(55)), "more than the 20 s of the backoff");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_result_decides_nothing_while_open_half_open_or_closed_again() {
+    let policy = || fragile().consecutive_failures(2).successes_to_close(2).probes(2);
+    for outcome in [Outcome::Success, Outcome::failure(), Outcome::Ignored] {
+        let circuit = circuit(policy());
+        let late: Vec<_> = (0..4).map(|_| hold(&circuit)).collect();
+        let mut late = late.into_iter();
+        let mut settle = |circuit: &_| {
+            let before = evidence(circuit);
+            late.next().unwrap().settle(outcome);
+            assert_eq!(evidence(circuit), before);
+        };
+        trip(&circuit);
+        settle(&circuit);
+        wait_out(&circuit).await;
+        let probe = hold(&circuit);
+        assert_state(&circuit, State::HalfOpen);
+        settle(&circuit);
+        probe.settle(Outcome::Success);
+        succeed(&circuit);
+        assert_state(&circuit, State::Closed);
+        settle(&circuit);
+        circuit.reset();
+        settle(&circuit);
+        assert_eq!(circuit.snapshot().stale_results, 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_without_end_does_not_overflow() {
+    let policy = Policy::builder()
+        .consecutive_failures(1)
+        .open_for(Duration::MAX)
+        .probe_lease(Duration::MAX)
+        .slow_call_duration(Duration::MAX)
+        .time_window(Duration::MAX)
+        .failure_count(u64::MAX)
+        .minimum_calls(u64::MAX)
+        .probes(u64::MAX)
+        .successes_to_close(u64::MAX)
+        .jitter(100);
+    let policy = policy.build().unwrap();
+    let circuit = Store::builder().default_policy(policy).build().circuit("ages");
+    succeed(&circuit);
+    fail(&circuit);
+    assert_state(&circuit, State::Open);
+    advance(s(1_000_000)).await;
+    rejected(&circuit);
+    assert!(!circuit.is_available());
+}

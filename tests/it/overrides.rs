@@ -1,0 +1,132 @@
+//! States set by hand.
+
+use tower_breaker::{Circuit, Happening, Outcome, Policy, Reason, State};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn forced_open_stays_open_past_its_interval_and_gives_no_hint() {
+    let circuit = circuit(fragile());
+    circuit.force_open("maintenance until noon");
+    advance(s(8 * 24 * 3600)).await;
+    let open = rejected(&circuit);
+    assert_eq!((open.state(), open.retry_after()), (State::ForcedOpen, None));
+    assert!(!circuit.is_available());
+    assert_eq!(circuit.snapshot().note.as_deref(), Some("maintenance until noon"));
+    circuit.reset();
+    assert_eq!(circuit.snapshot().note, None);
+    succeed(&circuit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn forced_closed_counts_and_never_trips() {
+    let circuit = circuit(fragile());
+    trip(&circuit);
+    circuit.force_closed("their status page lies");
+    times(100, fail, &circuit);
+    assert_state(&circuit, State::ForcedClosed);
+    let snapshot = circuit.snapshot();
+    assert_eq!((snapshot.failures, snapshot.consecutive_failures), (100, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn disabled_lets_all_pass_and_counts_nothing() {
+    let circuit = circuit(fragile());
+    circuit.disable("load test");
+    times(100, fail, &circuit);
+    times(100, succeed, &circuit);
+    assert_state(&circuit, State::Disabled);
+    let snapshot = circuit.snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures, snapshot.stale_results), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_only_counts_and_tells_once_what_would_have_tripped() {
+    let circuit = circuit(Policy::builder().consecutive_failures(3).no_window());
+    circuit.metrics_only("trying the policy");
+    let (sender, told) = std::sync::mpsc::channel();
+    circuit.on_change(move |happening| sender.send(*happening).unwrap());
+    times(10, fail, &circuit);
+    assert_state(&circuit, State::MetricsOnly);
+    let would = Happening::WouldTrip { reason: Reason::ConsecutiveFailures };
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+    succeed(&circuit);
+    times(3, fail, &circuit);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would], "again, after it was well meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reset_clears_the_evidence_of_every_state() {
+    type Into = fn(&Circuit);
+    let states: [(Into, State); 6] = [
+        (|c| fail(c), State::Closed),
+        (|c| trip(c), State::Open),
+        (|c| c.force_open(""), State::ForcedOpen),
+        (|c| (c.force_closed(""), fail(c)).1, State::ForcedClosed),
+        (|c| c.disable(""), State::Disabled),
+        (|c| (c.metrics_only(""), fail(c)).1, State::MetricsOnly),
+    ];
+    for (into, state) in states {
+        let circuit = circuit(fragile().consecutive_failures(2));
+        into(&circuit);
+        assert_state(&circuit, state);
+        reset_is_clean(&circuit);
+    }
+    let circuit = circuit(fragile());
+    trip(&circuit);
+    wait_out(&circuit).await;
+    let probe = hold(&circuit);
+    assert_state(&circuit, State::HalfOpen);
+    reset_is_clean(&circuit);
+    probe.settle(Outcome::failure());
+    assert_state(&circuit, State::Closed);
+}
+
+#[track_caller]
+fn reset_is_clean(circuit: &Circuit) {
+    let generation = circuit.snapshot().generation;
+    circuit.reset();
+    let after = circuit.snapshot();
+    assert_eq!(after.state, State::Closed);
+    assert_eq!(after.generation, generation + 1);
+    assert_eq!((after.calls, after.failures, after.consecutive_failures), (0, 0, 0));
+    assert_eq!((after.reopenings, after.probes_out, after.probes_passed), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_override_starts_a_new_generation_and_outdates_what_is_under_way() {
+    let circuit = circuit(fragile());
+    let overrides: [fn(&Circuit); 6] = [
+        |c| c.force_open("a"),
+        |c| c.force_open("b"),
+        |c| c.force_closed("c"),
+        |c| c.metrics_only("d"),
+        |c| c.disable("e"),
+        Circuit::reset,
+    ];
+    for (n, change) in (1..).zip(overrides) {
+        assert_eq!(circuit.snapshot().generation, n);
+        let under_way = circuit.try_acquire().ok();
+        let stale = circuit.snapshot().stale_results + u64::from(under_way.is_some());
+        change(&circuit);
+        assert_eq!(circuit.snapshot().generation, n + 1);
+        let before = evidence(&circuit);
+        if let Some(permit) = under_way {
+            permit.settle(Outcome::failure());
+        }
+        assert_eq!(evidence(&circuit), before);
+        assert_eq!(circuit.snapshot().stale_results, stale);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_forgets_the_backoff() {
+    let circuit = circuit(fragile());
+    trip(&circuit);
+    wait_out(&circuit).await;
+    fail(&circuit);
+    assert_eq!(circuit.snapshot().reopenings, 1);
+    circuit.reset();
+    trip(&circuit);
+    assert_eq!(circuit.snapshot().retry_after, Some(s(10)));
+}

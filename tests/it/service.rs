@@ -1,0 +1,288 @@
+//! The tower service: who is asked when, and what becomes of a reservation.
+
+use std::task::Poll;
+
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_breaker::{
+    CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, State, Store, find_open,
+};
+
+use crate::support::upstream::{Does, Failed, Upstream};
+use crate::support::*;
+
+type Breaker<S = Upstream> = CircuitBreaker<S, ErrorsAsFailures>;
+
+fn layer(store: &Store) -> CircuitBreakerLayer<ErrorsAsFailures> {
+    CircuitBreakerLayer::new(store.clone()).named("test").classify(ErrorsAsFailures)
+}
+
+fn breaker(policy: tower_breaker::PolicyBuilder) -> (Breaker, Upstream) {
+    let upstream = Upstream::new(Does::Succeed);
+    (layer(&store(policy)).layer(upstream.clone()), upstream)
+}
+
+async fn call(service: &mut Breaker) -> Result<(), Error<Failed>> {
+    service.ready().await?.call(()).await
+}
+
+/// Polls for readiness once.
+fn poll_ready<S: Service<()>>(service: &mut S) -> Poll<Result<(), S::Error>> {
+    task::spawn(()).enter(|cx, _| service.poll_ready(cx))
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_trips_rejects_probes_and_closes() {
+    let (mut service, upstream) = breaker(fragile());
+    call(&mut service).await.unwrap();
+    upstream.now(Does::Fail);
+    assert_eq!(call(&mut service).await, Err(Error::Inner(Failed)));
+    assert!(call(&mut service).await.unwrap_err().is_open());
+    assert_eq!(upstream.calls(), 2);
+    wait_out(service.circuit()).await;
+    upstream.now(Does::Succeed);
+    call(&mut service).await.unwrap();
+    assert_state(service.circuit(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_open_the_inner_service_is_not_touched() {
+    for in_call in [false, true] {
+        let upstream = Upstream::new(Does::Succeed);
+        let layer = layer(&store(fragile()));
+        let layer = if in_call { layer.reject_in_call() } else { layer };
+        let mut service = layer.layer(upstream.clone());
+        service.circuit().force_open("test");
+        for _ in 0..10 {
+            assert!(call(&mut service).await.unwrap_err().is_open());
+        }
+        assert_eq!((upstream.polls(), upstream.calls()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_an_open_circuit_is_an_error_of_poll_ready() {
+    let (mut service, _) = breaker(fragile());
+    trip(service.circuit());
+    let error = assert_ready_err!(poll_ready(&mut service));
+    assert_eq!(error.retry_after(), Some(s(10)));
+    wait_out(service.circuit()).await;
+    assert_ready_ok!(poll_ready(&mut service));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_other_mode_it_is_an_error_of_the_call() {
+    let upstream = Upstream::new(Does::Succeed);
+    let mut service = layer(&store(fragile())).reject_in_call().layer(upstream.clone());
+    trip(service.circuit());
+    assert_ready_ok!(poll_ready(&mut service));
+    // It has been promised a rejection: the inner service is not ready, whatever the circuit says.
+    service.circuit().reset();
+    assert!(service.call(()).await.unwrap_err().is_open());
+    assert_ready_ok!(poll_ready(&mut service));
+    service.call(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_inner_service_is_pending_no_probe_is_held() {
+    let (mut service, upstream) = breaker(fragile());
+    let circuit = service.circuit().clone();
+    trip(&circuit);
+    wait_out(&circuit).await;
+    upstream.set_pending(true);
+    assert_pending!(poll_ready(&mut service));
+    assert_eq!(circuit.snapshot().probes_out, 0);
+    assert!(circuit.is_available());
+    upstream.set_pending(false);
+    assert_ready_ok!(poll_ready(&mut service));
+    assert_eq!(circuit.snapshot().probes_out, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_readied_and_never_called_comes_back_with_the_drop() {
+    let (mut service, _) = breaker(fragile());
+    let circuit = service.circuit().clone();
+    trip(&circuit);
+    wait_out(&circuit).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    rejected(&circuit);
+    drop(service);
+    succeed(&circuit);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_readied_and_left_alone_comes_back_with_its_lease_and_is_no_failure() {
+    let (mut service, upstream) = breaker(fragile());
+    let circuit = service.circuit().clone();
+    trip(&circuit);
+    wait_out(&circuit).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    advance(s(5)).await;
+    let other = hold(&circuit);
+    assert_state(&circuit, State::HalfOpen);
+    assert!(service.call(()).await.unwrap_err().is_open(), "its place is another's now");
+    drop(other);
+    assert_eq!(upstream.calls(), 0);
+    call(&mut service).await.unwrap();
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_lease_ran_out_is_taken_again_in_call_if_a_place_is_free() {
+    let (mut service, upstream) = breaker(fragile());
+    trip(service.circuit());
+    wait_out(service.circuit()).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    advance(s(6)).await;
+    service.call(()).await.unwrap();
+    assert_eq!(upstream.calls(), 1);
+    assert_state(service.circuit(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_s_lease_starts_anew_with_its_call() {
+    let (mut service, upstream) = breaker(fragile());
+    let circuit = service.circuit().clone();
+    trip(&circuit);
+    wait_out(&circuit).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    advance(s(4)).await;
+    upstream.now(Does::Hang);
+    let mut hung = task::spawn(service.call(()));
+    assert_pending!(hung.poll());
+    advance(s(4)).await;
+    rejected(&circuit);
+    assert_state(&circuit, State::HalfOpen);
+    advance(s(1)).await;
+    rejected(&circuit);
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_looks_at_the_circuit_again() {
+    let (mut service, upstream) = breaker(fragile());
+    assert_ready_ok!(poll_ready(&mut service));
+    trip(service.circuit());
+    assert!(service.call(()).await.unwrap_err().is_open());
+    assert_eq!(upstream.calls(), 0);
+
+    service.circuit().reset();
+    assert_ready_ok!(poll_ready(&mut service));
+    service.circuit().force_closed("test");
+    service.call(()).await.unwrap();
+    assert_eq!(service.circuit().snapshot().calls, 1, "counted in the phase that admitted it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_readiness_that_does_not_hold_any_more_is_asked_for_again() {
+    let (mut service, _) = breaker(fragile());
+    let circuit = service.circuit().clone();
+    assert_ready_ok!(poll_ready(&mut service));
+    trip(&circuit);
+    assert_ready_err!(poll_ready(&mut service));
+    wait_out(&circuit).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    assert_ready_ok!(poll_ready(&mut service));
+    assert_eq!(circuit.snapshot().probes_out, 1, "one place, however often it is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calling_without_readying_asks_the_circuit_then_and_there() {
+    let store = store(fragile());
+    let always_ready = tower::service_fn(|(): ()| std::future::ready(Ok::<_, Failed>(())));
+    let mut service = layer(&store).layer(always_ready);
+    service.call(()).await.unwrap();
+    store.circuit("test").force_open("test");
+    assert!(service.call(()).await.unwrap_err().is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_race_for_a_probe_leaves_the_inner_service_reserved() {
+    let store = store(fragile());
+    let upstream = Upstream::new(Does::Succeed);
+    let limited = ServiceBuilder::new().concurrency_limit(1).service(upstream.clone());
+    let mut loser = ServiceBuilder::new().layer(layer(&store)).service(limited.clone());
+    let circuit = store.circuit("test");
+    trip(&circuit);
+    wait_out(&circuit).await;
+
+    // The place is taken while the inner service gets ready.
+    let mut limited = limited;
+    limited.ready().await.unwrap();
+    assert_pending!(poll_ready(&mut loser));
+    let probe = hold(&circuit);
+    drop(limited);
+    // The circuit is asked first, so the loser does not even look at the inner service...
+    assert_ready_err!(poll_ready(&mut loser));
+    drop(probe);
+    // ...and what it gets once a place is free is whole.
+    assert_ready_ok!(poll_ready(&mut loser));
+    loser.call(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_starts_without_the_reservation() {
+    let (mut service, _) = breaker(fragile());
+    trip(service.circuit());
+    wait_out(service.circuit()).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    let mut clone = service.clone();
+    assert_ready_err!(poll_ready(&mut clone));
+    drop(clone);
+    service.call(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_inner_readiness_comes_back_whole_and_counts_nothing() {
+    #[derive(Clone)]
+    struct Broken;
+    impl Service<()> for Broken {
+        type Response = ();
+        type Error = Failed;
+        type Future = std::future::Ready<Result<(), Failed>>;
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Failed>> {
+            Poll::Ready(Err(Failed))
+        }
+        fn call(&mut self, (): ()) -> Self::Future {
+            unreachable!()
+        }
+    }
+    let store = store(fragile());
+    let mut service = layer(&store).layer(Broken);
+    assert_eq!(assert_ready!(poll_ready(&mut service)), Err(Error::Inner(Failed)));
+    assert_eq!(store.circuit("test").snapshot().calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_cannot_be_cloned_will_do() {
+    struct Alone(Upstream);
+    impl Service<()> for Alone {
+        type Response = ();
+        type Error = Failed;
+        type Future = <Upstream as Service<()>>::Future;
+        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Failed>> {
+            self.0.poll_ready(cx)
+        }
+        fn call(&mut self, (): ()) -> Self::Future {
+            self.0.call(())
+        }
+    }
+    let mut service = layer(&store(fragile())).layer(Alone(Upstream::new(Does::Succeed)));
+    service.ready().await.unwrap().call(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_buffer_it_trips_and_recovers_and_the_rejection_is_found() {
+    let upstream = Upstream::new(Does::Fail);
+    let store = store(fragile());
+    let service = ServiceBuilder::new()
+        .buffer(8)
+        .layer(layer(&store).reject_in_call())
+        .service(upstream.clone());
+    assert_eq!(service.clone().oneshot(()).await.unwrap_err().to_string(), "failed");
+    let error = service.clone().oneshot(()).await.unwrap_err();
+    assert_eq!(find_open(&*error).unwrap().retry_after(), Some(s(10)));
+    wait_out(&store.circuit("test")).await;
+    upstream.now(Does::Succeed);
+    service.oneshot(()).await.unwrap();
+}

@@ -1,0 +1,110 @@
+//! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
+
+pub(crate) mod upstream;
+
+use std::time::Duration;
+
+use tower_breaker::{
+    Circuit, OpenCircuit, Outcome, Permit, Policy, PolicyBuilder, Snapshot, State, Store,
+};
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A circuit without jitter, so that its times are known.
+#[track_caller]
+pub(crate) fn circuit(policy: PolicyBuilder) -> Circuit {
+    store(policy).circuit("test")
+}
+
+#[track_caller]
+pub(crate) fn store(policy: PolicyBuilder) -> Store {
+    Store::builder().default_policy(policy.jitter(0).build().unwrap()).build()
+}
+
+/// Opens after one failure, for 10 s; one good probe closes it.
+pub(crate) fn fragile() -> PolicyBuilder {
+    Policy::builder()
+        .consecutive_failures(1)
+        .open_for(s(10))
+        .backoff(2, s(60))
+        .probes(1)
+        .successes_to_close(1)
+        .probe_lease(s(5))
+}
+
+/// Makes a call that is to be settled later.
+#[track_caller]
+pub(crate) fn hold(circuit: &Circuit) -> Permit {
+    match circuit.try_acquire() {
+        Ok(permit) => permit,
+        Err(open) => panic!("should have been admitted: {open}"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn succeed(circuit: &Circuit) {
+    hold(circuit).settle(Outcome::Success);
+}
+
+#[track_caller]
+pub(crate) fn fail(circuit: &Circuit) {
+    hold(circuit).settle(Outcome::failure());
+}
+
+#[track_caller]
+pub(crate) fn ignore(circuit: &Circuit) {
+    hold(circuit).settle(Outcome::Ignored);
+}
+
+#[track_caller]
+pub(crate) fn times(n: usize, verb: impl Fn(&Circuit), circuit: &Circuit) {
+    for _ in 0..n {
+        verb(circuit);
+    }
+}
+
+#[track_caller]
+pub(crate) fn rejected(circuit: &Circuit) -> OpenCircuit {
+    match circuit.try_acquire() {
+        Ok(_) => panic!("should have been rejected"),
+        Err(open) => open,
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_state(circuit: &Circuit, state: State) {
+    assert_eq!(circuit.state(), state, "{:?}", circuit.snapshot());
+}
+
+/// Opens the circuit by failures, and waits until it would let a probe pass.
+#[track_caller]
+pub(crate) fn trip(circuit: &Circuit) {
+    while circuit.state() != State::Open {
+        fail(circuit);
+    }
+}
+
+pub(crate) async fn advance(time: Duration) {
+    tokio::time::advance(time).await;
+}
+
+/// Waits until an open circuit would let a probe pass.
+pub(crate) async fn wait_out(circuit: &Circuit) {
+    let wait = circuit.snapshot().retry_after.expect("an open circuit");
+    advance(wait).await;
+}
+
+/// What must not change when nothing may happen: all but the times and the count of stale results.
+pub(crate) fn evidence(circuit: &Circuit) -> Snapshot {
+    let mut snapshot = circuit.snapshot();
+    snapshot.since = Duration::ZERO;
+    snapshot.retry_after = None;
+    snapshot.stale_results = 0;
+    snapshot
+}

@@ -1,0 +1,121 @@
+//! Many threads on one circuit: nothing is lost, nothing counted twice.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use tower_breaker::{Outcome, Policy, State};
+
+use crate::support::*;
+
+const THREADS: u64 = 8;
+
+/// A small generator of its own for each thread: repeatable, and no two alike.
+fn next(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+#[test]
+fn under_eight_threads_of_random_outcomes_the_totals_are_what_was_recorded() {
+    for window in ["time", "count"] {
+        let policy = Policy::builder().without_consecutive_failures().failure_count(u64::MAX);
+        let policy = match window {
+            "time" => policy.without_failure_rate().time_window(s(3_600)),
+            _ => policy.without_failure_rate().count_window(1_000_000),
+        };
+        let circuit = circuit(policy);
+        let (failures, start) = (AtomicU64::new(0), Barrier::new(8));
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (circuit, failures, start) = (circuit.clone(), &failures, &start);
+                scope.spawn(move || {
+                    let mut seed = thread;
+                    start.wait();
+                    for call in 0..50_000 {
+                        match next(&mut seed) % 16 {
+                            0 => {
+                                failures.fetch_add(1, Ordering::Relaxed);
+                                fail(&circuit);
+                            }
+                            _ => succeed(&circuit),
+                        }
+                        if call % 10_000 == 0 {
+                            assert!(circuit.snapshot().calls > 0);
+                        }
+                    }
+                });
+            }
+        });
+        let snapshot = circuit.snapshot();
+        assert_eq!(snapshot.calls, THREADS * 50_000, "{window}");
+        assert_eq!(snapshot.failures, failures.into_inner(), "{window}");
+        assert_eq!(snapshot.stale_results, 0);
+    }
+}
+
+#[test]
+fn with_resets_among_them_every_result_is_counted_in_its_generation_or_stale() {
+    let policy = Policy::builder().without_consecutive_failures().count_window(1_000_000);
+    let circuit = circuit(policy.without_failure_rate().failure_count(u64::MAX));
+    let closed_with = AtomicU64::new(0);
+    let stop = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (circuit, stop) = (circuit.clone(), &stop);
+            scope.spawn(move || {
+                let mut seed = thread;
+                for _ in 0..20_000 {
+                    let outcome = match next(&mut seed) % 4 {
+                        0 => Outcome::failure(),
+                        _ => Outcome::Success,
+                    };
+                    hold(&circuit).settle(outcome);
+                }
+                stop.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        // Only this thread resets, and it alone sees how much each generation had counted at its
+        // end; what comes between its look and its reset is stale or in the next look.
+        let mut last = circuit.snapshot();
+        while stop.load(Ordering::Relaxed) < THREADS {
+            let look = circuit.snapshot();
+            assert!(look.calls >= last.calls || look.generation > last.generation);
+            assert!(look.failures <= look.calls);
+            circuit.reset();
+            closed_with.fetch_add(look.calls, Ordering::Relaxed);
+            last = circuit.snapshot();
+        }
+    });
+    let snapshot = circuit.snapshot();
+    let accounted = closed_with.into_inner() + snapshot.calls + snapshot.stale_results;
+    assert!(accounted <= THREADS * 20_000, "nothing is counted twice: {accounted}");
+}
+
+#[test]
+fn of_many_threads_at_the_end_of_the_interval_as_many_probe_as_may() {
+    for round in 0..200 {
+        let circuit = circuit(fragile().probes(3).open_for(std::time::Duration::from_nanos(1)));
+        trip(&circuit);
+        let (running, most, start) = (AtomicU64::new(0), AtomicU64::new(0), Barrier::new(8));
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    start.wait();
+                    for _ in 0..20 {
+                        if let Ok(permit) = circuit.try_acquire() {
+                            let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                            most.fetch_max(now, Ordering::SeqCst);
+                            running.fetch_sub(1, Ordering::SeqCst);
+                            permit.settle(Outcome::Ignored);
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1..=3).contains(&most.into_inner()), "round {round}");
+        assert_eq!(circuit.snapshot().probes_out, 0);
+        succeed(&circuit);
+        assert_state(&circuit, State::Closed);
+    }
+}
