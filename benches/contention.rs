@@ -14,6 +14,7 @@ const BARE: &str = "bare service";
 const DEFAULT: &str = "tower-breaker, default policy";
 const CONSECUTIVE: &str = "tower-breaker, consecutive failures only";
 const CLONED: &str = "tower-breaker, clone per request";
+const CLONED_NAME: &str = "tower-breaker, clone per request, name from a `String`";
 
 /// More circuits than fit the first cache.
 const MANY: usize = 1_000;
@@ -117,11 +118,8 @@ fn ours() -> Vec<Subject> {
         shared(DEFAULT, default()),
         shared(CONSECUTIVE, layer().policy(consecutive).layer(Plain)),
         cloned(CLONED, default()),
-        cloned(
-            "tower-breaker, clone per request, name from a `String`",
-            counted_name().layer(Plain),
-        ),
-        tripped("tower-breaker, open", layer().policy(open.clone()).layer(Plain)),
+        cloned(CLONED_NAME, counted_name().layer(Plain)),
+        tripped("tower-breaker, open, default mode", layer().policy(open.clone()).layer(Plain)),
         tripped(
             "tower-breaker, open, name from a `String`",
             counted_name().policy(open).layer(Plain),
@@ -194,7 +192,7 @@ fn print(subjects: &[Subject], costs: &[Costs]) {
 fn judge(subjects: &[Subject], costs: &[Costs]) {
     let find = |name| subjects.iter().position(|it| it.name == name).map(|at| &costs[at]);
     let Some(bare) = find(BARE) else { return };
-    for name in [DEFAULT, CONSECUTIVE, CLONED] {
+    for name in [DEFAULT, CONSECUTIVE, CLONED, CLONED_NAME] {
         let Some(costs) = find(name) else { continue };
         // Of what the circuit costs; the bare service would hide a part of what it grows by.
         let one = median(&costs.one) - median(&bare.one);

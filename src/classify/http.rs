@@ -31,11 +31,10 @@ impl HttpStatus {
     /// For a response that is not an `http::Response` and has a status.
     ///
     /// ```
-    /// # struct Reply(u16);
-    /// # impl Reply {
-    /// #     fn status(&self) -> http::StatusCode { http::StatusCode::from_u16(self.0).unwrap() }
+    /// # mod reqwest {
+    /// #     pub struct Response(pub http::StatusCode);
+    /// #     impl Response { pub fn status(&self) -> http::StatusCode { self.0 } }
     /// # }
-    /// # mod reqwest { pub use super::Reply as Response; }
     /// use tower_breaker::{CircuitBreakerLayer, HttpStatus, Store};
     ///
     /// let layer = CircuitBreakerLayer::new(Store::in_memory())

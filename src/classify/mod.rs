@@ -54,15 +54,18 @@ pub trait Classify<Response, Error> {
 /// default classifier in place, or use
 /// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
 ///
-/// ```compile_fail
-/// # // `cargo check` does not see this error; a build does.
+/// ```compile_fail,E0080
+/// // `cargo check` does not see this error; a build does.
 /// use std::convert::Infallible;
-/// use tower::{Service, service_fn, Layer};
+/// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
 ///
+/// # #[tokio::main]
+/// # async fn main() {
 /// let never_fails = service_fn(|_: ()| async { Ok::<_, Infallible>(()) });
 /// let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
-/// let _ = layer.layer(never_fails).call(());
+/// layer.layer(never_fails).oneshot(()).await;
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorsAsFailures;

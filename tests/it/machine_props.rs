@@ -465,8 +465,14 @@ fn paused<T>(test: impl Future<Output = T>) -> T {
     runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
 }
 
+/// At least this many cases; more with `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    ProptestConfig { cases: config.cases.max(1_500), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_circuit_agrees_with_a_naive_model_at_every_step(

@@ -12,6 +12,7 @@ mod half_open;
 mod imports;
 mod machine_props;
 mod memory;
+mod mistakes;
 mod observe;
 mod open;
 mod overrides;

@@ -1,0 +1,50 @@
+//! The mistakes that must not compile, and what rustc tells who makes them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Builds a program of `tests/mistakes`, without the network.
+fn build(program: &str) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = root.join("tests/mistakes");
+    // The versions that this build uses, so that none need be fetched.
+    std::fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
+    Command::new(env!("CARGO"))
+        .args(["build", "--offline", "--quiet", "--bin", program])
+        .current_dir(package)
+        .env("CARGO_TARGET_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/mistakes"))
+        .env("CARGO_TERM_COLOR", "never")
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn assert_says(program: &str, advice: &[&str]) {
+    let output = build(program);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "`{program}` compiles");
+    for words in advice {
+        assert!(said.contains(words), "`{words}` is not in:\n{said}");
+    }
+}
+
+#[test]
+fn rustc_says_what_to_write_instead() {
+    let fine = build("none");
+    assert!(fine.status.success(), "{}", String::from_utf8_lossy(&fine.stderr));
+
+    let advice = [
+        "cannot tell whether `&'static str` is a success",
+        "no classifier for this response was chosen",
+        "`.classify(ErrorsAsFailures)`",
+        "`.classify(HttpStatus::of(Reply::status))`",
+        "`.classify_fn(|result: Result<&Reply, &MyError>| ...)`",
+    ];
+    assert_says("no_classifier", &advice);
+
+    let advice = [
+        "`ErrorsAsFailures` over an error type without values",
+        "Leave the default classifier in place for `http::Response`",
+    ];
+    assert_says("no_errors", &advice);
+}

@@ -1,0 +1,13 @@
+//! Errors as failures, over an error that cannot be.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use mistakes::{NotHttp, call_once};
+use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
+use tower_layer::Layer;
+
+fn main() {
+    let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
+    call_once(layer.layer(NotHttp::<Infallible>(PhantomData)));
+}
