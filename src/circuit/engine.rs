@@ -9,7 +9,8 @@
 //!
 //! Laws:
 //!
-//! 1. Only who holds the lock writes the word, and each time with a greater epoch.
+//! 1. Only who holds the lock writes the word, and each time with a greater epoch: an odd one while
+//!    it works, an even one when it publishes.
 //! 2. Who takes the lock to change something first makes a *cut*: the word moves to a new epoch
 //!    without `QUIET`, then the lanes are drained. What was counted before the cut is in the
 //!    drain; what comes after it is refused by its lane and must wait for the lock.
@@ -53,6 +54,8 @@ pub(crate) struct Engine {
     lanes: Lanes,
     locked: Mutex<Locked>,
     stale: AtomicU64,
+    /// The epoch at which the engine became this circuit's.
+    birth: AtomicU64,
 }
 
 struct Locked {
@@ -127,6 +130,7 @@ impl Engine {
             lanes: Lanes::new(),
             locked: Mutex::new(locked),
             stale: AtomicU64::new(0),
+            birth: AtomicU64::new(0),
         };
         engine.cut(|_| ());
         engine
@@ -134,20 +138,24 @@ impl Engine {
 
     /// Makes the engine a new circuit's. Grants of the old one are stale from here on.
     pub(super) fn recycle(&self, policy: Policy, observer: Observer) {
-        self.cut(|locked| *locked = Locked::new(policy, observer, locked.epoch));
-        self.stale.store(0, Ordering::Relaxed);
+        self.cut(|locked| {
+            *locked = Locked::new(policy, observer, locked.epoch);
+            self.birth.store(locked.epoch, Ordering::Relaxed);
+            self.stale.store(0, Ordering::Relaxed);
+        });
     }
 
     pub(super) fn lanes(&self) -> &Lanes {
         &self.lanes
     }
 
-    /// Whether a call would be admitted now. Moves nothing.
+    /// Whether it is of use to ask for leave now. Moves nothing.
     #[inline]
     pub(super) fn check(&self) -> Result<(), Refusal> {
         match self.published() {
+            Published::Admit(_) => Ok(()),
             Published::Reject(refusal) => Err(refusal),
-            Published::Admit(_) | Published::Ask => Ok(()),
+            Published::Ask => self.check_locked(),
         }
     }
 
@@ -272,12 +280,12 @@ impl Engine {
         if word.passes_all() {
             return Published::Admit(word);
         }
-        if !word.has(Word::REJECT) {
+        if !word.has(Word::REJECT) || word.in_cut() {
             return Published::Ask;
         }
         let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
         let generation = self.generation.load(Ordering::Acquire);
-        // What was read between two equal words belongs to that word (law 1).
+        // What was read between two equal words, and not in a cut, belongs to that word (law 1).
         if self.word() != word {
             return Published::Ask;
         }
@@ -319,6 +327,16 @@ impl Engine {
             }
         }
         self.lanes.add(word.epoch())
+    }
+
+    #[cold]
+    fn check_locked(&self) -> Result<(), Refusal> {
+        let locked = self.lock();
+        let now = clock::now();
+        match locked.machine.rejects_until(&locked.policy) {
+            Some(until) if until > now => Err(locked.refusal(now)),
+            _ => Ok(()),
+        }
     }
 
     #[cold]
@@ -373,7 +391,8 @@ impl Engine {
                 locked.happened(happening);
                 false
             });
-        if stale {
+        // One from before the birth was another circuit's call.
+        if stale && grant.epoch >= self.birth.load(Ordering::Relaxed) {
             self.stale.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -383,7 +402,7 @@ impl Engine {
     fn cut<R>(&self, f: impl FnOnce(&mut Locked) -> R) -> R {
         let mut guard = self.lock();
         let locked = &mut *guard;
-        let word = self.word().next();
+        let word = self.word().cut();
         self.word.store(word.0, Ordering::Release);
         // Not the epoch of that word: until the answer is published it still admits calls as the
         // old phase did, and should a new phase begin here, they are not of it.

@@ -72,8 +72,11 @@ impl Circuit {
         self.engine.state()
     }
 
-    /// Whether a call would be admitted now. A pure read: asking moves nothing and takes no
-    /// probe's place, so that a load balancer or a readiness check may ask as often as it likes.
+    /// Whether it is of use to call now. A pure read: asking moves nothing and takes no probe's
+    /// place, so that a load balancer or a readiness check may ask as often as it likes.
+    ///
+    /// A call can be rejected all the same: others may take the places meanwhile, or it may be the
+    /// one that finds a probe's lease over, and opens the circuit again.
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.engine.check().is_ok()

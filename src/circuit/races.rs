@@ -6,7 +6,7 @@ use std::sync::Mutex as StdMutex;
 use std::time::Duration;
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::engine::Engine;
@@ -14,6 +14,8 @@ use super::lanes::Lanes;
 use crate::clock;
 use crate::machine::{Begin, Happening, Override, Policy, PolicyBuilder, State};
 use crate::outcome::Outcome;
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     clock::set(Duration::from_secs(1));
@@ -131,13 +133,49 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
     });
 }
 
+#[test]
+fn every_result_of_who_was_admitted_trips_or_is_stale() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(1));
+        let other = engine.clone();
+        let fail = |engine: &Engine| {
+            let grant = engine.acquire(Begin::Now);
+            grant.map(|grant| engine.record(grant, Outcome::failure())).is_ok()
+        };
+        let thread = thread::spawn(move || fail(&other));
+        let mine = fail(&engine);
+        let theirs = thread.join().unwrap();
+        let admitted = u64::from(mine) + u64::from(theirs);
+        let reading = engine.read();
+        assert_eq!((reading.state, reading.stale), (State::Open, admitted - 1));
+    });
+}
+
+#[test]
+fn a_refusal_is_of_one_moment() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(1).open_for(TEN_SECONDS));
+        record(&engine, Outcome::failure());
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            let refusal = other.check().expect_err("open, by itself or by hand");
+            let moment = (refusal.state, refusal.generation, refusal.retry_after);
+            let by_itself = (State::Open, 2, Some(TEN_SECONDS));
+            let by_hand = (State::ForcedOpen, 3, None);
+            assert!(moment == by_itself || moment == by_hand, "{moment:?}");
+        });
+        engine.force(Override::ForcedOpen, String::new());
+        thread.join().unwrap();
+    });
+}
+
 /// A circuit at the end of its open interval, with one place for a probe.
 fn about_to_probe(needed: u64) -> Arc<Engine> {
     let policy = Policy::builder()
         .consecutive_failures(1)
         .no_window()
-        .open_for(Duration::from_secs(10))
-        .backoff(1, Duration::from_secs(10))
+        .open_for(TEN_SECONDS)
+        .backoff(1, TEN_SECONDS)
         .probes(1)
         .successes_to_close(needed);
     let engine = engine(policy);
@@ -193,8 +231,11 @@ fn everything_is_told_once_and_in_order() {
         let told = std::sync::Arc::new(StdMutex::new(Vec::new()));
         let engine = engine(Policy::builder());
         let listener = told.clone();
+        let turn = AtomicU64::new(0);
         engine.observe(std::sync::Arc::new(move |happening: &Happening| {
             if let Happening::Transition(transition) = happening {
+                // Something that loom sees, or it would not try to tell in another order.
+                turn.store(transition.generation, Ordering::Release);
                 listener.lock().unwrap().push(transition.generation);
             }
         }));

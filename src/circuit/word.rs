@@ -33,12 +33,17 @@ impl Word {
         self.0 >> Self::FLAG_BITS
     }
 
+    /// Whether this is the word of a cut: somebody has the lock and is about to publish.
+    pub(super) const fn in_cut(self) -> bool {
+        self.epoch() % 2 == 1
+    }
+
     pub(super) const fn has(self, flag: u64) -> bool {
         self.0 & flag != 0
     }
 
-    /// The same at the next epoch, but no success is quiet.
-    pub(super) const fn next(self) -> Self {
+    /// The word of a cut that starts from this one: the same, but no success is quiet.
+    pub(super) const fn cut(self) -> Self {
         Self((self.0 + (1 << Self::FLAG_BITS)) & !Self::QUIET)
     }
 
@@ -93,7 +98,7 @@ mod tests {
             assert_eq!(word.passes_all(), state.passes_all());
             assert_eq!(word.epoch(), 7);
             assert!(word.has(Word::QUIET) && word.has(Word::REJECT) && !word.has(Word::COUNT));
-            assert_eq!(word.next(), Word::new(8, state, Word::REJECT));
+            assert_eq!(word.cut(), Word::new(8, state, Word::REJECT));
         }
     }
 }

@@ -468,7 +468,7 @@ fn paused<T>(test: impl Future<Output = T>) -> T {
 /// At least this many cases; more with `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    ProptestConfig { cases: config.cases.max(1_500), ..config }
+    ProptestConfig { cases: config.cases.max(1_500), max_local_rejects: u32::MAX, ..config }
 }
 
 proptest! {
