@@ -18,7 +18,7 @@ use crate::timestamp::Timestamp;
 pub(crate) use imp::set;
 pub(crate) use imp::{coarse, now};
 
-#[cfg(all(target_os = "linux", not(feature = "test-util"), not(breaker_loom)))]
+#[cfg(all(target_os = "linux", not(feature = "test-util"), not(all(test, breaker_loom))))]
 mod imp {
     use super::Timestamp;
     use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -37,7 +37,7 @@ mod imp {
     }
 }
 
-#[cfg(all(any(not(target_os = "linux"), feature = "test-util"), not(breaker_loom)))]
+#[cfg(all(any(not(target_os = "linux"), feature = "test-util"), not(all(test, breaker_loom))))]
 mod imp {
     use std::sync::OnceLock;
 
@@ -67,7 +67,7 @@ mod imp {
 }
 
 /// Under the model checker time stands still until it is set: it explores orders, not durations.
-#[cfg(breaker_loom)]
+#[cfg(all(test, breaker_loom))]
 mod imp {
     use std::cell::Cell;
     use std::time::Duration;

@@ -22,24 +22,17 @@
 //! So a judgement includes every result whose recording returned before it began, and each result
 //! is counted once, in its own phase, or is stale.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::lanes::Lanes;
+use super::locked::{Locked, Observer, Reading};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::Word;
 use crate::clock;
-use crate::machine::{
-    Admission, Begin, Ended, Happening, LeaseId, Machine, Override, Policy, State, Tally,
-};
+use crate::machine::{Admission, Begin, Ended, Event, LeaseId, Override, Policy, State};
 use crate::outcome::Outcome;
 use crate::timestamp::{Timestamp, nanos};
-
-/// Who is told what happens. Called without any lock, in the order in which things happened.
-pub(crate) type Observer = Arc<dyn Fn(&Happening) + Send + Sync>;
 
 /// One circuit: the machine, and the atomics in front of it.
 #[derive(Debug)]
@@ -58,63 +51,29 @@ pub(crate) struct Engine {
     birth: AtomicU64,
 }
 
-struct Locked {
-    machine: Machine,
-    policy: Policy,
-    /// The epoch of the last cut.
-    epoch: u64,
-    /// The epoch at which the phase began.
-    phase: u64,
-    /// The time at which the phase began.
-    since: Timestamp,
-    /// Why the override in force was set, in its setter's words.
-    note: Option<String>,
-    observers: Vec<Observer>,
-    /// What has happened and has not been told yet, oldest first.
-    outbox: VecDeque<Happening>,
-    /// Somebody is telling it.
-    telling: bool,
-}
-
 /// Leave to make one call.
 ///
 /// It is not counted anywhere, so that nothing need be given back while the circuit is closed;
 /// only a probe's lease is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
-    epoch: u64,
+    pub(super) epoch: u64,
     lease: Option<LeaseId>,
     started: Option<Timestamp>,
 }
 
 /// Why a call was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct Rejection {
     pub(crate) state: State,
     pub(crate) generation: u64,
     pub(crate) retry_after: Option<Duration>,
-}
-
-/// What the engine knows at one moment.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    pub(crate) state: State,
-    pub(crate) generation: u64,
-    pub(crate) since: Duration,
-    pub(crate) tally: Tally,
-    pub(crate) streak: u64,
-    pub(crate) reopenings: u32,
-    pub(crate) probes_out: usize,
-    pub(crate) probes_passed: u64,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) stale: u64,
-    pub(crate) note: Option<String>,
 }
 
 /// What the word says, without the lock.
 enum Published {
     Admit(Word),
-    Reject(Refusal),
+    Reject(Rejection),
     Ask,
 }
 
@@ -151,23 +110,23 @@ impl Engine {
 
     /// Whether it is of use to ask for leave now. Moves nothing.
     #[inline]
-    pub(super) fn check(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self) -> Result<(), Rejection> {
         match self.published() {
             Published::Admit(_) => Ok(()),
-            Published::Reject(refusal) => Err(refusal),
+            Published::Reject(rejection) => Err(rejection),
             Published::Ask => self.check_locked(),
         }
     }
 
     /// Asks for leave to make a call.
     #[inline]
-    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Refusal> {
+    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Rejection> {
         match self.published() {
             Published::Admit(word) => {
                 let timed = begin == Begin::Now && word.has(Word::TIMED);
                 Ok(Grant { epoch: word.epoch(), lease: None, started: timed.then(clock::now) })
             }
-            Published::Reject(refusal) => Err(refusal),
+            Published::Reject(rejection) => Err(rejection),
             Published::Ask => self.acquire_locked(begin),
         }
     }
@@ -175,7 +134,7 @@ impl Engine {
     /// Begins the call of a grant that was given for later. If the grant does not hold any more,
     /// asks for another.
     #[inline]
-    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Refusal> {
+    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Rejection> {
         if grant.lease.is_some() {
             return self.begin_probe(grant);
         }
@@ -218,18 +177,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn force(&self, to: Override, note: String) {
+    pub(super) fn force(&self, to: Override, reason: String) {
         self.cut(|locked| {
             let transition = locked.machine.force(to, &locked.policy, clock::now());
-            locked.happened(Some(Happening::Transition(transition)));
-            locked.note = Some(note);
+            locked.happened(Some(Event::Transition(transition)));
+            locked.override_reason = Some(reason);
         });
     }
 
     pub(super) fn reset(&self) {
         self.cut(|locked| {
             let transition = locked.machine.reset(&locked.policy, clock::now());
-            locked.happened(Some(Happening::Transition(transition)));
+            locked.happened(Some(Event::Transition(transition)));
         });
     }
 
@@ -254,24 +213,7 @@ impl Engine {
     }
 
     pub(super) fn read(&self) -> Reading {
-        self.cut(|locked| {
-            let now = clock::now();
-            locked.machine.slide(now);
-            let (probes_out, probes_passed) = locked.machine.probes();
-            Reading {
-                state: locked.machine.state(),
-                generation: locked.machine.generation(),
-                since: now.since(locked.since),
-                tally: locked.machine.tally(),
-                streak: locked.machine.streak(),
-                reopenings: locked.machine.reopenings(),
-                probes_out,
-                probes_passed,
-                retry_after: locked.refusal(now).retry_after,
-                stale: self.stale.load(Ordering::Relaxed),
-                note: locked.note.clone(),
-            }
-        })
+        self.cut(|locked| locked.read(self.stale.load(Ordering::Relaxed)))
     }
 
     #[inline]
@@ -299,7 +241,7 @@ impl Engine {
             // Half-open, a place is free as soon as a probe ends: nobody knows when.
             retry_after = (state == State::Open).then(|| horizon.since(now));
         }
-        Published::Reject(Refusal { state, generation, retry_after })
+        Published::Reject(Rejection { state, generation, retry_after })
     }
 
     /// Records a success if that takes no lock. False if it does.
@@ -330,34 +272,34 @@ impl Engine {
     }
 
     #[cold]
-    fn check_locked(&self) -> Result<(), Refusal> {
+    fn check_locked(&self) -> Result<(), Rejection> {
         let locked = self.lock();
         let now = clock::now();
         match locked.machine.rejects_until(&locked.policy) {
-            Some(until) if until > now => Err(locked.refusal(now)),
+            Some(until) if until > now => Err(locked.rejection(now)),
             _ => Ok(()),
         }
     }
 
     #[cold]
-    fn acquire_locked(&self, begin: Begin) -> Result<Grant, Refusal> {
+    fn acquire_locked(&self, begin: Begin) -> Result<Grant, Rejection> {
         self.cut(|locked| {
             let now = clock::now();
             let (admission, transition) =
                 locked.machine.admit(begin, now, &locked.policy, fastrand::u64(..));
-            locked.happened(transition.map(Happening::Transition));
+            locked.happened(transition.map(Event::Transition));
             match admission {
                 Admission::Granted(lease) => {
                     let timed = begin == Begin::Now && locked.times();
                     Ok(Grant { epoch: locked.epoch, lease, started: timed.then_some(now) })
                 }
-                Admission::Rejected => Err(locked.refusal(now)),
+                Admission::Rejected => Err(locked.rejection(now)),
             }
         })
     }
 
     #[cold]
-    fn begin_probe(&self, grant: Grant) -> Result<Grant, Refusal> {
+    fn begin_probe(&self, grant: Grant) -> Result<Grant, Rejection> {
         let begun = self.cut(|locked| {
             let now = clock::now();
             let lease = grant.lease.filter(|_| !locked.is_stale(grant))?;
@@ -386,9 +328,8 @@ impl Engine {
                     slow: locked.policy.is_slow(ran),
                     lease: grant.lease,
                 };
-                let happening =
-                    locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
-                locked.happened(happening);
+                let event = locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
+                locked.happened(event);
                 false
             });
         // One from before the birth was another circuit's call.
@@ -422,32 +363,13 @@ impl Engine {
     }
 
     fn publish(&self, locked: &Locked) {
-        let Locked { machine, policy, epoch, .. } = locked;
-        let mut flags = 0;
-        let mut horizon = Timestamp::NEVER;
-        if let Some(until) = machine.rejects_until(policy) {
-            flags |= Word::REJECT;
-            horizon = until;
-        }
-        if locked.times() {
-            flags |= Word::TIMED;
-        }
-        if !machine.success_matters(policy) {
-            flags |= Word::QUIET;
-            if machine.counts() {
-                flags |= Word::COUNT;
-            }
-            if let Some(end) = machine.bucket_end() {
-                flags |= Word::CLOCK;
-                horizon = end;
-            }
-        }
-        let slow = policy.slow_call_duration().map_or(u64::MAX, nanos);
+        let slow = locked.policy.slow_call_duration().map_or(u64::MAX, nanos);
+        let (word, horizon) = locked.word();
         self.slow.store(slow, Ordering::Release);
         self.horizon.store(horizon.as_nanos(), Ordering::Release);
-        self.generation.store(machine.generation(), Ordering::Release);
+        self.generation.store(locked.machine.generation(), Ordering::Release);
         self.phase.store(locked.phase, Ordering::Release);
-        self.word.store(Word::new(*epoch, machine.state(), flags).0, Ordering::Release);
+        self.word.store(word.0, Ordering::Release);
     }
 
     /// Tells what has happened, until there is nothing left to tell.
@@ -455,7 +377,7 @@ impl Engine {
     fn tell(&self) {
         loop {
             let mut locked = self.lock();
-            let Some(happening) = locked.outbox.pop_front() else {
+            let Some(event) = locked.outbox.pop_front() else {
                 // Under the lock in which the outbox was seen empty: what comes next must not find
                 // somebody telling who has already stopped.
                 locked.telling = false;
@@ -465,7 +387,7 @@ impl Engine {
             drop(locked);
             for observer in observers {
                 // A call must not fail for what an observer does. The panic hook has shown it.
-                let _ = catch_unwind(AssertUnwindSafe(|| observer(&happening)));
+                let _ = catch_unwind(AssertUnwindSafe(|| observer(&event)));
             }
         }
     }
@@ -484,59 +406,5 @@ impl Engine {
         // Nothing panics under this lock. Should it ever, a circuit that goes on serves better than
         // one that panics for everybody.
         self.locked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl Locked {
-    fn new(policy: Policy, observer: Observer, epoch: u64) -> Self {
-        let now = clock::now();
-        Self {
-            machine: Machine::new(&policy, now),
-            policy,
-            epoch,
-            phase: epoch,
-            since: now,
-            note: None,
-            observers: vec![observer],
-            outbox: VecDeque::new(),
-            telling: false,
-        }
-    }
-
-    fn happened(&mut self, happening: Option<Happening>) {
-        if let Some(Happening::Transition(_)) = happening {
-            self.phase = self.epoch;
-            self.since = clock::now();
-            self.note = None;
-        }
-        self.outbox.extend(happening);
-    }
-
-    fn is_stale(&self, grant: Grant) -> bool {
-        grant.epoch < self.phase
-    }
-
-    /// Whether calls are timed.
-    fn times(&self) -> bool {
-        self.policy.slow_call_duration().is_some() && self.machine.state() != State::Disabled
-    }
-
-    fn refusal(&self, now: Timestamp) -> Refusal {
-        let state = self.machine.state();
-        let until = self.machine.rejects_until(&self.policy);
-        Refusal {
-            state,
-            generation: self.machine.generation(),
-            retry_after: until.filter(|_| state == State::Open).map(|until| until.since(now)),
-        }
-    }
-}
-
-impl fmt::Debug for Locked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Locked")
-            .field("machine", &self.machine)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
     }
 }

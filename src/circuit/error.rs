@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use super::engine::Refusal;
+use super::engine::Rejection;
 use crate::machine::State;
 use crate::name::Name;
 
@@ -17,12 +17,12 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenCircuit {
     name: Name,
-    refusal: Refusal,
+    rejection: Rejection,
 }
 
 impl OpenCircuit {
-    pub(crate) fn new(name: Name, refusal: Refusal) -> Self {
-        Self { name, refusal }
+    pub(crate) fn new(name: Name, rejection: Rejection) -> Self {
+        Self { name, rejection }
     }
 
     /// The name of the circuit.
@@ -35,20 +35,20 @@ impl OpenCircuit {
     /// was out) or [`State::ForcedOpen`].
     #[must_use]
     pub fn state(&self) -> State {
-        self.refusal.state
+        self.rejection.state
     }
 
     /// The generation of that state.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.refusal.generation
+        self.rejection.generation
     }
 
     /// How long until a retry can help, where that is known: an open circuit knows, a forced-open
     /// one waits for a hand, and a half-open one lets the next probe pass as soon as one ends.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.refusal.retry_after
+        self.rejection.retry_after
     }
 }
 

@@ -106,7 +106,7 @@ impl Circuit {
     /// The call is rejected.
     pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+        granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
     }
 }
 

@@ -15,7 +15,7 @@ const COUNT_BITS: u32 = 24;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 /// More lanes than this help no machine that this was tried on, and each takes 128 bytes.
-#[cfg(not(breaker_loom))]
+#[cfg(not(all(test, breaker_loom)))]
 const MOST_LANES: usize = 32;
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Lanes {
     }
 }
 
-#[cfg(not(breaker_loom))]
+#[cfg(not(all(test, breaker_loom)))]
 fn number() -> usize {
     use std::sync::OnceLock;
     static NUMBER: OnceLock<usize> = OnceLock::new();
@@ -104,7 +104,7 @@ fn number() -> usize {
     })
 }
 
-#[cfg(not(breaker_loom))]
+#[cfg(not(all(test, breaker_loom)))]
 #[inline]
 fn thread_number() -> usize {
     use std::cell::Cell;
@@ -120,7 +120,7 @@ fn thread_number() -> usize {
 }
 
 /// In a model the two lanes take turns, whichever thread it is; each run of it starts the same.
-#[cfg(breaker_loom)]
+#[cfg(all(test, breaker_loom))]
 mod turns {
     use std::cell::Cell;
 
@@ -136,5 +136,5 @@ mod turns {
     }
 }
 
-#[cfg(breaker_loom)]
+#[cfg(all(test, breaker_loom))]
 use turns::{number, thread_number};

@@ -7,6 +7,7 @@ mod engine;
 mod error;
 mod execute;
 mod lanes;
+mod locked;
 mod permit;
 mod pool;
 mod snapshot;
@@ -19,11 +20,12 @@ mod races;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::machine::{Begin, Happening, Override, Policy, State};
+use crate::machine::{Begin, Event, Override, Policy, State};
 use crate::name::Name;
-use engine::{Engine, Refusal};
-pub(crate) use engine::{Grant, Observer};
+pub(crate) use engine::Grant;
+use engine::{Engine, Rejection};
 pub use error::{Error, OpenCircuit, find_open};
+pub(crate) use locked::Observer;
 pub(crate) use permit::Attempt;
 pub use permit::Permit;
 pub use snapshot::Snapshot;
@@ -94,14 +96,14 @@ impl Circuit {
         self.engine.policy()
     }
 
-    /// Calls `listener` with all that happens to the circuit from now on, in the order in which it
+    /// Calls `observer` with all that happens to the circuit from now on, in the order in which it
     /// happens.
     ///
     /// It runs on the thread of the call that made it happen, without any lock, and for as long as
     /// the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
     /// panics, the panic is caught, and the call goes on.
-    pub fn on_change(&self, listener: impl Fn(&Happening) + Send + Sync + 'static) {
-        self.engine.observe(Arc::new(listener));
+    pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        self.engine.observe(Arc::new(observer));
     }
 }
 
@@ -109,27 +111,27 @@ impl Circuit {
 ///
 /// An override holds until [`reset`](Self::reset) or another override, whatever calls do
 /// meanwhile. Each starts a new generation: results of calls that were under way change nothing.
-/// `note` says why, for [`Snapshot::note`].
+/// `reason` is for people: it shows as [`Snapshot::override_reason`].
 impl Circuit {
     /// Rejects every call.
-    pub fn force_open(&self, note: impl Into<String>) {
-        self.engine.force(Override::ForcedOpen, note.into());
+    pub fn force_open(&self, reason: impl Into<String>) {
+        self.engine.force(Override::ForcedOpen, reason.into());
     }
 
     /// Lets every call pass. Results are counted; they do not open the circuit.
-    pub fn force_closed(&self, note: impl Into<String>) {
-        self.engine.force(Override::ForcedClosed, note.into());
+    pub fn force_closed(&self, reason: impl Into<String>) {
+        self.engine.force(Override::ForcedClosed, reason.into());
     }
 
     /// Lets every call pass and counts nothing, as if there were no circuit.
-    pub fn disable(&self, note: impl Into<String>) {
-        self.engine.force(Override::Disabled, note.into());
+    pub fn disable(&self, reason: impl Into<String>) {
+        self.engine.force(Override::Disabled, reason.into());
     }
 
     /// Lets every call pass, counts the results, and only tells when they would have opened the
-    /// circuit ([`Happening::WouldTrip`]): to try a policy on real traffic.
-    pub fn metrics_only(&self, note: impl Into<String>) {
-        self.engine.force(Override::MetricsOnly, note.into());
+    /// circuit ([`Event::WouldTrip`]): to try a policy on real traffic.
+    pub fn metrics_only(&self, reason: impl Into<String>) {
+        self.engine.force(Override::MetricsOnly, reason.into());
     }
 
     /// Closes the circuit, ends an override, and forgets all evidence.
@@ -155,13 +157,13 @@ impl Circuit {
 
     #[inline]
     pub(crate) fn check(&self) -> Result<(), OpenCircuit> {
-        self.engine.check().map_err(|refusal| self.rejected(refusal))
+        self.engine.check().map_err(|rejection| self.rejected(rejection))
     }
 
     /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
     #[inline]
     pub(crate) fn reserve(&self) -> Result<Grant, OpenCircuit> {
-        self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
+        self.engine.acquire(Begin::Later).map_err(|rejection| self.rejected(rejection))
     }
 
     #[inline]
@@ -174,7 +176,7 @@ impl Circuit {
     #[inline]
     pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.begin(grant);
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+        granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
     }
 
     /// Gives back a reservation.
@@ -188,8 +190,8 @@ impl Circuit {
     }
 
     #[cold]
-    fn rejected(&self, refusal: Refusal) -> OpenCircuit {
-        OpenCircuit::new(self.name.clone(), refusal)
+    fn rejected(&self, rejection: Rejection) -> OpenCircuit {
+        OpenCircuit::new(self.name.clone(), rejection)
     }
 }
 

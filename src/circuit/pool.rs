@@ -11,7 +11,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::engine::{Engine, Observer};
+use super::engine::Engine;
+use super::locked::Observer;
 use crate::machine::Policy;
 
 /// Engines whose stores have let go of them. Some may still have handles.

@@ -12,7 +12,7 @@ use loom::thread;
 use super::engine::Engine;
 use super::lanes::Lanes;
 use crate::clock;
-use crate::machine::{Begin, Happening, Override, Policy, PolicyBuilder, State};
+use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};
 use crate::outcome::Outcome;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -152,14 +152,14 @@ fn every_result_of_who_was_admitted_trips_or_is_stale() {
 }
 
 #[test]
-fn a_refusal_is_of_one_moment() {
+fn a_rejection_is_of_one_moment() {
     loom::model(|| {
         let engine = engine(Policy::builder().consecutive_failures(1).open_for(TEN_SECONDS));
         record(&engine, Outcome::failure());
         let other = engine.clone();
         let thread = thread::spawn(move || {
-            let refusal = other.check().expect_err("open, by itself or by hand");
-            let moment = (refusal.state, refusal.generation, refusal.retry_after);
+            let rejection = other.check().expect_err("open, by itself or by hand");
+            let moment = (rejection.state, rejection.generation, rejection.retry_after);
             let by_itself = (State::Open, 2, Some(TEN_SECONDS));
             let by_hand = (State::ForcedOpen, 3, None);
             assert!(moment == by_itself || moment == by_hand, "{moment:?}");
@@ -230,13 +230,13 @@ fn everything_is_told_once_and_in_order() {
     loom::model(|| {
         let told = std::sync::Arc::new(StdMutex::new(Vec::new()));
         let engine = engine(Policy::builder());
-        let listener = told.clone();
+        let observer = told.clone();
         let turn = AtomicU64::new(0);
-        engine.observe(std::sync::Arc::new(move |happening: &Happening| {
-            if let Happening::Transition(transition) = happening {
+        engine.observe(std::sync::Arc::new(move |event: &Event| {
+            if let Event::Transition(transition) = event {
                 // Something that loom sees, or it would not try to tell in another order.
                 turn.store(transition.generation, Ordering::Release);
-                listener.lock().unwrap().push(transition.generation);
+                observer.lock().unwrap().push(transition.generation);
             }
         }));
         let other = engine.clone();

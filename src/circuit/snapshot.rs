@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::engine::Reading;
+use super::locked::Reading;
 use crate::machine::State;
 use crate::name::Name;
 
@@ -37,7 +37,7 @@ pub struct Snapshot {
     /// Results that came after the state they belonged to had ended. They decide nothing.
     pub stale_results: u64,
     /// Why the override in force was set, in its setter's words.
-    pub note: Option<String>,
+    pub override_reason: Option<String>,
 }
 
 impl Snapshot {
@@ -56,7 +56,7 @@ impl Snapshot {
             probes_passed: reading.probes_passed,
             retry_after: reading.retry_after,
             stale_results: reading.stale,
-            note: reading.note,
+            override_reason: reading.override_reason,
         }
     }
 

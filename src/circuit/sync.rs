@@ -1,12 +1,12 @@
 //! What threads share: the standard library's, or the model checker's under `--cfg breaker_loom`.
 
-#[cfg(not(breaker_loom))]
+#[cfg(not(all(test, breaker_loom)))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},
 };
 
-#[cfg(breaker_loom)]
+#[cfg(all(test, breaker_loom))]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, Ordering},

@@ -36,7 +36,7 @@ pub(crate) use half_open::LeaseId;
 pub(crate) use phase::Override;
 pub use phase::State;
 pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
-pub use transition::{Happening, Reason, Transition};
+pub use transition::{Event, Reason, Transition};
 pub(crate) use window::{Mark, Tally};
 
 use std::time::Duration;
@@ -140,7 +140,7 @@ impl Machine {
         now: Timestamp,
         policy: &Policy,
         draw: u64,
-    ) -> Option<Happening> {
+    ) -> Option<Event> {
         if let Phase::HalfOpen(round) = &mut self.phase {
             let returned = ended.lease.and_then(|lease| round.give_back(lease, now));
             return match (returned?, ended.outcome) {
@@ -161,7 +161,7 @@ impl Machine {
                     })
                 }
             }
-            .map(Happening::Transition);
+            .map(Event::Transition);
         }
 
         let (failed, hint) = match ended.outcome {
@@ -175,12 +175,12 @@ impl Machine {
         let reason = policy.judge(evidence);
         match (&mut self.phase, reason) {
             (Phase::Closed(_), Some(reason)) => {
-                Some(Happening::Transition(self.open(reason, hint, now, policy, draw)))
+                Some(Event::Transition(self.open(reason, hint, now, policy, draw)))
             }
             (Phase::MetricsOnly { told, .. }, reason) => {
                 let news = reason.filter(|_| !*told);
                 *told = reason.is_some();
-                news.map(|reason| Happening::WouldTrip { reason })
+                news.map(|reason| Event::WouldTrip { reason })
             }
             _ => None,
         }

@@ -84,7 +84,7 @@ impl fmt::Display for Transition {
 /// Something that happened to a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Happening {
+pub enum Event {
     /// Its state changed.
     Transition(Transition),
     /// It is in [`State::MetricsOnly`], and its evidence has just come to what would have opened

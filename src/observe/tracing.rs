@@ -5,12 +5,12 @@
 
 use tracing::{info, warn};
 
-use crate::machine::{Happening, Reason, State};
+use crate::machine::{Event, Reason, State};
 use crate::name::Name;
 
-pub(crate) fn trace(circuit: &Name, happening: &Happening) {
-    match happening {
-        Happening::Transition(transition) => {
+pub(crate) fn trace(circuit: &Name, event: &Event) {
+    match event {
+        Event::Transition(transition) => {
             let from = transition.from.as_str();
             let to = transition.to.as_str();
             let reason = transition.reason.as_str();
@@ -30,7 +30,7 @@ pub(crate) fn trace(circuit: &Name, happening: &Happening) {
                 );
             }
         }
-        Happening::WouldTrip { reason } => warn!(
+        Event::WouldTrip { reason } => warn!(
             target: "tower_breaker",
             %circuit, reason = reason.as_str(),
             "circuit would have opened, but is metrics-only"

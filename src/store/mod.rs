@@ -112,7 +112,7 @@ impl Store {
             let set_up = inner.policies.get(&name);
             let policy = set_up.unwrap_or(&inner.default_policy).clone();
             let told = name.clone();
-            let observer = Arc::new(move |happening: &_| observe::trace(&told, happening));
+            let observer = Arc::new(move |event: &_| observe::trace(&told, event));
             Entry { circuit: Circuit::new(name, policy, observer), explicit: set_up.is_some() }
         });
         if let Some(policy) = policy {

@@ -4,8 +4,8 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
 use tower_breaker::service::{DefaultBody, Respond, RespondFuture, ResponseFuture};
 use tower_breaker::{
-    Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Happening, HttpStatus,
-    Name, OpenCircuit, Permit, Policy, PolicyBuilder, Snapshot, Store,
+    Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Event, HttpStatus, Name,
+    OpenCircuit, Permit, Policy, PolicyBuilder, Snapshot, Store,
 };
 
 assert_impl_all!(Store: Send, Sync, Unpin, Clone);
@@ -16,7 +16,7 @@ assert_impl_all!(Policy: Send, Sync, Clone);
 assert_impl_all!(PolicyBuilder: Send, Sync, Clone);
 assert_impl_all!(Name: Send, Sync, Clone);
 assert_impl_all!(Snapshot: Send, Sync, Clone);
-assert_impl_all!(Happening: Send, Sync, Copy);
+assert_impl_all!(Event: Send, Sync, Copy);
 assert_impl_all!(OpenCircuit: Send, Sync, Clone, std::error::Error);
 assert_impl_all!(Error<std::io::Error>: Send, Sync, Into<Box<dyn std::error::Error + Send + Sync>>);
 assert_impl_all!(

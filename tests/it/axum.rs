@@ -30,9 +30,10 @@ impl Upstream {
             let upstream = upstream.clone();
             async move {
                 upstream.calls.fetch_add(1, Ordering::SeqCst);
-                match upstream.broken.load(Ordering::SeqCst) {
-                    true => StatusCode::BAD_GATEWAY,
-                    false => StatusCode::OK,
+                if upstream.broken.load(Ordering::SeqCst) {
+                    StatusCode::BAD_GATEWAY
+                } else {
+                    StatusCode::OK
                 }
             }
         })

@@ -1,7 +1,7 @@
 //! Half-open: probes, their places, and their leases.
 
 use tokio::task::JoinSet;
-use tower_breaker::{Happening, Outcome, Reason, State};
+use tower_breaker::{Event, Outcome, Reason, State};
 
 use crate::support::*;
 
@@ -91,8 +91,8 @@ async fn a_probe_that_panics_has_failed() {
 async fn a_hung_probe_counts_as_failed_when_its_lease_is_over() {
     let circuit = half_open(fragile()).await;
     let (sender, reasons) = std::sync::mpsc::channel();
-    circuit.on_change(move |happening| {
-        if let Happening::Transition(transition) = happening {
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
             sender.send(transition.reason).unwrap();
         }
     });

@@ -1,36 +1,13 @@
 //! Random histories of one thread, played to a circuit and to a deliberately naive model, and
 //! compared after every step.
+#![expect(clippy::unchecked_time_subtraction, reason = "a model that is wrong ought to fail")]
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_breaker::{Cancelled, Circuit, Outcome, Permit, Policy, Snapshot, State, Store};
 
-/// A policy, as the model sees it.
-#[derive(Clone, Debug)]
-struct Rules {
-    consecutive: Option<u64>,
-    rate: Option<u32>,
-    count: Option<u64>,
-    slow_rate: Option<u32>,
-    slow: Option<Duration>,
-    minimum: u64,
-    window: Window,
-    open_for: Duration,
-    multiplier: u32,
-    longest: Duration,
-    probes: u64,
-    needed: u64,
-    lease: Duration,
-    cancelled: Cancelled,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Window {
-    Count(u64),
-    Time(Duration, u32),
-    None,
-}
+use crate::support::model::{Call, End, Model, Rules, Window};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -47,189 +24,6 @@ enum Step {
     Disable,
     MetricsOnly,
     Reset,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Success,
-    Failure,
-    Hinted(Duration),
-    Ignored,
-    Dropped,
-}
-
-/// The model: everything is kept, and everything is computed from it.
-struct Model {
-    rules: Rules,
-    now: Duration,
-    state: State,
-    generation: u64,
-    began: Duration,
-    /// When, failed, slow: the results of this generation.
-    results: Vec<(Duration, bool, bool)>,
-    until: Duration,
-    reopenings: u32,
-    /// Probes that are out: number, and when the lease is over.
-    probes: Vec<(u64, Duration)>,
-    passed: u64,
-    stale: u64,
-}
-
-/// A call as the model remembers it: number, generation, start.
-type Call = (u64, u64, Duration);
-
-impl Model {
-    fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            now: Duration::ZERO,
-            state: State::Closed,
-            generation: 1,
-            began: Duration::ZERO,
-            results: Vec::new(),
-            until: Duration::ZERO,
-            reopenings: 0,
-            probes: Vec::new(),
-            passed: 0,
-            stale: 0,
-        }
-    }
-
-    fn enter(&mut self, state: State) {
-        self.state = state;
-        self.generation += 1;
-        self.began = self.now;
-        self.results.clear();
-        self.probes.clear();
-        self.passed = 0;
-    }
-
-    fn by_hand(&mut self, state: State) {
-        self.reopenings = 0;
-        self.enter(state);
-    }
-
-    fn open(&mut self, hint: Duration) {
-        let mut interval = self.rules.open_for;
-        for _ in 0..self.reopenings {
-            interval = (interval * self.rules.multiplier).min(self.rules.longest);
-        }
-        self.enter(State::Open);
-        self.until = self.now + interval.max(hint.min(self.rules.longest));
-    }
-
-    /// What the window holds now: calls, failed, slow.
-    fn tally(&self) -> (u64, u64, u64) {
-        let kept: Vec<_> = match self.rules.window {
-            Window::None => Vec::new(),
-            Window::Count(n) => self.results.iter().rev().take(n as usize).collect(),
-            Window::Time(length, buckets) => {
-                let width = length / buckets;
-                let bucket = |at: Duration| (at - self.began).as_nanos() / width.as_nanos();
-                let current = bucket(self.now);
-                let recent = |at| bucket(at) + u128::from(buckets) > current;
-                self.results.iter().filter(|(at, ..)| recent(*at)).collect()
-            }
-        };
-        let failed = kept.iter().filter(|(_, failed, _)| *failed).count();
-        let slow = kept.iter().filter(|(.., slow)| *slow).count();
-        (kept.len() as u64, failed as u64, slow as u64)
-    }
-
-    fn streak(&self) -> u64 {
-        self.results.iter().rev().take_while(|(_, failed, _)| *failed).count() as u64
-    }
-
-    fn trips(&self) -> bool {
-        let (calls, failed, slow) = self.tally();
-        let enough = calls >= self.rules.minimum;
-        let reaches = |part, rate| enough && part * 100 >= calls * u64::from(rate);
-        self.rules.consecutive.is_some_and(|n| self.streak() >= n)
-            || self.rules.rate.is_some_and(|rate| reaches(failed, rate))
-            || self.rules.count.is_some_and(|n| failed >= n)
-            || self.rules.slow_rate.is_some_and(|rate| reaches(slow, rate))
-    }
-
-    fn acquire(&mut self, number: u64) -> Option<Call> {
-        if self.state == State::Open && self.now >= self.until {
-            self.enter(State::HalfOpen);
-        }
-        if self.state == State::HalfOpen && self.probes.iter().any(|(_, over)| *over <= self.now) {
-            self.reopenings += 1;
-            self.open(Duration::ZERO);
-        }
-        let admitted = match self.state {
-            State::Open | State::ForcedOpen => false,
-            State::HalfOpen => (self.probes.len() as u64) < self.rules.probes,
-            _ => true,
-        };
-        if admitted && self.state == State::HalfOpen {
-            self.probes.push((number, self.now + self.rules.lease));
-        }
-        admitted.then_some((number, self.generation, self.now))
-    }
-
-    fn settle(&mut self, (number, generation, started): Call, end: End) {
-        if generation != self.generation {
-            self.stale += 1;
-            return;
-        }
-        let ran = self.now - started;
-        let slow = self.rules.slow.is_some_and(|limit| ran > limit);
-        let (failed, hint) = match (end, self.rules.cancelled) {
-            (End::Success, _) => (Some(false), Duration::ZERO),
-            (End::Failure, _) => (Some(true), Duration::ZERO),
-            (End::Hinted(hint), _) => (Some(true), hint),
-            (End::Dropped, Cancelled::Failure) => (Some(true), Duration::ZERO),
-            (End::Dropped, Cancelled::FailureIfSlow) if slow => (Some(true), Duration::ZERO),
-            (End::Ignored | End::Dropped, _) => (None, Duration::ZERO),
-        };
-        match self.state {
-            State::HalfOpen => {
-                let place = self.probes.iter().position(|(n, _)| *n == number).unwrap();
-                let (_, over) = self.probes.remove(place);
-                match failed {
-                    _ if over <= self.now => {
-                        self.reopenings += 1;
-                        self.open(Duration::ZERO);
-                    }
-                    Some(true) => {
-                        self.reopenings += 1;
-                        self.open(hint);
-                    }
-                    Some(false) => {
-                        self.passed += 1;
-                        if self.passed >= self.rules.needed {
-                            self.reopenings = 0;
-                            self.enter(State::Closed);
-                        }
-                    }
-                    None => {}
-                }
-            }
-            State::Closed | State::ForcedClosed | State::MetricsOnly => {
-                if let Some(failed) = failed {
-                    self.results.push((self.now, failed, slow));
-                    if self.state == State::Closed && self.trips() {
-                        self.open(hint);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn available(&self) -> bool {
-        match self.state {
-            State::Open => self.now >= self.until,
-            State::ForcedOpen => false,
-            State::HalfOpen => {
-                (self.probes.len() as u64) < self.rules.probes
-                    || self.probes.iter().any(|(_, over)| *over <= self.now)
-            }
-            _ => true,
-        }
-    }
 }
 
 fn policy(rules: &Rules) -> Option<Policy> {
@@ -459,6 +253,13 @@ impl Pair {
     }
 }
 
+/// Makes a good call, if it may be made.
+fn probe(circuit: &Circuit) {
+    if let Ok(permit) = circuit.try_acquire() {
+        permit.settle(Outcome::Success);
+    }
+}
+
 /// Runs `test` on a clock that stands still.
 fn paused<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -514,10 +315,10 @@ proptest! {
             if !circuit.state().passes_all() && circuit.state() != State::ForcedOpen {
                 tokio::time::advance(longest.max(lease)).await;
                 // This one may find that a probe hangs, and open the circuit once more.
-                circuit.try_acquire().ok().map(|permit| permit.settle(Outcome::Success));
+                probe(&circuit);
                 tokio::time::advance(longest).await;
                 for _ in 0..4 {
-                    circuit.try_acquire().ok().map(|permit| permit.settle(Outcome::Success));
+                    probe(&circuit);
                 }
                 prop_assert_eq!(circuit.state(), State::Closed);
             }

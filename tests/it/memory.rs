@@ -1,7 +1,8 @@
 //! Memory: what a call allocates, and what a circuit keeps.
 
 use std::future::ready;
-use std::task::{Context, Waker};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use tower::{Layer, Service, service_fn};
@@ -51,18 +52,9 @@ fn no_call_allocates_closed_open_or_with_a_clone_for_each() {
     let mut cx = Context::from_waker(Waker::noop());
     let mut calls = || {
         for _ in 0..100 {
-            if service.poll_ready(&mut cx).is_ready_and(|ready| ready.is_ok()) {
-                let call = std::pin::pin!(service.call(()));
-                assert!(call.poll(&mut cx).is_ready());
-            }
-            let mut clone = service.clone();
-            if clone.poll_ready(&mut cx).is_ready_and(|ready| ready.is_ok()) {
-                let call = std::pin::pin!(clone.call(()));
-                assert!(call.poll(&mut cx).is_ready());
-            }
-            assert!(in_call.poll_ready(&mut cx).is_ready());
-            let call = std::pin::pin!(in_call.call(()));
-            assert!(call.poll(&mut cx).is_ready());
+            call(&mut service, &mut cx);
+            call(&mut service.clone(), &mut cx);
+            call(&mut in_call, &mut cx);
         }
     };
     calls();
@@ -77,15 +69,9 @@ fn no_call_allocates_closed_open_or_with_a_clone_for_each() {
     assert_eq!(measure(&mut calls).count_total, 0, "forced open");
 }
 
-trait IsReadyAnd<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
-}
-
-impl<T> IsReadyAnd<T> for std::task::Poll<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
-        match self {
-            Self::Ready(value) => f(value),
-            Self::Pending => false,
-        }
+/// One call, if the service is ready for it.
+fn call<S: Service<()>>(service: &mut S, cx: &mut Context<'_>) {
+    if let Poll::Ready(Ok(())) = service.poll_ready(cx) {
+        assert!(pin!(service.call(())).poll(cx).is_ready());
     }
 }

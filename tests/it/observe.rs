@@ -1,21 +1,21 @@
-//! What is told, to listeners and to the log.
+//! What is told, to observers and to the log.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use tower_breaker::{Circuit, Happening, Policy, Store};
+use tower_breaker::{Circuit, Event, Policy, Store};
 
 use crate::support::*;
 
 fn listen(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let listener = heard.clone();
-    circuit.on_change(move |happening| {
-        let line = match happening {
-            Happening::Transition(transition) => transition.to_string(),
+    let observer = heard.clone();
+    circuit.on_change(move |event| {
+        let line = match event {
+            Event::Transition(transition) => transition.to_string(),
             other => format!("{other:?}"),
         };
-        listener.lock().unwrap().push(line);
+        observer.lock().unwrap().push(line);
     });
     heard
 }
@@ -46,14 +46,14 @@ async fn every_transition_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_may_use_the_circuit_and_hears_in_order() {
+async fn a_observer_may_use_the_circuit_and_hears_in_order() {
     let circuit = circuit(fragile());
     let reacting = circuit.clone();
-    circuit.on_change(move |happening| {
-        if let Happening::Transition(transition) = happening
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event
             && transition.generation == 2
         {
-            reacting.force_open("by the listener");
+            reacting.force_open("by the observer");
             assert_eq!(reacting.snapshot().generation, 3);
         }
     });
@@ -70,7 +70,7 @@ fn trip_once(circuit: &Circuit) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_panics_harms_no_call_and_no_other_listener() {
+async fn a_observer_that_panics_harms_no_call_and_no_other_observer() {
     let circuit = circuit(fragile());
     circuit.on_change(|_| panic!("as asked"));
     let heard = listen(&circuit);

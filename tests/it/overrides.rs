@@ -1,6 +1,6 @@
 //! States set by hand.
 
-use tower_breaker::{Circuit, Happening, Outcome, Policy, Reason, State};
+use tower_breaker::{Circuit, Event, Outcome, Policy, Reason, State};
 
 use crate::support::*;
 
@@ -12,9 +12,9 @@ async fn forced_open_stays_open_past_its_interval_and_gives_no_hint() {
     let open = rejected(&circuit);
     assert_eq!((open.state(), open.retry_after()), (State::ForcedOpen, None));
     assert!(!circuit.is_available());
-    assert_eq!(circuit.snapshot().note.as_deref(), Some("maintenance until noon"));
+    assert_eq!(circuit.snapshot().override_reason.as_deref(), Some("maintenance until noon"));
     circuit.reset();
-    assert_eq!(circuit.snapshot().note, None);
+    assert_eq!(circuit.snapshot().override_reason, None);
     succeed(&circuit);
 }
 
@@ -45,10 +45,10 @@ async fn metrics_only_counts_and_tells_once_what_would_have_tripped() {
     let circuit = circuit(Policy::builder().consecutive_failures(3).no_window());
     circuit.metrics_only("trying the policy");
     let (sender, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |happening| sender.send(*happening).unwrap());
+    circuit.on_change(move |event| sender.send(*event).unwrap());
     times(10, fail, &circuit);
     assert_state(&circuit, State::MetricsOnly);
-    let would = Happening::WouldTrip { reason: Reason::ConsecutiveFailures };
+    let would = Event::WouldTrip { reason: Reason::ConsecutiveFailures };
     assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
     succeed(&circuit);
     times(3, fail, &circuit);

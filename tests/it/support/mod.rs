@@ -1,5 +1,6 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
+pub(crate) mod model;
 pub(crate) mod upstream;
 
 use std::time::Duration;
