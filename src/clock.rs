@@ -23,14 +23,17 @@ mod imp {
     use super::Timestamp;
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
+    #[inline]
     pub(crate) fn now() -> Timestamp {
         timestamp(clock_gettime(ClockId::Monotonic))
     }
 
+    #[inline]
     pub(crate) fn coarse() -> Timestamp {
         timestamp(clock_gettime(ClockId::MonotonicCoarse))
     }
 
+    #[inline]
     #[expect(clippy::cast_sign_loss, reason = "this clock starts at zero and only grows")]
     fn timestamp(time: Timespec) -> Timestamp {
         Timestamp::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)

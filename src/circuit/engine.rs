@@ -25,6 +25,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::grant::Grant;
 use super::lanes::Lanes;
 use super::locked::{Locked, Observer, Reading};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
@@ -51,30 +52,12 @@ pub(crate) struct Engine {
     birth: AtomicU64,
 }
 
-/// Leave to make one call.
-///
-/// It is not counted anywhere, so that nothing need be given back while the circuit is closed;
-/// only a probe's lease is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Grant {
-    pub(super) epoch: u64,
-    lease: Option<LeaseId>,
-    started: Option<Timestamp>,
-}
-
 /// Why a call was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) state: State,
     pub(crate) generation: u64,
     pub(crate) retry_after: Option<Duration>,
-}
-
-/// What the word says, without the lock.
-enum Published {
-    Admit(Word),
-    Reject(Rejection),
-    Ask,
 }
 
 impl Engine {
@@ -104,6 +87,7 @@ impl Engine {
         });
     }
 
+    #[inline]
     pub(super) fn lanes(&self) -> &Lanes {
         &self.lanes
     }
@@ -111,56 +95,57 @@ impl Engine {
     /// Whether it is of use to ask for leave now. Moves nothing.
     #[inline]
     pub(super) fn check(&self) -> Result<(), Rejection> {
-        match self.published() {
-            Published::Admit(_) => Ok(()),
-            Published::Reject(rejection) => Err(rejection),
-            Published::Ask => self.check_locked(),
-        }
+        if self.word().passes_all() { Ok(()) } else { self.check_slowly() }
+    }
+
+    /// Leave to make a call, where everybody has it.
+    #[inline]
+    pub(super) fn pass(&self, begin: Begin) -> Option<Grant> {
+        let word = self.word();
+        let timed = begin == Begin::Now && word.has(Word::TIMED);
+        word.passes_all().then(|| Grant::call(word.epoch(), start(timed)))
     }
 
     /// Asks for leave to make a call.
     #[inline]
     pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Rejection> {
-        match self.published() {
-            Published::Admit(word) => {
-                let timed = begin == Begin::Now && word.has(Word::TIMED);
-                Ok(Grant { epoch: word.epoch(), lease: None, started: timed.then(clock::now) })
-            }
-            Published::Reject(rejection) => Err(rejection),
-            Published::Ask => self.acquire_locked(begin),
+        match self.pass(begin) {
+            Some(grant) => Ok(grant),
+            None => self.acquire_slowly(begin),
         }
+    }
+
+    /// Begins the call of a grant that was given for later, where everybody has leave.
+    #[inline]
+    pub(super) fn pass_on(&self, grant: Grant) -> Option<Grant> {
+        if grant.lease().is_some() || self.is_stale(grant) {
+            return None;
+        }
+        let timed = self.word().has(Word::TIMED);
+        Some(Grant::call(grant.epoch(), start(timed)))
     }
 
     /// Begins the call of a grant that was given for later. If the grant does not hold any more,
     /// asks for another.
-    #[inline]
     pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Rejection> {
-        if grant.lease.is_some() {
-            return self.begin_probe(grant);
-        }
-        if self.is_stale(grant) {
-            return self.acquire(Begin::Now);
-        }
-        let timed = self.word().has(Word::TIMED);
-        Ok(Grant { started: timed.then(clock::now), ..grant })
+        let begun = grant.lease().is_some_and(|lease| {
+            self.cut(|locked| {
+                !locked.is_stale(grant) && locked.machine.begin(lease, clock::now(), &locked.policy)
+            })
+        });
+        if begun { Ok(grant) } else { self.acquire(Begin::Now) }
     }
 
     /// Whether a grant still lets its call pass.
     #[inline]
     pub(super) fn holds(&self, grant: Grant) -> bool {
-        if self.is_stale(grant) {
-            return false;
-        }
-        grant.lease.is_none_or(|lease| {
-            let locked = self.lock();
-            !self.is_stale(grant) && locked.machine.holds(lease, clock::now())
-        })
+        !self.is_stale(grant) && grant.lease().is_none_or(|lease| self.holds_lease(grant, lease))
     }
 
     /// Records how a call ended.
     #[inline]
     pub(super) fn record(&self, grant: Grant, outcome: Outcome) {
-        if outcome != Outcome::Success || !self.record_quietly(grant) {
+        if !matches!(outcome, Outcome::Success) || !self.record_quietly(grant) {
             self.record_locked(grant, |_, _| outcome);
         }
     }
@@ -172,7 +157,7 @@ impl Engine {
 
     /// Gives back a grant whose call was not begun.
     pub(super) fn release(&self, grant: Grant) {
-        if grant.lease.is_some() {
+        if grant.lease().is_some() {
             self.record_locked(grant, |_, _| Outcome::Ignored);
         }
     }
@@ -216,32 +201,64 @@ impl Engine {
         self.cut(|locked| locked.read(self.stale.load(Ordering::Relaxed)))
     }
 
-    #[inline]
-    fn published(&self) -> Published {
+    /// The rejection that is published, if it is good for now. `None`: ask under the lock.
+    fn rejection(&self) -> Option<Rejection> {
         let word = self.word();
-        if word.passes_all() {
-            return Published::Admit(word);
-        }
         if !word.has(Word::REJECT) || word.in_cut() {
-            return Published::Ask;
+            return None;
         }
         let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
         let generation = self.generation.load(Ordering::Acquire);
         // What was read between two equal words, and not in a cut, belongs to that word (law 1).
         if self.word() != word {
-            return Published::Ask;
+            return None;
         }
         let state = word.state();
-        let mut retry_after = None;
-        if state != State::ForcedOpen {
-            let now = clock::coarse();
-            if horizon <= now {
-                return Published::Ask;
-            }
-            // Half-open, a place is free as soon as a probe ends: nobody knows when.
-            retry_after = (state == State::Open).then(|| horizon.since(now));
+        if state == State::ForcedOpen {
+            return Some(Rejection { state, generation, retry_after: None });
         }
-        Published::Reject(Rejection { state, generation, retry_after })
+        let now = clock::coarse();
+        // Half-open, a place is free as soon as a probe ends: nobody knows when.
+        let retry_after = (state == State::Open).then(|| horizon.since(now));
+        (horizon > now).then_some(Rejection { state, generation, retry_after })
+    }
+
+    #[inline(never)]
+    fn check_slowly(&self) -> Result<(), Rejection> {
+        if let Some(rejection) = self.rejection() {
+            return Err(rejection);
+        }
+        let locked = self.lock();
+        let now = clock::now();
+        match locked.machine.rejects_until(&locked.policy) {
+            Some(until) if until > now => Err(locked.rejection(now)),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_slowly(&self, begin: Begin) -> Result<Grant, Rejection> {
+        if let Some(rejection) = self.rejection() {
+            return Err(rejection);
+        }
+        self.cut(|locked| {
+            let now = clock::now();
+            let (admission, transition) =
+                locked.machine.admit(begin, now, &locked.policy, fastrand::u64(..));
+            locked.happened(transition.map(Event::Transition));
+            let timed = begin == Begin::Now && locked.times();
+            match admission {
+                Admission::Granted(None) => Ok(Grant::call(locked.epoch, start(timed))),
+                Admission::Granted(Some(lease)) => Ok(Grant::probe(locked.epoch, lease)),
+                Admission::Rejected => Err(locked.rejection(now)),
+            }
+        })
+    }
+
+    #[cold]
+    fn holds_lease(&self, grant: Grant, lease: LeaseId) -> bool {
+        let locked = self.lock();
+        !locked.is_stale(grant) && locked.machine.holds(lease, clock::now())
     }
 
     /// Records a success if that takes no lock. False if it does.
@@ -253,7 +270,8 @@ impl Engine {
         if !word.has(Word::QUIET) || self.is_stale(grant) {
             return false;
         }
-        if let Some(started) = grant.started {
+        let started = grant.started();
+        if started != Timestamp::NEVER {
             let slow = Duration::from_nanos(self.slow.load(Ordering::Relaxed));
             if clock::now().since(started) > slow {
                 return false;
@@ -272,49 +290,7 @@ impl Engine {
     }
 
     #[cold]
-    fn check_locked(&self) -> Result<(), Rejection> {
-        let locked = self.lock();
-        let now = clock::now();
-        match locked.machine.rejects_until(&locked.policy) {
-            Some(until) if until > now => Err(locked.rejection(now)),
-            _ => Ok(()),
-        }
-    }
-
-    #[cold]
-    fn acquire_locked(&self, begin: Begin) -> Result<Grant, Rejection> {
-        self.cut(|locked| {
-            let now = clock::now();
-            let (admission, transition) =
-                locked.machine.admit(begin, now, &locked.policy, fastrand::u64(..));
-            locked.happened(transition.map(Event::Transition));
-            match admission {
-                Admission::Granted(lease) => {
-                    let timed = begin == Begin::Now && locked.times();
-                    Ok(Grant { epoch: locked.epoch, lease, started: timed.then_some(now) })
-                }
-                Admission::Rejected => Err(locked.rejection(now)),
-            }
-        })
-    }
-
-    #[cold]
-    fn begin_probe(&self, grant: Grant) -> Result<Grant, Rejection> {
-        let begun = self.cut(|locked| {
-            let now = clock::now();
-            let lease = grant.lease.filter(|_| !locked.is_stale(grant))?;
-            let begun = locked.machine.begin(lease, now, &locked.policy);
-            begun.then(|| Grant { started: locked.times().then_some(now), ..grant })
-        });
-        begun.map_or_else(|| self.acquire(Begin::Now), Ok)
-    }
-
-    #[cold]
-    fn record_locked(
-        &self,
-        grant: Grant,
-        outcome: impl FnOnce(&Policy, Option<Duration>) -> Outcome,
-    ) {
+    fn record_locked(&self, grant: Grant, outcome: impl FnOnce(&Policy, Duration) -> Outcome) {
         // Asked before the lock too: what is late must not slow down those who are not.
         let stale = self.is_stale(grant)
             || self.cut(|locked| {
@@ -322,18 +298,22 @@ impl Engine {
                     return true;
                 }
                 let now = clock::now();
-                let ran = grant.started.map(|started| now.since(started));
+                let lease = grant.lease();
+                let ran = match lease {
+                    Some(lease) => locked.machine.ran(lease, now),
+                    None => now.since(grant.started()),
+                };
                 let ended = Ended {
                     outcome: outcome(&locked.policy, ran),
                     slow: locked.policy.is_slow(ran),
-                    lease: grant.lease,
+                    lease,
                 };
                 let event = locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
                 locked.happened(event);
                 false
             });
         // One from before the birth was another circuit's call.
-        if stale && grant.epoch >= self.birth.load(Ordering::Relaxed) {
+        if stale && grant.epoch() >= self.birth.load(Ordering::Relaxed) {
             self.stale.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -399,7 +379,7 @@ impl Engine {
 
     #[inline]
     fn is_stale(&self, grant: Grant) -> bool {
-        grant.epoch < self.phase.load(Ordering::Acquire)
+        grant.epoch() < self.phase.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -407,4 +387,9 @@ impl Engine {
         // one that panics for everybody.
         self.locked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+#[inline]
+fn start(timed: bool) -> Timestamp {
+    if timed { clock::now() } else { Timestamp::NEVER }
 }

@@ -1,5 +1,8 @@
 //! For callers without tower.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 use super::{Attempt, Circuit, Error, OpenCircuit, Permit};
 use crate::machine::Begin;
 use crate::outcome::Outcome;
@@ -104,6 +107,7 @@ impl Circuit {
     /// # Errors
     ///
     /// The call is rejected.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.acquire(Begin::Now);
         granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
@@ -121,8 +125,9 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let (permit, call) = permit.guard(call);
-    let (result, permit) = Attempt::new(call, permit).await;
-    let (permit, outcome) = permit.guard(|| classify(&result));
-    permit.settle(outcome);
-    result
+    let mut attempt = pin!(Attempt::new(call, permit));
+    let mut classify = Some(classify);
+    let mut once =
+        |result: &_| classify.take().map_or(Outcome::Ignored, |classify| classify(result));
+    poll_fn(|cx| attempt.as_mut().poll_settle(cx, &mut once)).await
 }

@@ -42,6 +42,7 @@ impl Lanes {
 
     /// Adds one to the tally of `epoch`. False if that epoch is over, or its count is full: then
     /// nothing was added.
+    #[inline]
     pub(super) fn add(&self, epoch: u64) -> bool {
         let tally = &self.mine().tally;
         let mut seen = tally.load(Ordering::Relaxed);
@@ -65,10 +66,12 @@ impl Lanes {
         lanes.map(|lane| lane.tally.swap(start, Ordering::AcqRel) & COUNT_MASK).sum()
     }
 
+    #[inline]
     pub(super) fn handle_cloned(&self) {
         self.mine().clones.fetch_add(1, Ordering::AcqRel);
     }
 
+    #[inline]
     pub(super) fn handle_dropped(&self) {
         // Whoever sees this drop sees every clone that was made of the handle before.
         self.mine().drops.fetch_add(1, Ordering::AcqRel);

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::{Grant, Rejection};
+use super::engine::Rejection;
+use super::grant::Grant;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{Event, Machine, Policy, State, Tally};
@@ -75,7 +76,7 @@ impl Locked {
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {
-        grant.epoch < self.phase
+        grant.epoch() < self.phase
     }
 
     /// Whether calls are timed.

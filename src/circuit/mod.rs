@@ -6,6 +6,7 @@
 mod engine;
 mod error;
 mod execute;
+mod grant;
 mod lanes;
 mod locked;
 mod permit;
@@ -22,9 +23,9 @@ use std::sync::Arc;
 
 use crate::machine::{Begin, Event, Override, Policy, State};
 use crate::name::Name;
-pub(crate) use engine::Grant;
 use engine::{Engine, Rejection};
 pub use error::{Error, OpenCircuit, find_open};
+pub(crate) use grant::Grant;
 pub(crate) use locked::Observer;
 pub(crate) use permit::Attempt;
 pub use permit::Permit;
@@ -160,8 +161,13 @@ impl Circuit {
         self.engine.check().map_err(|rejection| self.rejected(rejection))
     }
 
-    /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
+    /// Leave to make a call later, where everybody has it.
     #[inline]
+    pub(crate) fn pass(&self) -> Option<Grant> {
+        self.engine.pass(Begin::Later)
+    }
+
+    /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
     pub(crate) fn reserve(&self) -> Result<Grant, OpenCircuit> {
         self.engine.acquire(Begin::Later).map_err(|rejection| self.rejected(rejection))
     }
@@ -171,9 +177,14 @@ impl Circuit {
         self.engine.holds(grant)
     }
 
+    /// Begins a call that was reserved, where everybody has leave.
+    #[inline]
+    pub(crate) fn pass_on(&self, grant: Grant) -> Option<Permit> {
+        self.engine.pass_on(grant).map(|grant| self.permit(grant))
+    }
+
     /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
     /// asked again.
-    #[inline]
     pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.begin(grant);
         granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
@@ -185,17 +196,18 @@ impl Circuit {
         self.engine.release(grant);
     }
 
+    #[inline]
     fn permit(&self, grant: Grant) -> Permit {
         Permit::new(self.engine, grant)
     }
 
-    #[cold]
     fn rejected(&self, rejection: Rejection) -> OpenCircuit {
         OpenCircuit::new(self.name.clone(), rejection)
     }
 }
 
 impl Clone for Circuit {
+    #[inline]
     fn clone(&self) -> Self {
         self.engine.lanes().handle_cloned();
         Self { engine: self.engine, name: self.name.clone() }
@@ -203,6 +215,7 @@ impl Clone for Circuit {
 }
 
 impl Drop for Circuit {
+    #[inline]
     fn drop(&mut self) {
         self.engine.lanes().handle_dropped();
     }

@@ -5,7 +5,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::engine::{Engine, Grant};
+use super::engine::Engine;
+use super::grant::Grant;
 use crate::outcome::Outcome;
 
 /// Leave to make one call, from [`Circuit::try_acquire`](crate::Circuit::try_acquire).
@@ -39,6 +40,7 @@ pub struct Permit {
 }
 
 impl Permit {
+    #[inline]
     pub(crate) fn new(engine: &'static Engine, grant: Grant) -> Self {
         Self { engine, grant }
     }
@@ -51,7 +53,7 @@ impl Permit {
         engine.record(grant, outcome);
     }
 
-    /// Runs `f`; should it panic, the call has failed.
+    /// Runs `f`, which is code of others; should it panic, the call has failed.
     #[inline]
     pub(crate) fn guard<T>(self, f: impl FnOnce() -> T) -> (Self, T) {
         let guard = OnPanic { engine: self.engine, grant: self.grant };
@@ -60,11 +62,6 @@ impl Permit {
         let permit = Self { engine: guard.engine, grant: guard.grant };
         std::mem::forget(guard);
         (permit, value)
-    }
-
-    fn cancel(self) {
-        self.engine.cancel(self.grant);
-        std::mem::forget(self);
     }
 }
 
@@ -90,40 +87,50 @@ impl Drop for OnPanic {
 }
 
 pin_project! {
-    /// A call with its permit: yields both what came of the call and the permit to settle.
+    /// A call with its permit.
     #[derive(Debug)]
     pub(crate) struct Attempt<F> {
         #[pin]
         call: F,
+        // Until the call has ended.
         permit: Option<Permit>,
     }
 
     impl<F> PinnedDrop for Attempt<F> {
         fn drop(this: Pin<&mut Self>) {
-            // A panic of the call itself has been seen in `poll`. One elsewhere, for which this
-            // call is dropped too, says nothing about its upstream.
+            // A panic of the call itself has been seen in `poll_settle`. One elsewhere, for which
+            // this call is dropped too, says nothing about its upstream.
             if let Some(permit) = this.project().permit.take() {
-                permit.cancel();
+                permit.engine.cancel(permit.grant);
+                std::mem::forget(permit);
             }
         }
     }
 }
 
-impl<F> Attempt<F> {
+impl<F: Future> Attempt<F> {
+    #[inline]
     pub(crate) fn new(call: F, permit: Permit) -> Self {
         Self { call, permit: Some(permit) }
     }
-}
 
-impl<F: Future> Future for Attempt<F> {
-    type Output = (F::Output, Permit);
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// Polls the call; once it is ready, settles its permit with what `classify` says.
+    #[inline]
+    pub(crate) fn poll_settle(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        classify: impl FnOnce(&F::Output) -> Outcome,
+    ) -> Poll<F::Output> {
         let this = self.project();
         let permit = this.permit.take().expect("not polled after it was ready");
-        match permit.guard(|| this.call.poll(cx)) {
-            (permit, Poll::Ready(output)) => Poll::Ready((output, permit)),
-            (permit, Poll::Pending) => {
+        let (permit, output) =
+            permit.guard(|| this.call.poll(cx).map(|output| (classify(&output), output)));
+        match output {
+            Poll::Ready((outcome, output)) => {
+                permit.settle(outcome);
+                Poll::Ready(output)
+            }
+            Poll::Pending => {
                 *this.permit = Some(permit);
                 Poll::Pending
             }

@@ -8,22 +8,22 @@ use crate::timestamp::Timestamp;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
     leases: Vec<Lease>,
-    last_id: u64,
+    granted: u64,
     /// Good probes so far. One bad one ends the round, so they are always in a row.
     passed: u64,
 }
 
 /// Names a lease within its round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeaseId(u64);
+pub(crate) struct LeaseId(pub(crate) u64);
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     id: LeaseId,
     expires: Timestamp,
-    /// Whether the call was made. A lease whose service was readied and never called says nothing
-    /// about the upstream when it runs out.
-    begun: bool,
+    /// When the call was made, if it was. A lease whose service was readied and never called says
+    /// nothing about the upstream when it runs out.
+    begun: Option<Timestamp>,
 }
 
 /// How a lease came back.
@@ -39,23 +39,24 @@ pub(super) enum Returned {
 impl Round {
     /// Whether a call that was made has outlived its lease.
     pub(super) fn hangs(&self, now: Timestamp) -> bool {
-        self.leases.iter().any(|lease| lease.begun && lease.expires <= now)
+        self.leases.iter().any(|lease| lease.begun.is_some() && lease.expires <= now)
     }
 
     /// Takes a place, if one is free.
     pub(super) fn lease(
         &mut self,
-        begun: bool,
+        making: bool,
         places: u64,
         now: Timestamp,
         length: Duration,
     ) -> Option<LeaseId> {
-        self.leases.retain(|lease| lease.begun || lease.expires > now);
+        self.leases.retain(|lease| lease.begun.is_some() || lease.expires > now);
         if self.leases.len() as u64 >= places {
             return None;
         }
-        self.last_id += 1;
-        let id = LeaseId(self.last_id);
+        let id = LeaseId(self.granted);
+        self.granted += 1;
+        let begun = making.then_some(now);
         self.leases.push(Lease { id, expires: now.after(length), begun });
         Some(id)
     }
@@ -64,7 +65,7 @@ impl Round {
     pub(super) fn begin(&mut self, id: LeaseId, now: Timestamp, length: Duration) -> bool {
         let lease = self.leases.iter_mut().find(|lease| lease.id == id && lease.expires > now);
         if let Some(lease) = lease {
-            lease.begun = true;
+            lease.begun = Some(now);
             lease.expires = now.after(length);
             true
         } else {
@@ -76,13 +77,19 @@ impl Round {
         self.leases.iter().any(|lease| lease.id == id && lease.expires > now)
     }
 
+    /// For how long the lease's call has been under way.
+    pub(super) fn ran(&self, id: LeaseId, now: Timestamp) -> Duration {
+        let lease = self.leases.iter().find(|lease| lease.id == id);
+        lease.and_then(|lease| lease.begun).map_or(Duration::ZERO, |begun| now.since(begun))
+    }
+
     /// Gives the place back; `None` if the lease is not known, any more or at all.
     pub(super) fn give_back(&mut self, id: LeaseId, now: Timestamp) -> Option<Returned> {
         let place = self.leases.iter().position(|lease| lease.id == id)?;
         let lease = self.leases.swap_remove(place);
         Some(if lease.expires > now {
             Returned::InTime
-        } else if lease.begun {
+        } else if lease.begun.is_some() {
             Returned::Late
         } else {
             Returned::Unused

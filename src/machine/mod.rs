@@ -128,6 +128,14 @@ impl Machine {
         }
     }
 
+    /// For how long the call of a lease has been under way.
+    pub(crate) fn ran(&self, lease: LeaseId, now: Timestamp) -> Duration {
+        match &self.phase {
+            Phase::HalfOpen(round) => round.ran(lease, now),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether a lease still holds its place.
     pub(crate) fn holds(&self, lease: LeaseId, now: Timestamp) -> bool {
         matches!(&self.phase, Phase::HalfOpen(round) if round.holds(lease, now))

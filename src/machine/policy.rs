@@ -146,7 +146,7 @@ impl Policy {
     }
 
     /// What a call counts as that was dropped after it had run for `ran`.
-    pub(crate) fn cancelled(&self, ran: Option<Duration>) -> Outcome {
+    pub(crate) fn cancelled(&self, ran: Duration) -> Outcome {
         match self.cancelled {
             Cancelled::Failure => Outcome::failure(),
             Cancelled::FailureIfSlow if self.is_slow(ran) => Outcome::failure(),
@@ -154,8 +154,8 @@ impl Policy {
         }
     }
 
-    pub(crate) fn is_slow(&self, ran: Option<Duration>) -> bool {
-        ran.zip(self.slow_call_duration).is_some_and(|(ran, limit)| ran > limit)
+    pub(crate) fn is_slow(&self, ran: Duration) -> bool {
+        self.slow_call_duration.is_some_and(|limit| ran > limit)
     }
 
     pub(crate) fn slow_call_duration(&self) -> Option<Duration> {

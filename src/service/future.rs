@@ -1,7 +1,7 @@
 //! The response future: waits for the call, and tells the circuit how it ended.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
@@ -34,12 +34,12 @@ pin_project! {
 
 impl<F, C> ResponseFuture<F, C> {
     #[inline]
-    pub(super) fn new(call: Result<Classified<F, C>, OpenCircuit>) -> Self {
-        let step = match call {
-            Ok(call) => Step::Calling { call },
-            Err(open) => Step::Rejected { open: Some(open) },
-        };
-        Self { step }
+    pub(super) fn calling(call: Classified<F, C>) -> Self {
+        Self { step: Step::Calling { call } }
+    }
+
+    pub(super) fn rejected(open: Option<OpenCircuit>) -> Self {
+        Self { step: Step::Rejected { open } }
     }
 }
 
@@ -71,7 +71,7 @@ pin_project! {
     }
 }
 
-impl<F, C> Classified<F, C> {
+impl<F: Future, C> Classified<F, C> {
     #[inline]
     pub(super) fn new(attempt: Attempt<F>, classifier: C) -> Self {
         Self { attempt, classifier }
@@ -88,9 +88,6 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (result, permit) = ready!(this.attempt.poll(cx));
-        let (permit, outcome) = permit.guard(|| this.classifier.classify(result.as_ref()));
-        permit.settle(outcome);
-        Poll::Ready(result)
+        this.attempt.poll_settle(cx, |result| this.classifier.classify(result.as_ref()))
     }
 }

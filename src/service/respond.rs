@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -55,24 +55,29 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if let Err(open) = ready!(self.poll_admit(cx))? {
-            self.reject_next(open);
-        }
-        Poll::Ready(Ok(()))
+        self.poll_admit(cx)
     }
 
     #[inline]
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let step = match self.admit() {
-            Ok(permit) => Step::Calling { call: self.attempt(permit, request) },
-            Err(open) => {
-                let head = if is_grpc(&request) { grpc(&open) } else { http(&open) };
-                let mut response = self.mode().0.response(&open, head);
-                response.extensions_mut().insert(open);
-                Step::Responding { response: Some(response) }
-            }
+            Some(permit) => Step::Calling { call: self.attempt(permit, request) },
+            None => Step::Responding { response: self.respond(is_grpc(&request)) },
         };
         RespondFuture { step }
+    }
+}
+
+impl<S, C, F> CircuitBreaker<S, C, Respond<F>> {
+    fn respond<B>(&mut self, in_grpc: bool) -> Option<Response<B>>
+    where
+        F: RejectionBody<B>,
+    {
+        let open = self.rejection()?;
+        let head = if in_grpc { grpc(&open) } else { http(&open) };
+        let mut response = self.mode().0.response(&open, head);
+        response.extensions_mut().insert(open);
+        Some(response)
     }
 }
 

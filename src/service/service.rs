@@ -27,22 +27,16 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
     circuit: Circuit,
     classifier: C,
     mode: M,
-    slot: Slot,
-}
-
-/// What `poll_ready` has found out for the next `call`.
-#[derive(Debug)]
-enum Slot {
-    Empty,
-    /// The inner service is ready, and the circuit has granted the call.
-    Admitted(Grant),
-    /// The next call is to be rejected; the inner service may not be ready.
-    Rejected(OpenCircuit),
+    /// What `poll_ready` has got for the next `call`: the circuit's leave, and a ready inner
+    /// service.
+    reserved: Option<Grant>,
+    /// Or the reason why the next call is to be rejected. The inner service may not be ready.
+    rejected: Option<OpenCircuit>,
 }
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
     pub(super) fn new(inner: S, circuit: Circuit, classifier: C, mode: M) -> Self {
-        Self { inner, circuit, classifier, mode, slot: Slot::Empty }
+        Self { inner, circuit, classifier, mode, reserved: None, rejected: None }
     }
 
     /// The circuit.
@@ -61,48 +55,71 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         &self.mode
     }
 
-    /// Readies the inner service and reserves a call, or returns why there is none to be had.
+    /// Readies the inner service and reserves a call; or puts into `rejected` why there is none.
     #[inline]
-    pub(super) fn poll_admit<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Result<(), OpenCircuit>, S::Error>>
+    pub(super) fn poll_admit<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
     where
         S: Service<R>,
     {
-        if let Slot::Admitted(grant) = self.slot {
+        if let Some(grant) = self.reserved {
             if self.circuit.holds(grant) {
-                return Poll::Ready(Ok(Ok(())));
+                return Poll::Ready(Ok(()));
             }
             self.circuit.release(grant);
+            self.reserved = None;
         }
-        self.slot = Slot::Empty;
 
         // The circuit is asked first: while it is open the inner service must not be touched, or a
         // caller would queue behind the very thing that is broken.
-        if let Err(open) = self.circuit.check() {
-            return Poll::Ready(Ok(Err(open)));
+        self.rejected = self.circuit.check().err();
+        if self.rejected.is_some() {
+            return Poll::Ready(Ok(()));
         }
         ready!(self.inner.poll_ready(cx))?;
 
         // A probe is taken last. Taken sooner and kept while the inner service is pending, it would
         // be a probe that nobody is making.
-        Poll::Ready(Ok(self.circuit.reserve().map(|grant| self.slot = Slot::Admitted(grant))))
-    }
-
-    /// Remembers that the next call is to be rejected.
-    pub(super) fn reject_next(&mut self, open: OpenCircuit) {
-        self.slot = Slot::Rejected(open);
-    }
-
-    /// Leave to call the inner service, if the circuit still gives it.
-    #[inline]
-    pub(super) fn admit(&mut self) -> Result<Permit, OpenCircuit> {
-        match std::mem::replace(&mut self.slot, Slot::Empty) {
-            Slot::Admitted(grant) => self.circuit.begin(grant),
-            Slot::Rejected(open) => Err(open),
-            Slot::Empty => self.circuit.try_acquire(),
+        match self.circuit.pass() {
+            Some(grant) => self.reserved = Some(grant),
+            None => self.reserve(),
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Leave to call the inner service, if the circuit still gives it; `rejected` says why not.
+    #[inline]
+    pub(super) fn admit(&mut self) -> Option<Permit> {
+        let granted = self.reserved.and_then(|grant| self.circuit.pass_on(grant));
+        if granted.is_some() {
+            self.reserved = None;
+            return granted;
+        }
+        self.admit_slowly()
+    }
+
+    #[cold]
+    fn reserve(&mut self) {
+        match self.circuit.reserve() {
+            Ok(grant) => self.reserved = Some(grant),
+            Err(open) => self.rejected = Some(open),
+        }
+    }
+
+    #[cold]
+    fn admit_slowly(&mut self) -> Option<Permit> {
+        if self.rejected.is_some() {
+            return None;
+        }
+        let permit = match self.reserved.take() {
+            Some(grant) => self.circuit.begin(grant),
+            None => self.circuit.try_acquire(),
+        };
+        permit.map_err(|open| self.rejected = Some(open)).ok()
+    }
+
+    /// Why the call at hand is rejected.
+    pub(super) fn rejection(&mut self) -> Option<OpenCircuit> {
+        self.rejected.take()
     }
 
     /// Calls the inner service.
@@ -128,19 +145,21 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        match ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
-            Err(open) if self.mode.in_call => {
-                self.reject_next(open);
-                Poll::Ready(Ok(()))
-            }
-            answer => Poll::Ready(answer.map_err(Error::Open)),
+        ready!(self.poll_admit(cx)).map_err(Error::Inner)?;
+        if !self.mode.in_call
+            && let Some(open) = self.rejected.take()
+        {
+            return Poll::Ready(Err(Error::Open(open)));
         }
+        Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
-        let permit = self.admit();
-        ResponseFuture::new(permit.map(|permit| self.attempt(permit, request)))
+        match self.admit() {
+            Some(permit) => ResponseFuture::calling(self.attempt(permit, request)),
+            None => ResponseFuture::rejected(self.rejection()),
+        }
     }
 }
 
@@ -152,14 +171,15 @@ impl<S: Clone, C: Clone, M: Clone> Clone for CircuitBreaker<S, C, M> {
             classifier: self.classifier.clone(),
             mode: self.mode.clone(),
             // Not the reservation: it is one, and the clone's inner service is not ready.
-            slot: Slot::Empty,
+            reserved: None,
+            rejected: None,
         }
     }
 }
 
 impl<S, C, M> Drop for CircuitBreaker<S, C, M> {
     fn drop(&mut self) {
-        if let Slot::Admitted(grant) = self.slot {
+        if let Some(grant) = self.reserved {
             self.circuit.release(grant);
         }
     }
