@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// cannot be, as a wrong literal is a mistake in the program. For a name from outside use
 /// [`Name::new`], which returns an error.
 ///
-/// A name made from a `&'static str` costs nothing to clone; one made from a `String` is counted.
+/// A name made from a `&'static str` costs nothing to clone. One made from a `String` is counted, at
+/// each rejection and each clone of a service: 5 ns, and 100 where threads meet. For names that
+/// are read once, at the start, `String::leak` makes them static.
 ///
 /// ```
 /// use tower_breaker::Name;

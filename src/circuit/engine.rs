@@ -95,7 +95,13 @@ impl Engine {
     /// Whether it is of use to ask for leave now. Moves nothing.
     #[inline]
     pub(super) fn check(&self) -> Result<(), Rejection> {
-        if self.word().passes_all() { Ok(()) } else { self.check_slowly() }
+        if self.word().passes_all() {
+            return Ok(());
+        }
+        match self.rejection() {
+            Some(rejection) => Err(rejection),
+            None => self.check_locked(),
+        }
     }
 
     /// Leave to make a call, where everybody has it.
@@ -202,6 +208,7 @@ impl Engine {
     }
 
     /// The rejection that is published, if it is good for now. `None`: ask under the lock.
+    #[inline]
     fn rejection(&self) -> Option<Rejection> {
         let word = self.word();
         if !word.has(Word::REJECT) || word.in_cut() {
@@ -223,11 +230,8 @@ impl Engine {
         (horizon > now).then_some(Rejection { state, generation, retry_after })
     }
 
-    #[inline(never)]
-    fn check_slowly(&self) -> Result<(), Rejection> {
-        if let Some(rejection) = self.rejection() {
-            return Err(rejection);
-        }
+    #[cold]
+    fn check_locked(&self) -> Result<(), Rejection> {
         let locked = self.lock();
         let now = clock::now();
         match locked.machine.rejects_until(&locked.policy) {

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use ::http::HeaderMap;
+use ::http::{HeaderMap, HeaderName};
 
 use crate::outcome::Outcome;
+
+// Parsed once, not at each call.
+static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 const UNKNOWN: u16 = 2;
 const DEADLINE_EXCEEDED: u16 = 4;
@@ -16,7 +20,7 @@ const DATA_LOSS: u16 = 15;
 /// What `grpc-status` says, if there is one. A malformed one is a failure: the upstream is not
 /// well if it cannot write a number.
 pub(super) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
-    let status = headers.get("grpc-status")?;
+    let status = headers.get(&STATUS)?;
     let code = status.to_str().ok().and_then(|code| code.parse().ok());
     let failed = code.is_none_or(|code: u16| {
         matches!(
@@ -33,6 +37,6 @@ pub(super) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
 
 /// `grpc-retry-pushback-ms`; a negative one says "do not retry" and no time.
 fn pushback(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-retry-pushback-ms")?;
+    let value = headers.get(&PUSHBACK)?;
     value.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }

@@ -55,7 +55,6 @@ impl<B, E> Classify<Response<B>, E> for HttpStatus {
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
             Ok(response) => {
-                // The common case, with nothing to look up: no headers but plain ones.
                 let headers = response.headers();
                 if response.extensions().get::<OpenCircuit>().is_some() {
                     Outcome::Ignored

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -55,7 +55,10 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_admit(cx)
+        if let Err(open) = ready!(self.poll_admit(cx))? {
+            self.reject_next(open);
+        }
+        Poll::Ready(Ok(()))
     }
 
     #[inline]

@@ -55,35 +55,43 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         &self.mode
     }
 
-    /// Readies the inner service and reserves a call; or puts into `rejected` why there is none.
+    /// Readies the inner service and reserves a call, or says why there is none to be had.
     #[inline]
-    pub(super) fn poll_admit<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    pub(super) fn poll_admit<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Result<(), OpenCircuit>, S::Error>>
     where
         S: Service<R>,
     {
         if let Some(grant) = self.reserved {
             if self.circuit.holds(grant) {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Ok(())));
             }
             self.circuit.release(grant);
             self.reserved = None;
         }
+        self.rejected = None;
 
         // The circuit is asked first: while it is open the inner service must not be touched, or a
         // caller would queue behind the very thing that is broken.
-        self.rejected = self.circuit.check().err();
-        if self.rejected.is_some() {
-            return Poll::Ready(Ok(()));
+        if let Err(open) = self.circuit.check() {
+            return Poll::Ready(Ok(Err(open)));
         }
         ready!(self.inner.poll_ready(cx))?;
 
         // A probe is taken last. Taken sooner and kept while the inner service is pending, it would
         // be a probe that nobody is making.
-        match self.circuit.pass() {
-            Some(grant) => self.reserved = Some(grant),
-            None => self.reserve(),
+        self.reserved = self.circuit.pass();
+        if self.reserved.is_some() {
+            return Poll::Ready(Ok(Ok(())));
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(self.circuit.reserve().map(|grant| self.reserved = Some(grant))))
+    }
+
+    /// Remembers that the next call is to be rejected.
+    pub(super) fn reject_next(&mut self, open: OpenCircuit) {
+        self.rejected = Some(open);
     }
 
     /// Leave to call the inner service, if the circuit still gives it; `rejected` says why not.
@@ -95,14 +103,6 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
             return granted;
         }
         self.admit_slowly()
-    }
-
-    #[cold]
-    fn reserve(&mut self) {
-        match self.circuit.reserve() {
-            Ok(grant) => self.reserved = Some(grant),
-            Err(open) => self.rejected = Some(open),
-        }
     }
 
     #[cold]
@@ -145,13 +145,13 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        ready!(self.poll_admit(cx)).map_err(Error::Inner)?;
-        if !self.mode.in_call
-            && let Some(open) = self.rejected.take()
-        {
-            return Poll::Ready(Err(Error::Open(open)));
+        match ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
+            Err(open) if self.mode.in_call => {
+                self.reject_next(open);
+                Poll::Ready(Ok(()))
+            }
+            answer => Poll::Ready(answer.map_err(Error::Open)),
         }
-        Poll::Ready(Ok(()))
     }
 
     #[inline]
