@@ -188,7 +188,7 @@ fn print(subjects: &[Subject], costs: &[Costs]) {
     report::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
 }
 
-/// Holds the results against what DESIGN.md, section 7 says they must be.
+/// Holds the results against the limits in `README.md`.
 fn judge(subjects: &[Subject], costs: &[Costs]) {
     let find = |name| subjects.iter().position(|it| it.name == name).map(|at| &costs[at]);
     let Some(bare) = find(BARE) else { return };

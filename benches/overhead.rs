@@ -324,7 +324,7 @@ fn print(results: &[Measured]) {
     report::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
 }
 
-/// Holds the results against what DESIGN.md, section 7 says they must be.
+/// Holds the results against the limits in `README.md`.
 fn judge(results: &[Measured]) {
     let find = |name: &str| results.iter().find(|it| it.name == name);
     let (Some(clock), Some(closed), Some(consecutive), Some(recloser)) =

@@ -1,1 +1,187 @@
-fn main() {}
+//! Two ways to protect the routes of an axum server.
+//!
+//! ```sh
+//! cargo run --example axum -- --demo    # a short run against itself; ends after two seconds
+//! cargo run --example axum              # serves on 127.0.0.1:3000 until ctrl-c
+//! ```
+//!
+//! `/users` answers 503 by itself while its circuit is open (`.respond()`). `/orders` has an answer
+//! of its own, given by axum's `HandleErrorLayer`, and a timeout. Both go to one upstream, which
+//! `POST /break` and `POST /repair` break and repair. Expect the first two calls after a `break` to
+//! fail, the third to open the circuit, and the next ones to be told when to come back:
+//!
+//! ```sh
+//! curl -X POST localhost:3000/break
+//! curl -i localhost:3000/users          # again and again: 502, 502, 502, 503
+//! ```
+//!
+//! The demo does this by itself, and waits as long as it is told. Its indented lines are what a
+//! client sees; the others are the server's log: a warning when a circuit opens, and so on.
+//! `RUST_LOG` filters them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tower::{BoxError, ServiceBuilder};
+use tower_breaker::{CircuitBreakerLayer, Error, Policy, Store};
+
+fn app(store: &Store) -> Router {
+    // A circuit that is open is a response: nothing else is needed.
+    let users = CircuitBreakerLayer::new(store.clone()).named("users").respond();
+
+    // A circuit that is open is an error, and so is a timeout: `explain` makes responses of them.
+    // The timeout is inside the circuit breaker, so a call that takes too long is a failure.
+    let orders = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(explain))
+        .layer(CircuitBreakerLayer::new(store.clone()).named("orders"))
+        .timeout(Duration::from_secs(5));
+
+    // `route_layer` and not `layer`: a 405 comes from the router, and as it says nothing about the
+    // upstream it shall not count as a success.
+    Router::new()
+        .route("/users", get(fetch).route_layer(users))
+        .route("/orders", get(fetch).route_layer(orders))
+        .route("/break", post(async |State(upstream): State<Upstream>| upstream.set_broken(true)))
+        .route("/repair", post(async |State(upstream): State<Upstream>| upstream.set_broken(false)))
+        .with_state(Upstream::default())
+}
+
+/// Says to a client what has become of its order.
+async fn explain(error: Error<BoxError>) -> Response {
+    match error {
+        // The upstream has not seen this call: the client may repeat it without harm.
+        Error::Open(open) => {
+            let seconds = open.retry_after().map(|wait| wait.as_secs() + 1);
+            let header = seconds.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
+            (StatusCode::SERVICE_UNAVAILABLE, header, "no orders now, come back\n").into_response()
+        }
+        Error::Inner(error) => (StatusCode::GATEWAY_TIMEOUT, format!("{error}\n")).into_response(),
+    }
+}
+
+/// What both routes do: ask the upstream. A failure is a response with a 5xx status, by which the
+/// circuit breaker knows it.
+async fn fetch(State(upstream): State<Upstream>) -> Result<&'static str, StatusCode> {
+    upstream.ask().await.map_err(|Broken| StatusCode::BAD_GATEWAY)
+}
+
+/// In your server a database, or another service.
+#[derive(Clone, Default)]
+struct Upstream {
+    broken: Arc<AtomicBool>,
+}
+
+struct Broken;
+
+impl Upstream {
+    async fn ask(&self) -> Result<&'static str, Broken> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if self.broken.load(Relaxed) { Err(Broken) } else { Ok("here you are\n") }
+    }
+
+    fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Relaxed);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt::init();
+    if std::env::args().any(|argument| argument == "--demo") {
+        return demo().await;
+    }
+    let app = app(&store(Duration::from_secs(10))?);
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("serving on http://{}; ctrl-c ends it", listener.local_addr()?);
+    let ctrl_c = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+    Ok(axum::serve(listener, app).with_graceful_shutdown(ctrl_c).await?)
+}
+
+/// One store for the program, with the policy that its circuits have unless told otherwise.
+fn store(open_for: Duration) -> Result<Store, BoxError> {
+    let policy = Policy::builder().consecutive_failures(3).open_for(open_for).build()?;
+    Ok(Store::builder().default_policy(policy).build())
+}
+
+/// Breaks the upstream, calls until the circuits open, and comes back when it is told to.
+async fn demo() -> Result<(), BoxError> {
+    let app = app(&store(Duration::from_millis(1_800))?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let visitor = Visitor::new(format!("http://{}", listener.local_addr()?));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    println!("all is well:");
+    visitor.get_both().await?;
+
+    visitor.post("/break").await?;
+    println!("\nthe upstream is broken; three failures open a circuit:");
+    for _ in 0..3 {
+        visitor.get_both().await?;
+    }
+
+    println!("\nthe circuits are open, and the upstream is left alone:");
+    let wait = visitor.get_both().await?;
+
+    visitor.post("/repair").await?;
+    println!(
+        "\nthe upstream is repaired; the client waits {wait} s, as told; its calls are probes:"
+    );
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    for _ in 0..2 {
+        visitor.get_both().await?;
+    }
+
+    println!("\ntwo good probes have closed the circuits");
+    Ok(())
+}
+
+/// A client of this server.
+struct Visitor {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    url: String,
+}
+
+impl Visitor {
+    fn new(url: String) -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), url }
+    }
+
+    async fn post(&self, path: &str) -> Result<(), BoxError> {
+        self.send(Method::POST, path).await?;
+        Ok(())
+    }
+
+    /// Calls both routes, prints what came, and returns the longest wait it was told, in seconds.
+    async fn get_both(&self) -> Result<u64, BoxError> {
+        let mut longest = 0;
+        for path in ["/users", "/orders"] {
+            let (head, body) = self.send(Method::GET, path).await?.into_parts();
+            print!("  GET {path:7}  {}", head.status);
+            if let Some(wait) = head.headers.get(header::RETRY_AFTER) {
+                print!(", retry-after: {}", wait.to_str()?);
+                longest = longest.max(wait.to_str()?.parse()?);
+            }
+            println!(", {:?}", body.trim_end());
+        }
+        Ok(longest)
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<http::Response<String>, BoxError> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let (head, body) = self.client.request(request.body(Empty::new())?).await?.into_parts();
+        let body = String::from_utf8(body.collect().await?.to_bytes().into())?;
+        Ok(http::Response::from_parts(head, body))
+    }
+}

@@ -1,1 +1,159 @@
-fn main() {}
+//! A circuit breaker at work: it trips, rejects, probes, and closes again.
+//!
+//! ```sh
+//! cargo run --example quickstart
+//! ```
+//!
+//! Takes about six seconds. A server on this machine works, breaks, and is repaired, while a client
+//! calls it ten times a second through a circuit breaker. Expect a line for each change of the
+//! circuit's state (closed, open, half-open and open again, half-open and closed again), and in the
+//! end how many of the calls the broken server was spared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::{Router, extract, routing::get};
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, Interval, interval, timeout};
+use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower_breaker::{
+    CircuitBreaker, CircuitBreakerLayer, Error, Event, Policy, PolicyError, Reason, State, Store,
+};
+
+/// A hyper client with a circuit breaker around it.
+type ProtectedClient = CircuitBreaker<Client<HttpConnector, Empty<Bytes>>>;
+
+/// This is all there is to it: a store, a layer, and what the layer protects.
+fn client(store: &Store) -> Result<ProtectedClient, PolicyError> {
+    // Shorter than you would have it, so that there is something to see. The default is 5 failures
+    // in a row, or half of at least 20 calls in a minute; then open for 30 s, and longer each time.
+    let policy = Policy::builder().open_for(Duration::from_secs(1)).build()?;
+
+    Ok(ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(store.clone()).named("greetings").policy(policy))
+        .service(Client::builder(TokioExecutor::new()).build_http()))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    timeout(Duration::from_secs(15), story()).await?
+}
+
+async fn story() -> Result<(), BoxError> {
+    let upstream = Upstream::default();
+    let uri = serve(upstream.app()).await?;
+
+    let store = Store::in_memory();
+    let client = client(&store)?;
+    let circuit = store.circuit("greetings"); // the same circuit that the client uses
+
+    let mut pace = interval(Duration::from_millis(100));
+    let start = pace.tick().await;
+    circuit.on_change(move |event| tell(start, event));
+    let mut caller = Caller { client, uri, pace, start, succeeded: 0, failed: 0, rejected: 0 };
+
+    say(start, "the upstream works");
+    for _ in 0..10 {
+        caller.call().await?;
+    }
+
+    say(start, "the upstream breaks: it answers 500");
+    upstream.broken.store(true, Relaxed);
+    while circuit.snapshot().reopenings == 0 {
+        caller.call().await?; // until a probe has found that the upstream is still broken
+    }
+
+    say(start, "the upstream is repaired; the next probe will find out");
+    upstream.broken.store(false, Relaxed);
+    while circuit.state() != State::Closed {
+        caller.call().await?;
+    }
+    for _ in 0..10 {
+        caller.call().await?;
+    }
+
+    let Caller { succeeded, failed, rejected, .. } = caller;
+    let reached = upstream.calls.load(Relaxed);
+    let calls = succeeded + failed + rejected;
+    println!("\n{calls} calls: {succeeded} succeeded, {failed} failed, {rejected} were rejected.");
+    println!("{reached} reached the upstream; without a circuit breaker all would have.");
+    Ok(())
+}
+
+/// Says in plain words what has happened to the circuit.
+fn tell(start: Instant, event: &Event) {
+    let Event::Transition(change) = event else { return };
+    let meaning = match change.reason {
+        Reason::ConsecutiveFailures => "5 failures in a row; the upstream gets no more calls",
+        Reason::IntervalOver => "the time is up; this call is a probe",
+        Reason::ProbeFailed => "the probe failed; open again, for twice as long",
+        Reason::ProbesSucceeded => "2 probes in a row succeeded; all calls pass again",
+        _ => "not in this story",
+    };
+    say(start, &format!("{change}: {meaning}"));
+}
+
+fn say(start: Instant, what: &str) {
+    println!("{:5.2} s  {what}", start.elapsed().as_secs_f64());
+}
+
+/// Calls the upstream at a steady pace, whatever comes of it.
+struct Caller {
+    client: ProtectedClient,
+    uri: Uri,
+    pace: Interval,
+    start: Instant,
+    succeeded: u64,
+    failed: u64,
+    rejected: u64,
+}
+
+impl Caller {
+    async fn call(&mut self) -> Result<(), http::Error> {
+        self.pace.tick().await;
+        let request = Request::get(self.uri.clone()).body(Empty::new())?;
+        match self.client.clone().oneshot(request).await {
+            Ok(response) if response.status().is_success() => self.succeeded += 1,
+            Ok(_) | Err(Error::Inner(_)) => self.failed += 1,
+            Err(Error::Open(open)) => {
+                if self.rejected == 0 {
+                    say(self.start, &format!("a call is rejected: {open}"));
+                }
+                self.rejected += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A server that can be broken, and counts what reaches it.
+#[derive(Clone, Default)]
+struct Upstream {
+    broken: Arc<AtomicBool>,
+    calls: Arc<AtomicU64>,
+}
+
+impl Upstream {
+    fn app(&self) -> Router {
+        Router::new().route("/", get(greet)).with_state(self.clone())
+    }
+}
+
+async fn greet(upstream: extract::State<Upstream>) -> Result<&'static str, StatusCode> {
+    upstream.calls.fetch_add(1, Relaxed);
+    if upstream.broken.load(Relaxed) { Err(StatusCode::INTERNAL_SERVER_ERROR) } else { Ok("hello") }
+}
+
+/// Serves on a free port, and returns where.
+async fn serve(app: Router) -> Result<Uri, BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let uri = format!("http://{}/", listener.local_addr()?).parse()?;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(uri)
+}

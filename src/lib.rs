@@ -15,7 +15,7 @@ mod timestamp;
 pub use circuit::{Circuit, Error, OpenCircuit, Permit, Snapshot, find_open};
 pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf};
 pub use machine::{
-    Cancelled, Event, Policy, PolicyBuilder, PolicyError, Reason, State, Transition,
+    Cancelled, Event, Policy, PolicyBuilder, PolicyError, Reason, State, Tally, Transition,
 };
 pub use name::{Name, NameError};
 pub use outcome::Outcome;

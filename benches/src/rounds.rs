@@ -72,8 +72,9 @@ pub fn together(workers: Vec<Calls<'_>>, turn: Duration) -> (f64, f64) {
 
     let absent = AtomicUsize::new(workers.len());
     let run = |mut worker: Calls<'_>| {
+        let arrival = Arrival(&absent);
         worker(BATCH);
-        absent.fetch_sub(1, Ordering::AcqRel);
+        drop(arrival);
         while absent.load(Ordering::Acquire) > 0 {
             std::hint::spin_loop();
         }
@@ -97,6 +98,15 @@ pub fn together(workers: Vec<Calls<'_>>, turn: Duration) -> (f64, f64) {
     let calls: u64 = ended.iter().map(|(_, calls, _)| calls).sum();
     let passed: u64 = ended.iter().map(|(.., passed)| passed).sum();
     (per_call(spent, calls), passed as f64 / calls as f64)
+}
+
+/// A worker is there, or has panicked: the others must not wait for it for ever.
+struct Arrival<'a>(&'a AtomicUsize);
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 fn per_call(spent: Duration, calls: u64) -> f64 {

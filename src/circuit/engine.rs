@@ -61,8 +61,8 @@ pub(crate) struct Rejection {
 }
 
 impl Engine {
-    pub(crate) fn new(policy: Policy, observer: Observer) -> Self {
-        let locked = Locked::new(policy, observer, 0);
+    pub(crate) fn new(policy: Policy, observers: Vec<Observer>) -> Self {
+        let locked = Locked::new(policy, observers, 0);
         let engine = Self {
             word: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
@@ -79,9 +79,9 @@ impl Engine {
     }
 
     /// Makes the engine a new circuit's. Grants of the old one are stale from here on.
-    pub(super) fn recycle(&self, policy: Policy, observer: Observer) {
+    pub(super) fn recycle(&self, policy: Policy, observers: Vec<Observer>) {
         self.cut(|locked| {
-            *locked = Locked::new(policy, observer, locked.epoch);
+            *locked = Locked::new(policy, observers, locked.epoch);
             self.birth.store(locked.epoch, Ordering::Relaxed);
             self.stale.store(0, Ordering::Relaxed);
         });

@@ -52,6 +52,21 @@ impl OpenCircuit {
     }
 }
 
+/// # In HTTP
+impl OpenCircuit {
+    /// What to say as `Retry-After`: the wait in seconds, rounded up, and at least 1. A half-open
+    /// circuit says 1, as a place may be free at any time; a forced-open one says nothing.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = match self.state() {
+            State::ForcedOpen => None,
+            _ => Some(self.retry_after().unwrap_or_default()),
+        };
+        let round_up = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        wait.map(|wait| round_up(wait).max(1))
+    }
+}
+
 impl fmt::Display for OpenCircuit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "circuit `{}` is {}", self.name, self.state())?;

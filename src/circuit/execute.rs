@@ -51,7 +51,7 @@ impl Circuit {
     /// };
     /// let user = database.execute_with(classify, find_user).await;
     /// # assert_eq!(user.unwrap_err().into_inner(), Some(DbError::NotFound));
-    /// # assert_eq!(database.snapshot().failures, 0);
+    /// # assert_eq!(database.snapshot().tally.failures, 0);
     /// # }
     /// ```
     ///

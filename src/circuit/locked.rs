@@ -40,7 +40,6 @@ pub(super) struct Reading {
     pub(super) generation: u64,
     pub(super) since: Duration,
     pub(super) tally: Tally,
-    pub(super) streak: u64,
     pub(super) reopenings: u32,
     pub(super) probes_out: usize,
     pub(super) probes_passed: u64,
@@ -50,7 +49,7 @@ pub(super) struct Reading {
 }
 
 impl Locked {
-    pub(super) fn new(policy: Policy, observer: Observer, epoch: u64) -> Self {
+    pub(super) fn new(policy: Policy, observers: Vec<Observer>, epoch: u64) -> Self {
         let now = clock::now();
         Self {
             machine: Machine::new(&policy, now),
@@ -59,7 +58,7 @@ impl Locked {
             phase: epoch,
             since: now,
             override_reason: None,
-            observers: vec![observer],
+            observers,
             outbox: VecDeque::new(),
             telling: false,
         }
@@ -118,7 +117,6 @@ impl Locked {
             generation: self.machine.generation(),
             since: now.since(self.since),
             tally: self.machine.tally(),
-            streak: self.machine.streak(),
             reopenings: self.machine.reopenings(),
             probes_out,
             probes_passed,

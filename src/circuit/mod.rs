@@ -143,8 +143,8 @@ impl Circuit {
 
 /// What the layers above need.
 impl Circuit {
-    pub(crate) fn new(name: Name, policy: Policy, observer: Observer) -> Self {
-        Self { engine: pool::take(policy, observer), name }
+    pub(crate) fn new(name: Name, policy: Policy, observers: Vec<Observer>) -> Self {
+        Self { engine: pool::take(policy, observers), name }
     }
 
     /// Says that the store has let go of this circuit. To be said once.

@@ -23,13 +23,13 @@ static ABANDONED: Mutex<Vec<&'static Engine>> = Mutex::new(Vec::new());
 const LOOKS: usize = 8;
 
 /// An engine for a new circuit, with its first handle counted.
-pub(super) fn take(policy: Policy, observer: Observer) -> &'static Engine {
+pub(super) fn take(policy: Policy, observers: Vec<Observer>) -> &'static Engine {
     let engine = match reusable() {
         Some(engine) => {
-            engine.recycle(policy, observer);
+            engine.recycle(policy, observers);
             engine
         }
-        None => Box::leak(Box::new(Engine::new(policy, observer))),
+        None => Box::leak(Box::new(Engine::new(policy, observers))),
     };
     engine.lanes().handle_cloned();
     engine

@@ -20,7 +20,7 @@ const TEN_SECONDS: Duration = Duration::from_secs(10);
 fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     clock::set(Duration::from_secs(1));
     let policy = policy.jitter(0).build().expect("a policy that can work");
-    Arc::new(Engine::new(policy, std::sync::Arc::new(|_| ())))
+    Arc::new(Engine::new(policy, Vec::new()))
 }
 
 fn record(engine: &Engine, outcome: Outcome) {
@@ -88,7 +88,7 @@ fn a_success_after_a_failure_ends_its_streak() {
         let after = returned.load(Ordering::Acquire);
         record(&engine, Outcome::Success);
         if after {
-            assert_eq!(engine.read().streak, 0);
+            assert_eq!(engine.read().tally.consecutive_failures, 0);
         }
         thread.join().unwrap();
     });

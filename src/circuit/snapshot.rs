@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::locked::Reading;
-use crate::machine::State;
+use crate::machine::{State, Tally};
 use crate::name::Name;
 
 /// A circuit at one moment, as plain data.
@@ -18,14 +18,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// How long the state has lasted.
     pub since: Duration,
-    /// Calls in the window. Zero under a policy without a window, and in states without evidence.
-    pub calls: u64,
-    /// How many of them failed.
-    pub failures: u64,
-    /// How many of them were slow.
-    pub slow_calls: u64,
-    /// Failures since the last success.
-    pub consecutive_failures: u64,
+    /// What it has counted in that state.
+    pub tally: Tally,
     /// How often in a row probes have opened the circuit again.
     pub reopenings: u32,
     /// Probes that are out.
@@ -47,10 +41,7 @@ impl Snapshot {
             state: reading.state,
             generation: reading.generation,
             since: reading.since,
-            calls: reading.tally.calls,
-            failures: reading.tally.failures,
-            slow_calls: reading.tally.slow,
-            consecutive_failures: reading.streak,
+            tally: reading.tally,
             reopenings: reading.reopenings,
             probes_out: reading.probes_out,
             probes_passed: reading.probes_passed,
@@ -59,21 +50,4 @@ impl Snapshot {
             override_reason: reading.override_reason,
         }
     }
-
-    /// Failures per hundred calls in the window, rounded down; `None` while there are no calls.
-    #[must_use]
-    pub fn failure_rate(&self) -> Option<u8> {
-        percent(self.failures, self.calls)
-    }
-
-    /// Slow calls per hundred calls in the window, rounded down; `None` while there are no calls.
-    #[must_use]
-    pub fn slow_call_rate(&self) -> Option<u8> {
-        percent(self.slow_calls, self.calls)
-    }
-}
-
-fn percent(part: u64, whole: u64) -> Option<u8> {
-    let percent = (u128::from(part) * 100).checked_div(u128::from(whole))?;
-    u8::try_from(percent).ok()
 }

@@ -37,7 +37,8 @@ pub(crate) use phase::Override;
 pub use phase::State;
 pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
 pub use transition::{Event, Reason, Transition};
-pub(crate) use window::{Mark, Tally};
+use window::Mark;
+pub use window::Tally;
 
 use std::time::Duration;
 
@@ -240,9 +241,9 @@ impl Machine {
     pub(crate) fn success_matters(&self, policy: &Policy) -> bool {
         match &self.phase {
             Phase::Closed(evidence) | Phase::MetricsOnly { evidence, .. } => {
-                evidence.streak() > 0 || policy.success_can_trip(evidence)
+                evidence.tally().consecutive_failures > 0 || policy.success_can_trip(evidence)
             }
-            Phase::ForcedClosed(evidence) => evidence.streak() > 0,
+            Phase::ForcedClosed(evidence) => evidence.tally().consecutive_failures > 0,
             Phase::Disabled => false,
             Phase::Open { .. } | Phase::HalfOpen(_) | Phase::ForcedOpen => true,
         }
@@ -284,10 +285,6 @@ impl Machine {
         self.phase.evidence().map(Evidence::tally).unwrap_or_default()
     }
 
-    pub(crate) fn streak(&self) -> u64 {
-        self.phase.evidence().map_or(0, Evidence::streak)
-    }
-
     /// Probes out, and probes passed.
     pub(crate) fn probes(&self) -> (usize, u64) {
         match &self.phase {
@@ -322,9 +319,10 @@ impl Machine {
     }
 
     fn enter(&mut self, phase: Phase, reason: Reason) -> Transition {
-        let from = self.state();
+        let (from, tally) = (self.state(), self.tally());
         self.phase = phase;
         self.generation += 1;
-        Transition { from, to: self.state(), reason, generation: self.generation, open_for: None }
+        let (to, generation) = (self.state(), self.generation);
+        Transition { from, to, reason, generation, tally, open_for: None }
     }
 }

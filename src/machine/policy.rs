@@ -102,13 +102,14 @@ impl Policy {
         let reaches = |part: u64, percent: u32| {
             u128::from(part) * 100 >= u128::from(tally.calls) * u128::from(percent)
         };
-        if self.consecutive_failures.is_some_and(|n| evidence.streak() >= n) {
+        if self.consecutive_failures.is_some_and(|n| tally.consecutive_failures >= n) {
             Some(Reason::ConsecutiveFailures)
         } else if enough && self.failure_rate.is_some_and(|rate| reaches(tally.failures, rate)) {
             Some(Reason::FailureRate)
         } else if self.failure_count.is_some_and(|n| tally.failures >= n) {
             Some(Reason::FailureCount)
-        } else if enough && self.slow_call_rate.is_some_and(|rate| reaches(tally.slow, rate)) {
+        } else if enough && self.slow_call_rate.is_some_and(|rate| reaches(tally.slow_calls, rate))
+        {
             Some(Reason::SlowCallRate)
         } else {
             None
@@ -122,7 +123,7 @@ impl Policy {
         let tally = evidence.tally();
         let rated = self.failure_rate.is_some() || self.slow_call_rate.is_some();
         let completes =
-            rated && tally.failures + tally.slow > 0 && tally.calls < self.minimum_calls;
+            rated && tally.failures + tally.slow_calls > 0 && tally.calls < self.minimum_calls;
         completes || self.judge(evidence).is_some()
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::phase::State;
+use super::window::Tally;
 
 /// Why a circuit changed its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,14 +67,24 @@ pub struct Transition {
     /// The generation that began. It grows with each transition of the circuit, so that
     /// transitions that arrive out of order can be put in order.
     pub generation: u64,
+    /// What had been counted in the state that ended: on a trip, the evidence.
+    pub tally: Tally,
     /// Where the circuit opened by itself: for how long, jitter included.
     pub open_for: Option<Duration>,
 }
 
 impl fmt::Display for Transition {
-    /// For example `closed -> open (failure_rate), for 31.2s`.
+    /// For example `closed -> open (failure_rate: 12 of 20), for 31.2s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} ({})", self.from, self.to, self.reason)?;
+        let Tally { calls, failures, slow_calls, consecutive_failures } = self.tally;
+        write!(f, "{} -> {} ({}", self.from, self.to, self.reason)?;
+        match self.reason {
+            Reason::ConsecutiveFailures => write!(f, ": {consecutive_failures})"),
+            Reason::FailureRate => write!(f, ": {failures} of {calls})"),
+            Reason::FailureCount => write!(f, ": {failures})"),
+            Reason::SlowCallRate => write!(f, ": {slow_calls} of {calls})"),
+            _ => f.write_str(")"),
+        }?;
         match self.open_for {
             Some(wait) => write!(f, ", for {wait:.1?}"),
             None => Ok(()),

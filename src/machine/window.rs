@@ -15,12 +15,45 @@ use crate::timestamp::Timestamp;
 use count::CountWindow;
 use time::TimeWindow;
 
-/// Totals read from a window.
+/// What a circuit has counted: totals read from its window, and its streak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
-    pub(crate) slow: u64,
+#[non_exhaustive]
+pub struct Tally {
+    /// Calls in the window. Zero under a policy without a window, and in states without evidence.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// How many of them were slow.
+    pub slow_calls: u64,
+    /// Failures since the last success.
+    pub consecutive_failures: u64,
+}
+
+impl Tally {
+    /// Failures per hundred calls in the window, rounded down; `None` while there are no calls.
+    #[must_use]
+    pub fn failure_rate(&self) -> Option<u8> {
+        percent(self.failures, self.calls)
+    }
+
+    /// Slow calls per hundred calls in the window, rounded down; `None` while there are no calls.
+    #[must_use]
+    pub fn slow_call_rate(&self) -> Option<u8> {
+        percent(self.slow_calls, self.calls)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> Option<u8> {
+    let percent = (u128::from(part) * 100).checked_div(u128::from(whole))?;
+    u8::try_from(percent).ok()
+}
+
+/// The totals of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    calls: u64,
+    failures: u64,
+    slow: u64,
 }
 
 /// One result, as evidence.
@@ -65,11 +98,6 @@ impl Evidence {
         Self { streak: 0, window }
     }
 
-    /// Failures since the last success.
-    pub(crate) fn streak(&self) -> u64 {
-        self.streak
-    }
-
     pub(crate) fn record(&mut self, mark: Mark) {
         self.streak = if mark.failed { self.streak.saturating_add(1) } else { 0 };
         match &mut self.window {
@@ -104,11 +132,12 @@ impl Evidence {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        match &self.window {
-            Window::Count(window) => window.tally(),
-            Window::Time(window) => window.tally(),
-            Window::None => Tally::default(),
-        }
+        let Sums { calls, failures, slow } = match &self.window {
+            Window::Count(window) => window.sums(),
+            Window::Time(window) => window.sums(),
+            Window::None => Sums::default(),
+        };
+        Tally { calls, failures, slow_calls: slow, consecutive_failures: self.streak }
     }
 
     /// When the current bucket ends, where there are buckets.

@@ -5,7 +5,7 @@
 
 use tracing::{info, warn};
 
-use crate::machine::{Event, Reason, State};
+use crate::machine::{Event, Reason, State, Tally};
 use crate::name::Name;
 
 pub(crate) fn trace(circuit: &Name, event: &Event) {
@@ -17,9 +17,12 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
             let generation = transition.generation;
             if transition.to == State::Open && transition.reason != Reason::ByHand {
                 let open_for_ms = transition.open_for.map_or(0, |wait| wait.as_millis());
+                let Tally { calls, failures, slow_calls, consecutive_failures, .. } =
+                    transition.tally;
                 warn!(
                     target: "tower_breaker",
                     %circuit, from, to, reason, generation, open_for_ms,
+                    calls, failures, slow_calls, consecutive_failures,
                     "circuit opened"
                 );
             } else {

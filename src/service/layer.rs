@@ -51,7 +51,8 @@ pub struct Reject {
 }
 
 impl CircuitBreakerLayer {
-    /// A layer over the circuits of `store`, for services of `http::Response`; for others choose a
+    /// A layer over the circuits of `store`, for services of `http::Response`: 5xx, 429 and errors
+    /// are failures, as [`HttpStatus`] has it. For other responses choose a
     /// [classifier](Self::classify).
     ///
     /// Unless it is [named](Self::named), its circuit is named after the place in the code that
@@ -83,9 +84,11 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// gRPC request a reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error
     /// type of the service stays what it was.
     ///
-    /// `Retry-After` is in seconds, rounded up, and at least 1; a half-open circuit says 1, as a
-    /// place may be free at any time; a forced-open one says nothing. The response bears the
+    /// `Retry-After` is [`OpenCircuit::retry_after_seconds`]. The response bears the
     /// [`OpenCircuit`] as an extension, by which other circuit breakers know not to count it.
+    ///
+    /// In axum prefer `route_layer` to `layer`: `layer` is around what axum itself answers too (404,
+    /// 405), which then counts as the upstream's success.
     pub fn respond(self) -> CircuitBreakerLayer<C, Respond<DefaultBody>> {
         self.with_mode(Respond(DefaultBody))
     }

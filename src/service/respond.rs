@@ -3,7 +3,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
@@ -13,7 +12,6 @@ use super::future::Classified;
 use super::service::CircuitBreaker;
 use crate::circuit::OpenCircuit;
 use crate::classify::Classify;
-use crate::machine::State;
 
 /// An open circuit is a response: the mode of
 /// [`respond`](crate::CircuitBreakerLayer::respond) and
@@ -135,9 +133,8 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 fn http(open: &OpenCircuit) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    if let Some(wait) = hint(open) {
-        let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
-        response.headers_mut().insert(header::RETRY_AFTER, number(seconds));
+    if let Some(seconds) = open.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -150,23 +147,18 @@ fn grpc(open: &OpenCircuit) -> Response<()> {
     headers.insert("grpc-status", HeaderValue::from_static("14"));
     // Not the circuit's name: who calls from outside need not know what is behind us.
     headers.insert("grpc-message", HeaderValue::from_static("circuit open"));
-    if let Some(wait) = hint(open) {
-        headers.insert("grpc-retry-pushback-ms", number(wait.as_nanos().div_ceil(1_000_000)));
+    if let Some(millis) = pushback(open) {
+        headers.insert("grpc-retry-pushback-ms", millis.into());
     }
     response
 }
 
-/// When to come back. Half-open, a place may be free at any time; nobody knows when a hand will
-/// close what it has opened.
-fn hint(open: &OpenCircuit) -> Option<Duration> {
-    match open.state() {
-        State::ForcedOpen => None,
-        _ => Some(open.retry_after().unwrap_or(Duration::from_secs(1))),
+/// In milliseconds, where the circuit knows, and otherwise as HTTP has it.
+fn pushback(open: &OpenCircuit) -> Option<u64> {
+    match open.retry_after() {
+        Some(wait) => u64::try_from(wait.as_nanos().div_ceil(1_000_000)).ok(),
+        None => open.retry_after_seconds().map(|seconds| seconds * 1_000),
     }
-}
-
-fn number(number: u128) -> HeaderValue {
-    HeaderValue::from(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
 impl<F> fmt::Debug for Respond<F> {

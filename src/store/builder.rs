@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::Store;
-use crate::machine::Policy;
+use crate::machine::{Event, Policy};
 use crate::name::Name;
+
+/// Who is told what happens to every circuit.
+pub(super) type StoreObserver = Arc<dyn Fn(&Name, &Event) + Send + Sync>;
 
 /// Sets up a [`Store`].
 ///
@@ -19,11 +23,12 @@ use crate::name::Name;
 /// assert_eq!(store.circuit("sessions").policy(), Policy::cache());
 /// assert_eq!(store.circuit("anything else").policy(), Policy::http_api());
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct StoreBuilder {
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<Name, Policy>,
+    pub(super) observers: Vec<StoreObserver>,
 }
 
 impl StoreBuilder {
@@ -48,9 +53,35 @@ impl StoreBuilder {
         self
     }
 
+    /// Calls `observer` with all that happens to every circuit of the store. As
+    /// [`Circuit::on_change`](crate::Circuit::on_change), for circuits that are still to be made
+    /// too.
+    ///
+    /// ```
+    /// use tower_breaker::Store;
+    ///
+    /// let store = Store::builder()
+    ///     .on_change(|circuit, event| println!("{circuit}: {event:?}"))
+    ///     .build();
+    /// # let _ = store;
+    /// ```
+    pub fn on_change(mut self, observer: impl Fn(&Name, &Event) + Send + Sync + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
     /// The store.
     #[must_use]
     pub fn build(self) -> Store {
         Store::new(self)
+    }
+}
+
+impl fmt::Debug for StoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreBuilder")
+            .field("default_policy", &self.default_policy)
+            .field("policies", &self.policies)
+            .finish_non_exhaustive()
     }
 }

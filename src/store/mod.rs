@@ -8,17 +8,23 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::circuit::Circuit;
+use crate::circuit::{Circuit, Observer};
 use crate::machine::Policy;
 use crate::name::Name;
 use crate::observe;
 pub use builder::StoreBuilder;
+use builder::StoreObserver;
 
 /// The circuits of this process, by name.
 ///
 /// Make one when the program starts, and give a clone of it to every layer. Clones share all
 /// circuits; nothing else creates any. A circuit stays until the last clone of its store is
-/// dropped, and longer where a layer, a service or a [`Circuit`] still uses it.
+/// dropped, and longer where a layer, a service or a [`Circuit`] still uses it. Do not name circuits
+/// after what requests say: nothing bounds their number.
+///
+/// What happens to circuits is told to the log, as `tracing` events of the target `tower_breaker`: a
+/// circuit that opens is a warning, everything else is for information. See
+/// [`StoreBuilder::on_change`] for your own use of it.
 ///
 /// ```
 /// use tower_breaker::{CircuitBreakerLayer, Store};
@@ -39,6 +45,7 @@ struct Inner {
     circuits: DashMap<Name, Entry>,
     default_policy: Policy,
     policies: HashMap<Name, Policy>,
+    observers: Vec<StoreObserver>,
 }
 
 struct Entry {
@@ -60,9 +67,9 @@ impl Store {
     }
 
     pub(crate) fn new(settings: StoreBuilder) -> Self {
-        let StoreBuilder { default_policy, policies } = settings;
+        let StoreBuilder { default_policy, policies, observers } = settings;
         let circuits = DashMap::new();
-        Self { inner: Arc::new(Inner { circuits, default_policy, policies }) }
+        Self { inner: Arc::new(Inner { circuits, default_policy, policies, observers }) }
     }
 
     /// The circuit of this name, which is made if there is none yet.
@@ -81,8 +88,8 @@ impl Store {
 
     /// The circuit of this name, with a policy of its own.
     ///
-    /// If it exists, and nobody has asked for a policy yet, this one is put in force, and evidence
-    /// starts anew. Where somebody has, the first one holds; a different second one is told as a
+    /// If it exists, and nobody has asked for a policy yet, this one is put in force: evidence starts
+    /// anew; the state and the observers stay. Where somebody has, the first one holds; a different second one is told as a
     /// warning.
     ///
     /// # Panics
@@ -111,14 +118,25 @@ impl Store {
         let mut entry = inner.circuits.entry(name.clone()).or_insert_with(|| {
             let set_up = inner.policies.get(&name);
             let policy = set_up.unwrap_or(&inner.default_policy).clone();
-            let told = name.clone();
-            let observer = Arc::new(move |event: &_| observe::trace(&told, event));
-            Entry { circuit: Circuit::new(name, policy, observer), explicit: set_up.is_some() }
+            let observers = inner.observers(&name);
+            Entry { circuit: Circuit::new(name, policy, observers), explicit: set_up.is_some() }
         });
         if let Some(policy) = policy {
             entry.adopt(policy);
         }
         entry.circuit.clone()
+    }
+}
+
+impl Inner {
+    /// The log, then those whom the builder was given.
+    fn observers(&self, circuit: &Name) -> Vec<Observer> {
+        let log: StoreObserver = Arc::new(observe::trace);
+        let bind = |observer: StoreObserver| -> Observer {
+            let circuit = circuit.clone();
+            Arc::new(move |event| observer(&circuit, event))
+        };
+        std::iter::once(log).chain(self.observers.iter().cloned()).map(bind).collect()
     }
 }
 

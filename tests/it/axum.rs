@@ -177,7 +177,7 @@ async fn a_rejection_of_an_inner_breaker_is_no_evidence_for_an_outer_one() {
         let response = service.clone().oneshot(Request::new(())).await.unwrap();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(store.circuit("outer").snapshot().calls, 0);
+    assert_eq!(store.circuit("outer").snapshot().tally.calls, 0);
     assert_state(&store.circuit("outer"), State::Closed);
 }
 

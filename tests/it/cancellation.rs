@@ -92,5 +92,5 @@ async fn a_future_outlives_its_service_and_its_store() {
     let call = service.ready().await.unwrap().call(());
     drop((service, store));
     call.await.unwrap();
-    assert_eq!(circuit.snapshot().calls, 1);
+    assert_eq!(circuit.snapshot().tally.calls, 1);
 }

@@ -86,7 +86,7 @@ async fn slow_calls_trip_though_they_succeed() {
     let exactly = hold(&circuit);
     advance(ms(100)).await;
     exactly.settle(Outcome::Success);
-    assert_eq!(circuit.snapshot().slow_calls, 0, "a call of just the limit is not slow");
+    assert_eq!(circuit.snapshot().tally.slow_calls, 0, "a call of just the limit is not slow");
     for _ in 0..3 {
         assert_state(&circuit, State::Closed);
         let slow = hold(&circuit);
@@ -145,9 +145,9 @@ async fn a_failure_whose_bucket_has_left_counts_no_more() {
     let circuit = circuit(rate_only().without_failure_rate().failure_count(2).time_window(s(10)));
     fail(&circuit);
     advance(ms(9_999)).await;
-    assert_eq!(circuit.snapshot().failures, 1);
+    assert_eq!(circuit.snapshot().tally.failures, 1);
     advance(ms(1)).await;
-    assert_eq!(circuit.snapshot().failures, 0);
+    assert_eq!(circuit.snapshot().tally.failures, 0);
     fail(&circuit);
     assert_state(&circuit, State::Closed);
     advance(s(9)).await;
@@ -160,9 +160,9 @@ async fn a_failure_that_a_count_window_has_forgotten_counts_no_more() {
     let circuit = circuit(rate_only().without_failure_rate().failure_count(2).count_window(70));
     fail(&circuit);
     times(69, succeed, &circuit);
-    assert_eq!(circuit.snapshot().failures, 1);
+    assert_eq!(circuit.snapshot().tally.failures, 1);
     succeed(&circuit);
-    assert_eq!(circuit.snapshot().failures, 0);
+    assert_eq!(circuit.snapshot().tally.failures, 0);
     fail(&circuit);
     assert_state(&circuit, State::Closed);
 }
@@ -173,20 +173,20 @@ async fn a_circuit_that_slept_for_ages_starts_with_an_empty_window() {
     times(2, fail, &circuit);
     advance(s(8 * 24 * 3600)).await;
     fail(&circuit);
-    assert_eq!((circuit.snapshot().calls, circuit.snapshot().failures), (1, 1));
+    assert_eq!((circuit.snapshot().tally.calls, circuit.snapshot().tally.failures), (1, 1));
     assert_state(&circuit, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_tells_rates_in_percent() {
     let circuit = circuit(rate_only());
-    assert_eq!(circuit.snapshot().failure_rate(), None);
+    assert_eq!(circuit.snapshot().tally.failure_rate(), None);
     times(2, succeed, &circuit);
     fail(&circuit);
     let snapshot = circuit.snapshot();
-    assert_eq!((snapshot.calls, snapshot.failures), (3, 1));
-    assert_eq!(snapshot.failure_rate(), Some(33));
-    assert_eq!(snapshot.slow_call_rate(), Some(0));
+    assert_eq!((snapshot.tally.calls, snapshot.tally.failures), (3, 1));
+    assert_eq!(snapshot.tally.failure_rate(), Some(33));
+    assert_eq!(snapshot.tally.slow_call_rate(), Some(0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn a_look_at_the_circuit_does_not_hide_evidence_from_the_next_judgement() 
     assert_state(&circuit, State::Closed);
     advance(s(5)).await;
     // The successes have left. A look lets go of them and judges nothing; the next result does.
-    assert_eq!(circuit.snapshot().failure_rate(), Some(100));
+    assert_eq!(circuit.snapshot().tally.failure_rate(), Some(100));
     assert_state(&circuit, State::Closed);
     succeed(&circuit);
     assert_state(&circuit, State::Open);

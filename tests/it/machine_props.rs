@@ -228,10 +228,7 @@ impl Pair {
             state,
             generation,
             since,
-            calls,
-            failures,
-            slow_calls,
-            consecutive_failures,
+            tally,
             reopenings,
             probes_out,
             probes_passed,
@@ -242,8 +239,8 @@ impl Pair {
         let model = &self.model;
         prop_assert_eq!((state, generation), (model.state, model.generation));
         prop_assert_eq!(since, model.now - model.began);
-        prop_assert_eq!((calls, failures, slow_calls), model.tally());
-        prop_assert_eq!(consecutive_failures, model.streak());
+        prop_assert_eq!((tally.calls, tally.failures, tally.slow_calls), model.tally());
+        prop_assert_eq!(tally.consecutive_failures, model.streak());
         prop_assert_eq!(reopenings, model.reopenings);
         prop_assert_eq!((probes_out, probes_passed), (model.probes.len(), model.passed));
         prop_assert_eq!(stale_results, model.stale);

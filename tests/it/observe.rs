@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
-use tower_breaker::{Circuit, Event, Policy, Store};
+use tower_breaker::{Circuit, Event, Outcome, Policy, Store};
 
 use crate::support::*;
 
@@ -34,7 +34,7 @@ async fn every_transition_is_told_with_its_reason() {
     assert_eq!(
         *heard.lock().unwrap(),
         [
-            "closed -> open (consecutive_failures), for 10.0s",
+            "closed -> open (consecutive_failures: 1), for 10.0s",
             "open -> half-open (interval_over)",
             "half-open -> open (probe_failed), for 20.0s",
             "open -> half-open (interval_over)",
@@ -61,7 +61,7 @@ async fn a_observer_may_use_the_circuit_and_hears_in_order() {
     trip_once(&circuit);
     assert_eq!(
         *heard.lock().unwrap(),
-        ["closed -> open (consecutive_failures), for 10.0s", "open -> forced open (by_hand)"]
+        ["closed -> open (consecutive_failures: 1), for 10.0s", "open -> forced open (by_hand)"]
     );
 }
 
@@ -114,7 +114,8 @@ async fn the_log_s_level_says_who_must_act() {
     let log = log.0.lock().unwrap();
     let starts = [
         "WARN message=circuit opened circuit=payments from=\"closed\" to=\"open\" \
-         reason=\"consecutive_failures\" generation=2 open_for_ms=10000",
+         reason=\"consecutive_failures\" generation=2 open_for_ms=10000 \
+         calls=1 failures=1 slow_calls=0 consecutive_failures=1",
         "INFO message=circuit changed its state circuit=payments from=\"open\" to=\"half_open\"",
         "INFO message=circuit changed its state circuit=payments from=\"half_open\" to=\"closed\"",
         "INFO message=circuit changed its state circuit=payments from=\"closed\" to=\"metrics_only\"",
@@ -138,4 +139,44 @@ async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not()
     store.circuit_with("a", Policy::database());
     assert_eq!(log.0.lock().unwrap().len(), 1);
     assert!(log.0.lock().unwrap()[0].starts_with("WARN message=a second, different policy"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trip_tells_its_evidence() {
+    let rate = || Policy::builder().without_consecutive_failures();
+    let cases = [
+        (rate().minimum_calls(4), "closed -> open (failure_rate: 2 of 4), for 30.0s"),
+        (rate().failure_count(2), "closed -> open (failure_count: 2), for 30.0s"),
+        (
+            rate()
+                .slow_call_duration(s(1))
+                .slow_call_rate(50)
+                .without_failure_rate()
+                .minimum_calls(4),
+            "closed -> open (slow_call_rate: 2 of 4), for 30.0s",
+        ),
+    ];
+    for (policy, told) in cases {
+        let circuit = circuit(policy);
+        let heard = listen(&circuit);
+        times(2, succeed, &circuit);
+        for _ in 0..2 {
+            let slow = hold(&circuit);
+            advance(ms(1_001)).await;
+            slow.settle(Outcome::failure());
+        }
+        assert_eq!(*heard.lock().unwrap(), [told]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_s_observer_hears_of_every_circuit() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let observer = heard.clone();
+    let store = Store::builder()
+        .on_change(move |circuit, _| observer.lock().unwrap().push(circuit.to_string()))
+        .build();
+    store.circuit("a").force_open("test");
+    store.clone().circuit("b").reset();
+    assert_eq!(*heard.lock().unwrap(), ["a", "b"]);
 }

@@ -26,7 +26,7 @@ async fn forced_closed_counts_and_never_trips() {
     times(100, fail, &circuit);
     assert_state(&circuit, State::ForcedClosed);
     let snapshot = circuit.snapshot();
-    assert_eq!((snapshot.failures, snapshot.consecutive_failures), (100, 100));
+    assert_eq!((snapshot.tally.failures, snapshot.tally.consecutive_failures), (100, 100));
 }
 
 #[tokio::test(start_paused = true)]
@@ -37,7 +37,7 @@ async fn disabled_lets_all_pass_and_counts_nothing() {
     times(100, succeed, &circuit);
     assert_state(&circuit, State::Disabled);
     let snapshot = circuit.snapshot();
-    assert_eq!((snapshot.calls, snapshot.failures, snapshot.stale_results), (0, 0, 0));
+    assert_eq!((snapshot.tally.calls, snapshot.tally.failures, snapshot.stale_results), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +89,10 @@ fn reset_is_clean(circuit: &Circuit) {
     let after = circuit.snapshot();
     assert_eq!(after.state, State::Closed);
     assert_eq!(after.generation, generation + 1);
-    assert_eq!((after.calls, after.failures, after.consecutive_failures), (0, 0, 0));
+    assert_eq!(
+        (after.tally.calls, after.tally.failures, after.tally.consecutive_failures),
+        (0, 0, 0)
+    );
     assert_eq!((after.reopenings, after.probes_out, after.probes_passed), (0, 0, 0));
 }
 

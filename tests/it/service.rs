@@ -170,7 +170,11 @@ async fn call_looks_at_the_circuit_again() {
     assert_ready_ok!(poll_ready(&mut service));
     service.circuit().force_closed("test");
     service.call(()).await.unwrap();
-    assert_eq!(service.circuit().snapshot().calls, 1, "counted in the phase that admitted it");
+    assert_eq!(
+        service.circuit().snapshot().tally.calls,
+        1,
+        "counted in the phase that admitted it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +254,7 @@ async fn an_error_of_the_inner_readiness_comes_back_whole_and_counts_nothing() {
     let store = store(fragile());
     let mut service = layer(&store).layer(Broken);
     assert_eq!(assert_ready!(poll_ready(&mut service)), Err(Error::Inner(Failed)));
-    assert_eq!(store.circuit("test").snapshot().calls, 0);
+    assert_eq!(store.circuit("test").snapshot().tally.calls, 0);
 }
 
 #[tokio::test(start_paused = true)]

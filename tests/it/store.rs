@@ -48,7 +48,7 @@ async fn the_first_policy_that_is_asked_for_holds() {
 
     let asked = store.circuit_with("late to the party", Policy::database());
     assert_eq!(early.policy(), Policy::database(), "nobody had asked before");
-    assert_eq!(asked.snapshot().calls, 0, "evidence starts anew");
+    assert_eq!(asked.snapshot().tally.calls, 0, "evidence starts anew");
     let second = store.circuit_with("late to the party", Policy::cache());
     assert_eq!(second.policy(), Policy::database());
     assert_eq!(store.circuit("late to the party").policy(), Policy::database());
@@ -79,7 +79,7 @@ async fn a_circuit_made_of_an_old_one_knows_nothing_of_it() {
     for _ in 0..1_000 {
         let circuit = store(fragile()).circuit("short-lived");
         assert_eq!(circuit.snapshot().generation, 1);
-        assert_eq!((circuit.snapshot().calls, circuit.snapshot().stale_results), (0, 0));
+        assert_eq!((circuit.snapshot().tally.calls, circuit.snapshot().stale_results), (0, 0));
         late.push(hold(&circuit));
         trip(&circuit);
     }

@@ -41,15 +41,15 @@ fn under_eight_threads_of_random_outcomes_the_totals_are_what_was_recorded() {
                             _ => succeed(&circuit),
                         }
                         if call % 10_000 == 0 {
-                            assert!(circuit.snapshot().calls > 0);
+                            assert!(circuit.snapshot().tally.calls > 0);
                         }
                     }
                 });
             }
         });
         let snapshot = circuit.snapshot();
-        assert_eq!(snapshot.calls, THREADS * 50_000, "{window}");
-        assert_eq!(snapshot.failures, failures.into_inner(), "{window}");
+        assert_eq!(snapshot.tally.calls, THREADS * 50_000, "{window}");
+        assert_eq!(snapshot.tally.failures, failures.into_inner(), "{window}");
         assert_eq!(snapshot.stale_results, 0);
     }
 }
@@ -80,15 +80,15 @@ fn with_resets_among_them_every_result_is_counted_in_its_generation_or_stale() {
         let mut last = circuit.snapshot();
         while stop.load(Ordering::Relaxed) < THREADS {
             let look = circuit.snapshot();
-            assert!(look.calls >= last.calls || look.generation > last.generation);
-            assert!(look.failures <= look.calls);
+            assert!(look.tally.calls >= last.tally.calls || look.generation > last.generation);
+            assert!(look.tally.failures <= look.tally.calls);
             circuit.reset();
-            closed_with.fetch_add(look.calls, Ordering::Relaxed);
+            closed_with.fetch_add(look.tally.calls, Ordering::Relaxed);
             last = circuit.snapshot();
         }
     });
     let snapshot = circuit.snapshot();
-    let accounted = closed_with.into_inner() + snapshot.calls + snapshot.stale_results;
+    let accounted = closed_with.into_inner() + snapshot.tally.calls + snapshot.stale_results;
     assert!(accounted <= THREADS * 20_000, "nothing is counted twice: {accounted}");
 }
 

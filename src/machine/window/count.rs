@@ -1,6 +1,6 @@
 //! A count window: a ring of bits.
 
-use super::{Mark, Tally};
+use super::{Mark, Sums};
 
 /// The last `size` results, at two bits each.
 #[derive(Clone, Debug)]
@@ -10,7 +10,7 @@ pub(super) struct CountWindow {
     next: u64,
     failed: Box<[u64]>,
     slow: Box<[u64]>,
-    tally: Tally,
+    sums: Sums,
 }
 
 impl CountWindow {
@@ -21,7 +21,7 @@ impl CountWindow {
             next: 0,
             failed: words.clone().into(),
             slow: words.into(),
-            tally: Tally::default(),
+            sums: Sums::default(),
         }
     }
 
@@ -31,11 +31,11 @@ impl CountWindow {
         let (word, bit) = (index(place / 64), 1 << (place % 64));
         if mark.failed {
             self.failed[word] |= bit;
-            self.tally.failures += 1;
+            self.sums.failures += 1;
         }
         if mark.slow {
             self.slow[word] |= bit;
-            self.tally.slow += 1;
+            self.sums.slow += 1;
         }
     }
 
@@ -47,16 +47,16 @@ impl CountWindow {
             let run = left.min(64 - offset).min(self.size - self.next);
             let mask = (u64::MAX >> (64 - run)) << offset;
             let word = index(self.next / 64);
-            self.tally.failures -= clear(&mut self.failed[word], mask);
-            self.tally.slow -= clear(&mut self.slow[word], mask);
+            self.sums.failures -= clear(&mut self.failed[word], mask);
+            self.sums.slow -= clear(&mut self.slow[word], mask);
             self.next = (self.next + run) % self.size;
             left -= run;
         }
-        self.tally.calls = self.size.min(self.tally.calls.saturating_add(n));
+        self.sums.calls = self.size.min(self.sums.calls.saturating_add(n));
     }
 
-    pub(super) fn tally(&self) -> Tally {
-        self.tally
+    pub(super) fn sums(&self) -> Sums {
+        self.sums
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Mark, Tally};
+use super::{Mark, Sums};
 use crate::timestamp::{Timestamp, nanos};
 
 /// The results of the last `length`, in slices.
@@ -15,15 +15,15 @@ pub(super) struct TimeWindow {
     width: u64,
     /// Number of the current bucket, counted from `start`.
     current: u64,
-    ring: Box<[Tally]>,
-    total: Tally,
+    ring: Box<[Sums]>,
+    total: Sums,
 }
 
 impl TimeWindow {
     pub(super) fn new(length: Duration, buckets: u32, start: Timestamp) -> Self {
         let width = (nanos(length) / u64::from(buckets)).max(1);
-        let ring = vec![Tally::default(); buckets as usize].into();
-        Self { start, width, current: 0, ring, total: Tally::default() }
+        let ring = vec![Sums::default(); buckets as usize].into();
+        Self { start, width, current: 0, ring, total: Sums::default() }
     }
 
     /// Moves on to the bucket of `now`. A time before the current bucket belongs to the current
@@ -43,14 +43,14 @@ impl TimeWindow {
     }
 
     pub(super) fn push(&mut self, mark: Mark) {
-        self.add(Tally { calls: 1, failures: u64::from(mark.failed), slow: u64::from(mark.slow) });
+        self.add(Sums { calls: 1, failures: u64::from(mark.failed), slow: u64::from(mark.slow) });
     }
 
     pub(super) fn successes(&mut self, n: u64) {
-        self.add(Tally { calls: n, ..Tally::default() });
+        self.add(Sums { calls: n, ..Sums::default() });
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn sums(&self) -> Sums {
         self.total
     }
 
@@ -59,12 +59,12 @@ impl TimeWindow {
         self.start.after(Duration::from_nanos(end))
     }
 
-    fn add(&mut self, more: Tally) {
+    fn add(&mut self, more: Sums) {
         let place = self.place(self.current);
-        for tally in [&mut self.ring[place], &mut self.total] {
-            tally.calls += more.calls;
-            tally.failures += more.failures;
-            tally.slow += more.slow;
+        for sums in [&mut self.ring[place], &mut self.total] {
+            sums.calls += more.calls;
+            sums.failures += more.failures;
+            sums.slow += more.slow;
         }
     }
 
