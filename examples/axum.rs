@@ -63,7 +63,7 @@ async fn explain(error: Error<BoxError>) -> Response {
     match error {
         // The upstream has not seen this call: the client may repeat it without harm.
         Error::Open(open) => {
-            let seconds = open.retry_after().map(|wait| wait.as_secs() + 1);
+            let seconds = open.retry_after_seconds();
             let header = seconds.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
             (StatusCode::SERVICE_UNAVAILABLE, header, "no orders now, come back\n").into_response()
         }
