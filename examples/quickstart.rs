@@ -90,7 +90,9 @@ async fn story() -> Result<(), BoxError> {
 fn tell(start: Instant, event: &Event) {
     let Event::Transition(change) = event else { return };
     let meaning = match change.reason {
-        Reason::ConsecutiveFailures => "too many failures in a row; the upstream gets no more calls",
+        Reason::ConsecutiveFailures => {
+            "too many failures in a row; the upstream gets no more calls"
+        }
         Reason::IntervalOver => "the time is up; this call is a probe",
         Reason::ProbeFailed => "the probe failed; open again, for twice as long",
         Reason::ProbesSucceeded => "enough probes succeeded; all calls pass again",

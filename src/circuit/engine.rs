@@ -161,10 +161,10 @@ impl Engine {
         self.record_locked(grant, Policy::cancelled);
     }
 
-    /// Gives back a grant whose call was not begun.
+    /// Gives back a grant whose call was not begun: only a lease holds anything.
     pub(super) fn release(&self, grant: Grant) {
         if grant.lease().is_some() {
-            self.record_locked(grant, |_, _| Outcome::Ignored);
+            self.settle(grant, |_, _| Outcome::Ignored);
         }
     }
 
@@ -295,31 +295,38 @@ impl Engine {
 
     #[cold]
     fn record_locked(&self, grant: Grant, outcome: impl FnOnce(&Policy, Duration) -> Outcome) {
-        // Asked before the lock too: what is late must not slow down those who are not.
-        let stale = self.is_stale(grant)
-            || self.cut(|locked| {
-                if locked.is_stale(grant) {
-                    return true;
-                }
-                let now = clock::now();
-                let lease = grant.lease();
-                let ran = match lease {
-                    Some(lease) => locked.machine.ran(lease, now),
-                    None => now.since(grant.started()),
-                };
-                let ended = Ended {
-                    outcome: outcome(&locked.policy, ran),
-                    slow: locked.policy.is_slow(ran),
-                    lease,
-                };
-                let event = locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
-                locked.happened(event);
-                false
-            });
+        let stale = !self.settle(grant, outcome);
         // One from before the birth was another circuit's call.
         if stale && grant.epoch() >= self.birth.load(Ordering::Relaxed) {
             self.stale.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Tells the machine how a call ended. False if the grant is stale: then it is not told.
+    fn settle(&self, grant: Grant, outcome: impl FnOnce(&Policy, Duration) -> Outcome) -> bool {
+        // Asked before the lock too: what is late must not slow down those who are not.
+        if self.is_stale(grant) {
+            return false;
+        }
+        self.cut(|locked| {
+            if locked.is_stale(grant) {
+                return false;
+            }
+            let now = clock::now();
+            let lease = grant.lease();
+            let ran = match lease {
+                Some(lease) => locked.machine.ran(lease, now),
+                None => now.since(grant.started()),
+            };
+            let ended = Ended {
+                outcome: outcome(&locked.policy, ran),
+                slow: locked.policy.is_slow(ran),
+                lease,
+            };
+            let event = locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
+            locked.happened(event);
+            true
+        })
     }
 
     /// Runs `f` under the lock, at a consistent cut of what was counted outside it; then publishes

@@ -106,8 +106,18 @@ async fn a_probe_readied_and_never_called_comes_back_with_the_drop() {
     wait_out(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     rejected(&circuit);
+    let unused = service.clone();
     drop(service);
     succeed(&circuit);
+
+    // One that comes back late was no call, so no result is stale.
+    let mut service = unused;
+    trip(&circuit);
+    wait_out(&circuit).await;
+    assert_ready_ok!(poll_ready(&mut service));
+    circuit.reset();
+    drop(service);
+    assert_eq!(circuit.snapshot().stale_results, 0);
 }
 
 #[tokio::test(start_paused = true)]
