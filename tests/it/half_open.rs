@@ -20,7 +20,10 @@ async fn of_64_concurrent_callers_exactly_as_many_run_as_there_are_probes() {
         let circuit = circuit.clone();
         callers.spawn(async move {
             let call = || async {
-                tokio::time::sleep(ms(10)).await;
+                // Until all the others have asked.
+                for _ in 0..64 {
+                    tokio::task::yield_now().await;
+                }
                 Ok::<_, ()>(())
             };
             circuit.execute(call).await.is_ok()

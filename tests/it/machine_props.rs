@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tower_breaker::{Cancelled, Circuit, Outcome, Permit, Policy, Snapshot, State, Store};
 
 use crate::support::model::{Call, End, Model, Rules, Window};
+use crate::support::paused;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -255,12 +256,6 @@ fn probe(circuit: &Circuit) {
     if let Ok(permit) = circuit.try_acquire() {
         permit.settle(Outcome::Success);
     }
-}
-
-/// Runs `test` on a clock that stands still.
-fn paused<T>(test: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
 }
 
 /// At least this many cases; more with `PROPTEST_CASES`.

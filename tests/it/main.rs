@@ -18,5 +18,6 @@ mod open;
 mod overrides;
 mod policy;
 mod service;
+mod service_props;
 mod store;
 mod threads;

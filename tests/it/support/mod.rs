@@ -109,3 +109,9 @@ pub(crate) fn evidence(circuit: &Circuit) -> Snapshot {
     snapshot.stale_results = 0;
     snapshot
 }
+
+/// Runs `test` on a clock that stands still.
+pub(crate) fn paused<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
+}
