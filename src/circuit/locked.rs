@@ -12,6 +12,9 @@ use crate::clock;
 use crate::machine::{Event, Machine, Policy, State, Tally};
 use crate::timestamp::Timestamp;
 
+/// How many events wait for an observer that takes its time.
+const MOST_UNTOLD: usize = 1_000;
+
 /// Who is told what happens. Called without any lock, in the order in which things happened.
 pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -72,6 +75,9 @@ impl Locked {
             self.override_reason = None;
         }
         self.outbox.extend(event);
+        if self.outbox.len() > MOST_UNTOLD {
+            self.outbox.pop_front();
+        }
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {

@@ -102,7 +102,8 @@ impl Circuit {
     ///
     /// It runs on the thread of the call that made it happen, without any lock, and for as long as
     /// the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
-    /// panics, the panic is caught, and the call goes on.
+    /// panics, the panic is caught, and the call goes on; while it does not return, the last 1000
+    /// events wait for it, and older ones are lost.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
         self.engine.observe(Arc::new(observer));
     }

@@ -46,7 +46,7 @@ async fn every_transition_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_observer_may_use_the_circuit_and_hears_in_order() {
+async fn an_observer_may_use_the_circuit_and_hears_in_order() {
     let circuit = circuit(fragile());
     let reacting = circuit.clone();
     circuit.on_change(move |event| {
@@ -70,7 +70,7 @@ fn trip_once(circuit: &Circuit) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_observer_that_panics_harms_no_call_and_no_other_observer() {
+async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
     let circuit = circuit(fragile());
     circuit.on_change(|_| panic!("as asked"));
     let heard = listen(&circuit);
@@ -179,4 +179,34 @@ async fn a_store_s_observer_hears_of_every_circuit() {
     store.circuit("a").force_open("test");
     store.clone().circuit("b").reset();
     assert_eq!(*heard.lock().unwrap(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_while_a_call_panics_does_not_end_the_program() {
+    let circuit = circuit(fragile());
+    circuit.on_change(|_| panic!("as asked, by the observer"));
+    let calling = circuit.clone();
+    let task = tokio::spawn(async move {
+        let _ =
+            calling.execute(|| async { panic!("as asked, by the call") as Result<(), ()> }).await;
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_state(&circuit, tower_breaker::State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_observer_is_bounded() {
+    let circuit = circuit(fragile());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (observer, busy) = (heard.clone(), circuit.clone());
+    circuit.on_change(move |event| {
+        let Event::Transition(transition) = event else { return };
+        if transition.generation == 2 {
+            times(3_000, Circuit::reset, &busy);
+        }
+        observer.lock().unwrap().push(transition.generation);
+    });
+    circuit.reset();
+    let heard = heard.lock().unwrap();
+    assert_eq!((heard.len(), heard[1], heard[1_000]), (1_001, 2_003, 3_002), "the last ones");
 }
