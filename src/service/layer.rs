@@ -1,9 +1,7 @@
 //! The layer: how a circuit breaker is put around a service.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Mutex, PoisonError};
 
 use ::http::Response;
 use tower_layer::Layer;
@@ -195,16 +193,9 @@ impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
 }
 
 /// The name of a place in the code; of a long one the end, which tells more.
-///
-/// The text is made once and kept: there are only so many places, and a name that is static is not
-/// counted when it is cloned.
-fn place(location: &'static Location<'static>) -> Name {
-    static PLACES: Mutex<BTreeMap<String, &'static str>> = Mutex::new(BTreeMap::new());
-    let text = location.to_string();
-    let surplus = text.len().saturating_sub(Name::MAX_BYTES);
-    let start = (surplus..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or_default();
-    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-    let name =
-        *places.entry(text).or_insert_with_key(|text| String::leak(text[start..].to_owned()));
-    Name::expect(name)
+fn place(location: &Location<'_>) -> Name {
+    let place = location.to_string();
+    let surplus = place.len().saturating_sub(Name::MAX_BYTES);
+    let start = (surplus..place.len()).find(|&at| place.is_char_boundary(at)).unwrap_or_default();
+    Name::expect(place[start..].to_owned())
 }

@@ -118,6 +118,7 @@ impl Store {
         let mut entry = inner.circuits.entry(name.clone()).or_insert_with(|| {
             let set_up = inner.policies.get(&name);
             let policy = set_up.unwrap_or(&inner.default_policy).clone();
+            let name = name.interned();
             let observers = inner.observers(&name);
             Entry { circuit: Circuit::new(name, policy, observers), explicit: set_up.is_some() }
         });
