@@ -80,11 +80,14 @@ impl Engine {
 
     /// Makes the engine a new circuit's. Grants of the old one are stale from here on.
     pub(super) fn recycle(&self, policy: Policy, observers: Vec<Observer>) {
-        self.cut(|locked| {
-            *locked = Locked::new(policy, observers, locked.epoch);
+        let old = self.cut(|locked| {
             self.birth.store(locked.epoch, Ordering::Relaxed);
             self.stale.store(0, Ordering::Relaxed);
+            let new = Locked::new(policy, observers, locked.epoch);
+            std::mem::replace(locked, new)
         });
+        // Not under the lock: with it go its observers, and what users have put into them.
+        drop(old);
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 //!
 //! Memory does not grow for that: the handles of a circuit are counted, in lanes, and an engine
 //! that its store has let go of and that no handle is left of serves the next circuit that is
-//! made. At any time there are as many engines as there were circuits at once.
+//! made. So there are about as many engines as there were circuits at once.
 
 use std::sync::{Mutex, PoisonError};
 
