@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backend;
 mod circuit;
 mod classify;
 mod clock;
@@ -15,7 +16,8 @@ mod timestamp;
 pub use circuit::{Circuit, Error, OpenCircuit, Permit, Snapshot, find_open};
 pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf};
 pub use machine::{
-    Cancelled, Event, Policy, PolicyBuilder, PolicyError, Reason, State, Tally, Transition,
+    Cancelled, Event, Override, Policy, PolicyBuilder, PolicyError, Reason, State, Tally,
+    Transition,
 };
 pub use name::{Name, NameError};
 pub use outcome::Outcome;

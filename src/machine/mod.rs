@@ -33,8 +33,7 @@ mod transition;
 mod window;
 
 pub(crate) use half_open::LeaseId;
-pub(crate) use phase::Override;
-pub use phase::State;
+pub use phase::{Override, State};
 pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
 pub use transition::{Event, Reason, Transition};
 use window::Mark;

@@ -64,13 +64,39 @@ impl fmt::Display for State {
     }
 }
 
-/// A state by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Override {
+/// A state that only a hand can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Override {
+    /// [`State::ForcedOpen`].
     ForcedOpen,
+    /// [`State::ForcedClosed`].
     ForcedClosed,
+    /// [`State::Disabled`].
     Disabled,
+    /// [`State::MetricsOnly`].
     MetricsOnly,
+}
+
+impl Override {
+    const ALL: [Self; 4] =
+        [Self::ForcedOpen, Self::ForcedClosed, Self::Disabled, Self::MetricsOnly];
+
+    /// The state that it sets.
+    #[must_use]
+    pub const fn state(self) -> State {
+        match self {
+            Self::ForcedOpen => State::ForcedOpen,
+            Self::ForcedClosed => State::ForcedClosed,
+            Self::Disabled => State::Disabled,
+            Self::MetricsOnly => State::MetricsOnly,
+        }
+    }
+
+    /// The one whose state has this [name](State::as_str).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|setting| setting.state().as_str() == name)
+    }
 }
 
 /// A state with what it remembers.

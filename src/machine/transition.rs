@@ -31,6 +31,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 9] = [
+        Self::ConsecutiveFailures,
+        Self::FailureRate,
+        Self::FailureCount,
+        Self::SlowCallRate,
+        Self::IntervalOver,
+        Self::ProbeFailed,
+        Self::ProbeExpired,
+        Self::ProbesSucceeded,
+        Self::ByHand,
+    ];
+
+    /// The reason of this [name](Self::as_str).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The reason's name in logs and metrics, in snake case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -16,8 +16,7 @@ use count::CountWindow;
 use time::TimeWindow;
 
 /// What a circuit has counted: totals read from its window, and its streak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
     /// Calls in the window. Zero under a policy without a window, and in states without evidence.
     pub calls: u64,

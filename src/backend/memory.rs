@@ -1,0 +1,491 @@
+//! A ledger in this process, to try out how replicas behave.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use super::{
+    Answer, Backend, Geometry, Imposed, Lease, Move, Notice, Opening, Probed, Report, Setting,
+    Standing, View,
+};
+use crate::clock;
+use crate::machine::{Reason, Tally};
+use crate::name::Name;
+
+/// A ledger in this process: several [`Store`](crate::Store)s that share one are replicas of one
+/// cluster. For tests; its time is tokio's, so that it can be paused.
+///
+/// Clones are the same ledger.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// use tower_breaker::backend::MemoryBackend;
+/// use tower_breaker::{State, Store};
+///
+/// let ledger = MemoryBackend::new();
+/// let one = Store::builder().backend(ledger.clone()).build().circuit("payments");
+/// let other = Store::builder().backend(ledger).build().circuit("payments");
+///
+/// one.force_open("an example").await?;
+/// tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+/// assert_eq!(other.state(), State::ForcedOpen);
+/// # Ok::<(), tower_breaker::backend::BackendError>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct MemoryBackend {
+    ledger: Arc<Mutex<Ledger>>,
+    notices: broadcast::Sender<Notice>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    records: HashMap<Name, Record>,
+    imposed: HashMap<Name, Hand>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    generation: u64,
+    revision: u64,
+    state: State,
+    reason: Option<Reason>,
+    /// What had been counted when it opened.
+    tally: Tally,
+    streak: u64,
+    /// How often the streak has ended: a replica's share of an earlier one is void.
+    streaks: u64,
+    windows: HashMap<Geometry, Ring>,
+    replicas: BTreeMap<String, Reporter>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Closed,
+    Open { opening: Opening, until: u64 },
+    HalfOpen { opening: Opening, passed: u64, leases: BTreeMap<u64, u64> },
+}
+
+/// What is known of one replica in one generation.
+#[derive(Clone, Debug, Default)]
+struct Reporter {
+    seq: u64,
+    vote_until: u64,
+    streak: u64,
+    streaks: u64,
+    windows: HashMap<Geometry, Ring>,
+}
+
+/// Totals over the last buckets of a window.
+#[derive(Clone, Debug, Default)]
+struct Ring {
+    buckets: BTreeMap<u64, [u64; 3]>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Hand {
+    version: u64,
+    setting: Option<Setting>,
+    until: Option<u64>,
+}
+
+impl MemoryBackend {
+    /// An empty ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { ledger: Arc::default(), notices: broadcast::channel(1024).0 }
+    }
+
+    /// Forgets everything, as a server does that is emptied.
+    pub fn forget(&self) {
+        *self.ledger() = Ledger::default();
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `act`, and tells everybody if it says that there is something to tell.
+    fn act<'a, T: Send + 'a>(
+        &'a self,
+        circuit: &'a Name,
+        act: impl FnOnce(&mut Ledger, u64) -> (T, bool),
+    ) -> Answer<'a, (T, View)> {
+        let now = now();
+        let mut ledger = self.ledger();
+        let (answer, tell) = act(&mut ledger, now);
+        let view = ledger.view(circuit, now);
+        if tell {
+            // Under the lock, so that what is told is told in its order. Nobody may be listening.
+            let _ = self.notices.send(Notice::View(circuit.clone(), view.clone()));
+        }
+        Box::pin(ready(Ok((answer, view))))
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
+        view(self.act(circuit, |_, _| ((), false)))
+    }
+
+    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View> {
+        let answer = self.act(circuit, |ledger, now| {
+            if report.generation == View::FIRST && report.seq > 0 {
+                ledger.records.entry(circuit.clone()).or_insert_with(Record::first);
+            }
+            let record = ledger.records.get_mut(circuit);
+            let counted = record.map(|record| record.report(report, now)).unwrap_or_default();
+            (counted, false)
+        });
+        Box::pin(async {
+            let ((tally, shares), mut view) = answer.await?;
+            if view.standing == Standing::Closed {
+                (view.tally, view.shares) = (tally, shares);
+            }
+            Ok(view)
+        })
+    }
+
+    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View> {
+        view(self.act(circuit, |ledger, now| {
+            let record = ledger.record(circuit);
+            let wins = record.generation == from;
+            if wins {
+                let (state, reason, tally) = match *to {
+                    Move::Open { opening, reason, tally } => (open(opening, now), reason, tally),
+                    Move::Closed { reason } => (State::Closed, reason, Tally::default()),
+                };
+                let next = record.next(state, reason, tally, now);
+                ledger.records.insert(circuit.clone(), next);
+            }
+            ((), wins)
+        }))
+    }
+
+    fn acquire_probe<'a>(
+        &'a self,
+        circuit: &'a Name,
+        generation: u64,
+        nonce: u64,
+    ) -> Answer<'a, (Option<Lease>, View)> {
+        self.act(circuit, |ledger, now| {
+            let Some(record) = ledger.records.get_mut(circuit) else { return (None, false) };
+            if let Some(lease) = record.lease(nonce, now) {
+                return (Some(lease), false);
+            }
+            if record.generation != generation {
+                return (None, false);
+            }
+            let mut moved = false;
+            if let State::Open { opening, until } = record.state
+                && until <= now
+            {
+                let round = State::HalfOpen { opening, passed: 0, leases: BTreeMap::new() };
+                *record = record.next(round, Reason::IntervalOver, Tally::default(), now);
+                moved = true;
+            }
+            (record.acquire(nonce, now), moved)
+        })
+    }
+
+    fn settle_probe<'a>(
+        &'a self,
+        circuit: &'a Name,
+        lease: Lease,
+        result: &'a Probed,
+    ) -> Answer<'a, View> {
+        view(self.act(circuit, |ledger, now| {
+            let record = ledger.records.get_mut(circuit);
+            ((), record.is_some_and(|record| record.settle(lease, *result, now)))
+        }))
+    }
+
+    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View> {
+        self::view(self.act(circuit, |ledger, now| {
+            let older = ledger.record(circuit).rank() < view.rank();
+            if older {
+                ledger.records.insert(circuit.clone(), Record::restored(view, now));
+            }
+            let hand = ledger.imposed.entry(circuit.clone()).or_default();
+            let forgotten = hand.version < view.imposed.version;
+            if forgotten {
+                *hand = Hand::new(view.imposed.version, view.imposed.setting.clone(), now);
+            }
+            ((), older || forgotten)
+        }))
+    }
+
+    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View> {
+        view(self.act(circuit, |ledger, now| {
+            let hand = ledger.imposed.entry(circuit.clone()).or_default();
+            *hand = Hand::new((hand.version + 1).max(now), setting.cloned(), now);
+            if setting.is_none() {
+                let record = ledger.record(circuit);
+                let closed = record.next(State::Closed, Reason::ByHand, Tally::default(), now);
+                ledger.records.insert(circuit.clone(), closed);
+            }
+            ((), true)
+        }))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(ready(Ok(())))
+    }
+}
+
+impl Ledger {
+    /// The record as it is; an absent one as what that means.
+    fn record(&self, circuit: &Name) -> Record {
+        let absent = || Record { revision: 0, ..Record::first() };
+        self.records.get(circuit).cloned().unwrap_or_else(absent)
+    }
+
+    fn view(&self, circuit: &Name, now: u64) -> View {
+        let record = self.record(circuit);
+        let hand = self.imposed.get(circuit).cloned().unwrap_or_default();
+        View {
+            generation: record.generation,
+            revision: record.revision,
+            standing: record.state.standing(now),
+            reason: record.reason,
+            tally: Tally { consecutive_failures: record.streak, ..record.tally },
+            shares: Vec::new(),
+            votes: record.replicas.values().filter(|r| r.vote_until > now).count() as u64,
+            imposed: hand.imposed(now),
+        }
+    }
+}
+
+impl Record {
+    fn first() -> Self {
+        Self {
+            generation: View::FIRST,
+            revision: 1,
+            state: State::Closed,
+            reason: None,
+            tally: Tally::default(),
+            streak: 0,
+            streaks: 0,
+            windows: HashMap::new(),
+            replicas: BTreeMap::new(),
+        }
+    }
+
+    fn next(&self, state: State, reason: Reason, tally: Tally, now: u64) -> Self {
+        let generation = (self.generation + 1).max(now);
+        let streak = tally.consecutive_failures;
+        Self { generation, state, reason: Some(reason), tally, streak, ..Self::first() }
+    }
+
+    fn restored(view: &View, now: u64) -> Self {
+        let state = match view.standing {
+            Standing::Closed => State::Closed,
+            Standing::Open { opening, remaining } => {
+                let until = now + millis(remaining.min(opening.interval));
+                State::Open { opening, until }
+            }
+            Standing::HalfOpen { opening, .. } => State::Open { opening, until: now },
+        };
+        let open = !matches!(state, State::Closed);
+        let tally = if open { view.tally } else { Tally::default() };
+        Self {
+            generation: view.generation,
+            revision: view.revision + 1,
+            state,
+            reason: view.reason,
+            tally,
+            streak: tally.consecutive_failures,
+            ..Self::first()
+        }
+    }
+
+    fn rank(&self) -> (u64, u64) {
+        (self.generation, self.revision)
+    }
+
+    fn report(&mut self, report: &Report, now: u64) -> (Tally, Vec<Tally>) {
+        if report.generation != self.generation || !matches!(self.state, State::Closed) {
+            return (Tally::default(), Vec::new());
+        }
+        let reporter = self.replicas.entry(report.replica.clone()).or_default();
+        if report.seq > reporter.seq {
+            let delta = report.delta;
+            reporter.seq = report.seq;
+            reporter.vote_until = report.vote.map_or(0, |vote| now + millis(vote));
+            if delta.streak > 0 {
+                self.streak += delta.streak;
+                if reporter.streaks != self.streaks {
+                    (reporter.streak, reporter.streaks) = (0, self.streaks);
+                }
+                reporter.streak += delta.streak;
+            } else if delta.succeeded {
+                self.streak = 0;
+                self.streaks += 1;
+            }
+            if let Some(window) = report.window {
+                let counted = [delta.calls, delta.failures, delta.slow_calls];
+                self.windows.entry(window).or_default().add(window, counted, now);
+                if report.shares {
+                    reporter.windows.entry(window).or_default().add(window, counted, now);
+                }
+            }
+        }
+        let total = |windows: &mut HashMap<Geometry, Ring>, streak| {
+            let ring = report.window.and_then(|window| Some((window, windows.get_mut(&window)?)));
+            let [calls, failures, slow_calls] =
+                ring.map(|(window, ring)| ring.total(window, now)).unwrap_or_default();
+            Tally { calls, failures, slow_calls, consecutive_failures: streak }
+        };
+        let tally = total(&mut self.windows, self.streak);
+        let mut shares = Vec::new();
+        if report.shares {
+            for replica in self.replicas.values_mut() {
+                let streak = if replica.streaks == self.streaks { replica.streak } else { 0 };
+                shares.push(total(&mut replica.windows, streak));
+            }
+        }
+        (tally, shares)
+    }
+
+    /// The lease that this nonce has already got.
+    fn lease(&self, nonce: u64, now: u64) -> Option<Lease> {
+        let State::HalfOpen { leases, .. } = &self.state else { return None };
+        let expires = leases.get(&nonce).filter(|expires| **expires > now)?;
+        let remaining = Duration::from_millis(expires - now);
+        Some(Lease { generation: self.generation, nonce, remaining })
+    }
+
+    fn acquire(&mut self, nonce: u64, now: u64) -> Option<Lease> {
+        let State::HalfOpen { opening, leases, .. } = &mut self.state else { return None };
+        leases.retain(|_, expires| *expires > now);
+        if leases.len() as u64 >= opening.probes {
+            return None;
+        }
+        leases.insert(nonce, now + millis(opening.lease));
+        self.revision += 1;
+        self.lease(nonce, now)
+    }
+
+    /// False if the lease is over.
+    fn settle(&mut self, lease: Lease, result: Probed, now: u64) -> bool {
+        let State::HalfOpen { opening, passed, leases } = &mut self.state else { return false };
+        let out = leases.get(&lease.nonce).is_some_and(|expires| *expires > now);
+        if self.generation != lease.generation || !out {
+            return false;
+        }
+        leases.remove(&lease.nonce);
+        match result {
+            Probed::Passed if *passed + 1 >= opening.successes_to_close => {
+                *self = self.next(State::Closed, Reason::ProbesSucceeded, Tally::default(), now);
+            }
+            Probed::Failed { opening, reason } => {
+                *self = self.next(open(opening, now), reason, Tally::default(), now);
+            }
+            Probed::Passed => {
+                *passed += 1;
+                self.revision += 1;
+            }
+            Probed::Released => self.revision += 1,
+        }
+        true
+    }
+}
+
+impl State {
+    fn standing(&self, now: u64) -> Standing {
+        let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
+        match self {
+            Self::Closed => Standing::Closed,
+            Self::Open { opening, until } => {
+                Standing::Open { opening: *opening, remaining: left(*until) }
+            }
+            Self::HalfOpen { opening, passed, leases } => {
+                let out = || leases.values().filter(|expires| **expires > now);
+                Standing::HalfOpen {
+                    opening: *opening,
+                    passed: *passed,
+                    out: out().count() as u64,
+                    next_expiry: out().min().map(|expires| left(*expires)),
+                }
+            }
+        }
+    }
+}
+
+impl Ring {
+    fn add(&mut self, window: Geometry, counted: [u64; 3], now: u64) {
+        let bucket = self.buckets.entry(now / window.bucket_millis()).or_default();
+        for (sum, more) in bucket.iter_mut().zip(counted) {
+            *sum += more;
+        }
+    }
+
+    fn total(&mut self, window: Geometry, now: u64) -> [u64; 3] {
+        let current = now / window.bucket_millis();
+        self.buckets.retain(|bucket, _| bucket + u64::from(window.buckets) > current);
+        let mut total = [0; 3];
+        for bucket in self.buckets.values() {
+            for (sum, more) in total.iter_mut().zip(bucket) {
+                *sum += more;
+            }
+        }
+        total
+    }
+}
+
+impl Hand {
+    fn new(version: u64, setting: Option<Setting>, now: u64) -> Self {
+        let remaining = setting.as_ref().and_then(|setting| setting.remaining);
+        Self { version, setting, until: remaining.map(|remaining| now + millis(remaining)) }
+    }
+
+    fn imposed(self, now: u64) -> Imposed {
+        let over = self.until.is_some_and(|until| until <= now);
+        let remaining = self.until.map(|until| Duration::from_millis(until.saturating_sub(now)));
+        let setting = self.setting.filter(|_| !over);
+        Imposed {
+            version: self.version,
+            setting: setting.map(|setting| Setting { remaining, ..setting }),
+        }
+    }
+}
+
+fn open(opening: Opening, now: u64) -> State {
+    State::Open { opening, until: now + millis(opening.interval) }
+}
+
+/// Of an answer that has nothing else to say, the view.
+fn view(answer: Answer<'_, ((), View)>) -> Answer<'_, View> {
+    Box::pin(async { Ok(answer.await?.1) })
+}
+
+fn now() -> u64 {
+    clock::now().as_nanos() / 1_000_000
+}
+
+/// Rounded up: what lasts at all lasts a millisecond.
+fn millis(duration: Duration) -> u64 {
+    let millis = duration.as_nanos().div_ceil(1_000_000);
+    // Far enough, and nothing that is added to it overflows.
+    u64::try_from(millis).unwrap_or(u64::MAX).min(u64::MAX >> 16)
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,119 @@
+//! A circuit as the ledger tells it.
+
+use std::time::Duration;
+
+use crate::machine::{Override, Reason, Tally};
+
+/// A circuit as the ledger tells it.
+///
+/// The default is what absent means: closed, in the [first](Self::FIRST) generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct View {
+    /// The generation of the state.
+    pub generation: u64,
+    /// Orders what is told of one generation; zero of an absent record. Evidence does not change it.
+    pub revision: u64,
+    /// The state.
+    pub standing: Standing,
+    /// Why the circuit is in it; `None` in the first generation.
+    pub reason: Option<Reason>,
+    /// While closed, what all replicas have counted in the window that was asked for; else what
+    /// they had counted when it opened.
+    pub tally: Tally,
+    /// While closed, and asked for: how much of that each replica has contributed. In no order.
+    pub shares: Vec<Tally>,
+    /// How many replicas vote for opening.
+    pub votes: u64,
+    /// What a hand has set.
+    pub imposed: Imposed,
+}
+
+impl View {
+    /// The generation of a circuit that nobody has ever tripped.
+    pub const FIRST: u64 = 1;
+
+    /// What orders views, apart from settings.
+    pub(crate) fn rank(&self) -> (u64, u64) {
+        (self.generation, self.revision)
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            generation: Self::FIRST,
+            revision: 0,
+            standing: Standing::Closed,
+            reason: None,
+            tally: Tally::default(),
+            shares: Vec::new(),
+            votes: 0,
+            imposed: Imposed::default(),
+        }
+    }
+}
+
+/// The state of a record. What remains is counted from the moment the ledger answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Calls pass.
+    #[default]
+    Closed,
+    /// Calls are rejected.
+    Open {
+        /// What this phase and its probes obey.
+        opening: Opening,
+        /// How long until the first probe.
+        remaining: Duration,
+    },
+    /// Probes find out.
+    HalfOpen {
+        /// What the probes obey.
+        opening: Opening,
+        /// How many have succeeded.
+        passed: u64,
+        /// How many are out.
+        out: u64,
+        /// How long until the next lease runs out, if one is out.
+        next_expiry: Option<Duration>,
+    },
+}
+
+/// What an open phase obeys, and the probes after it. Written by whoever opens the circuit, so that
+/// replicas with different policies, as in a rolling deploy, agree on the phase in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// How long the circuit stays open, backoff and jitter included.
+    pub interval: Duration,
+    /// How often in a row probes have opened it again.
+    pub reopenings: u32,
+    /// How many probes may be out at once.
+    pub probes: u64,
+    /// How long a probe may take.
+    pub lease: Duration,
+    /// How many probes must succeed.
+    pub successes_to_close: u64,
+}
+
+/// What a hand has set, with a version of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imposed {
+    /// Grows with every setting and every end of one, as generations do; zero: there was none.
+    pub version: u64,
+    /// The setting in force; its time, if it has one, is what remains.
+    pub setting: Option<Setting>,
+}
+
+/// A state set by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The state.
+    pub state: Override,
+    /// Why, in its setter's words.
+    pub reason: String,
+    /// Who.
+    pub actor: Option<String>,
+    /// For how long; `None`: until somebody ends it.
+    pub remaining: Option<Duration>,
+}
