@@ -29,7 +29,7 @@ pub use error::BackendError;
 pub use memory::MemoryBackend;
 pub use view::{Imposed, Opening, Setting, Standing, View};
 
-use crate::machine::{Reason, Tally};
+use crate::machine::{Policy, Reason, Shape, Tally};
 use crate::name::Name;
 
 /// The future of a backend's answer.
@@ -180,6 +180,17 @@ pub struct Geometry {
 impl Geometry {
     /// A ledger packs all buckets in one field, and reads and writes that as a whole.
     pub const MAX_BUCKETS: u32 = 60;
+
+    /// The window of a policy, as a ledger can count it. A count window has no order over replicas.
+    pub(crate) fn of(policy: &Policy) -> Option<Self> {
+        match policy.shape() {
+            Shape::Time { length, buckets } => Some(Self {
+                millis: u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1),
+                buckets: buckets.min(Self::MAX_BUCKETS),
+            }),
+            Shape::Count { .. } | Shape::None => None,
+        }
+    }
 
     /// How long a bucket lasts: at least a millisecond.
     #[must_use]
