@@ -7,6 +7,7 @@ mod axum;
 mod cancellation;
 mod classify;
 mod closed;
+mod cluster;
 mod execute;
 mod half_open;
 mod imports;
