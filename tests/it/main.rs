@@ -8,6 +8,7 @@ mod cancellation;
 mod classify;
 mod closed;
 mod cluster;
+mod config;
 mod execute;
 mod half_open;
 mod imports;
