@@ -10,9 +10,9 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::engine::{Engine, Refusal};
+use super::lanes::Lanes;
 use super::member::{Link, Wait};
 use super::{Circuit, Held};
-use super::lanes::Lanes;
 use crate::backend::{Setting, View};
 use crate::clock;
 use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};

@@ -168,6 +168,32 @@ impl Config {
 }
 
 impl Store {
+    /// A store whose circuits all replicas share that use this Redis.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_breaker::config::StartError> {
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let store = Store::redis("redis://127.0.0.1:6379").await?;
+    /// let layer = CircuitBreakerLayer::new(store.clone()).named("payments");
+    /// # let _ = layer;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// For policies and other settings give a [`RedisBackend`](crate::backend::RedisBackend) to
+    /// [`StoreBuilder::backend`].
+    ///
+    /// # Errors
+    ///
+    /// The URL is wrong; or Redis can be reached and will not do, for a wrong password say. One that
+    /// cannot be reached is no error: the store starts alone, and joins when it can.
+    #[cfg(feature = "redis")]
+    pub async fn redis(url: &str) -> Result<Self, StartError> {
+        let config = Config { redis_url: Some(url.to_owned()), ..Config::default() };
+        Ok(config.connect().await?.build())
+    }
+
     /// A store as the environment says: see [`Config`] for the variables. Without
     /// `CIRCUIT_BREAKER_REDIS_URL` its circuits belong to this process.
     ///
