@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     team.until_all("ready", seconds(10)).await.context("the replicas should start")?;
     println!("{REPLICAS} replicas, each with its circuit closed, 100 calls a second each");
     wait(seconds(1)).await;
-    upstream.take();
+    (upstream.take(), team.said());
 
     println!("\nthe upstream fails");
     let start = Instant::now();
