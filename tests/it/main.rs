@@ -4,6 +4,7 @@ mod support;
 
 mod autotraits;
 mod axum;
+mod backend_laws;
 mod cancellation;
 mod classify;
 mod closed;

@@ -1,6 +1,8 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
 pub(crate) mod model;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod upstream;
 
 use std::time::Duration;
