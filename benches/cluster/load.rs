@@ -37,6 +37,8 @@ struct Upstream {
     calls: AtomicU64,
     /// Of this trip: when each call came, and when each failure was answered.
     log: Mutex<(Vec<Instant>, Vec<Instant>)>,
+    /// How long calls waited before they were made.
+    waits: Mutex<Vec<Duration>>,
 }
 
 pub struct Cluster<B> {
@@ -57,6 +59,12 @@ impl<B: Breaker> Cluster<B> {
 
     pub fn calls(&self) -> u64 {
         self.upstream.calls.load(Ordering::Relaxed)
+    }
+
+    /// How long calls since the last time waited before they were made, in microseconds.
+    pub fn waits(&self) -> Vec<f64> {
+        let waits = std::mem::take(&mut *self.upstream.waits.lock().unwrap());
+        waits.into_iter().map(|wait| wait.as_secs_f64() * 1e6).collect()
     }
 
     /// Waits until all are closed, and calls flow.
@@ -114,7 +122,14 @@ async fn drive<B: Breaker>(breaker: B, upstream: Arc<Upstream>, calls_per_second
     loop {
         tick.tick().await;
         let (breaker, upstream) = (breaker.clone(), upstream.clone());
-        tokio::spawn(async move { breaker.call(|| serve(&upstream)).await });
+        tokio::spawn(async move {
+            let start = Instant::now();
+            let call = || {
+                upstream.waits.lock().unwrap().push(start.elapsed());
+                serve(&upstream)
+            };
+            breaker.call(call).await;
+        });
     }
 }
 
