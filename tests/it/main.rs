@@ -4,6 +4,8 @@ mod support;
 
 mod autotraits;
 mod axum;
+#[cfg(feature = "redis")]
+mod backend_agrees;
 mod backend_laws;
 mod cancellation;
 mod classify;
