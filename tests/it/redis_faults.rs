@@ -26,8 +26,10 @@ struct Replica {
     circuit: Circuit,
 }
 
-fn join(config: &RedisConfig, policy: PolicyBuilder) -> Replica {
+/// A replica that has waited for Redis as long as `Store::redis` does.
+async fn join(config: &RedisConfig, policy: PolicyBuilder) -> Replica {
     let backend = RedisBackend::start(config).unwrap();
+    backend.ready(ms(500)).await;
     let store = Store::builder().default_policy(policy.build().unwrap()).backend(backend).build();
     let circuit = store.circuit("test");
     Replica { store, circuit }
@@ -35,10 +37,12 @@ fn join(config: &RedisConfig, policy: PolicyBuilder) -> Replica {
 
 /// So many replicas that are connected.
 async fn cluster(server: &Server, replicas: usize, policy: PolicyBuilder) -> Vec<Replica> {
-    let join = |_| join(&server.config(), policy.clone());
-    let replicas: Vec<_> = (0..replicas).map(join).collect();
-    agree(&replicas).await;
-    replicas
+    let mut joined = Vec::new();
+    for _ in 0..replicas {
+        joined.push(join(&server.config(), policy.clone()).await);
+    }
+    agree(&joined).await;
+    joined
 }
 
 /// Waits until what a hand does on one replica holds on all, both ways: then all are in touch.
@@ -209,12 +213,12 @@ fn lost_at_the_start_a_store_starts_alone_and_joins_when_it_can() {
         let before = cluster(&server, 1, policy()).await;
         for fault in FAULTS {
             fault.begin(&mut server);
-            let late = join(&server.config(), policy());
+            let late = join(&server.config(), policy()).await;
             let called = late.circuit.execute(|| async { Ok::<_, ()>(7) }).await;
             assert_eq!(called.unwrap(), 7);
             degraded(std::slice::from_ref(&late)).await;
             fault.end(&mut server);
-            let both = [late, join(&server.config(), policy())];
+            let both = [late, join(&server.config(), policy()).await];
             agree(&both).await;
             agree(&before).await;
         }
@@ -240,7 +244,7 @@ fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
         for replica in &replicas {
             assert_state(&replica.circuit, State::Open);
         }
-        let fresh = join(&server.config(), policy());
+        let fresh = join(&server.config(), policy()).await;
         assert_eq!(fresh.circuit.acquire().await.unwrap_err().state(), State::Open);
     });
 }
@@ -286,7 +290,10 @@ fn without_its_scripts_it_serves_on() {
 fn a_hundred_failures_at_once_count_as_a_hundred() {
     let server = Server::start();
     real(async {
-        let count = |n| policy().without_consecutive_failures().failure_count(n).open_for(s(600));
+        let count = |n| {
+            let policy = policy().without_consecutive_failures().without_failure_rate();
+            policy.failure_count(n).open_for(s(600))
+        };
         let replicas = cluster(&server, 10, count(100).backoff(1, s(600))).await;
         let failing = replicas.iter().map(|replica| {
             let circuit = replica.circuit.clone();
@@ -311,11 +318,11 @@ fn forced_open_survives_new_clients_a_restart_and_the_eviction_of_idle_circuits(
         all_are(&replicas, |replica| replica.circuit.state() == State::ForcedOpen).await;
         drop(replicas);
         server.cli(&["DEL", "{cb:test}"]);
-        let fresh = join(&server.config(), policy());
+        let fresh = join(&server.config(), policy()).await;
         assert_eq!(fresh.circuit.acquire().await.unwrap_err().state(), State::ForcedOpen);
         server.kill();
         server.restart();
-        let fresh = join(&server.config(), policy());
+        let fresh = join(&server.config(), policy()).await;
         assert_eq!(fresh.circuit.acquire().await.unwrap_err().state(), State::ForcedOpen);
     });
 }
