@@ -23,6 +23,8 @@ mod open;
 mod overrides;
 mod policy;
 #[cfg(feature = "redis")]
+mod processes;
+#[cfg(feature = "redis")]
 mod redis_faults;
 mod service;
 mod service_props;
