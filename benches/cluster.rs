@@ -5,10 +5,14 @@
 mod load;
 #[path = "cluster/naive.rs"]
 mod naive;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it reads a variable of the crate's, as the example does"
+)]
 #[path = "../examples/cluster/redis.rs"]
 mod redis;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use fred::prelude::*;
@@ -18,6 +22,7 @@ use redis::Redis;
 use tokio::task::JoinSet;
 use tower_breaker::backend::{RedisBackend, RedisConfig};
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
+use tower_breaker_benches::clock;
 use tower_breaker_benches::report::{figure, table, verdict};
 
 const REPLICAS: usize = 10;
@@ -232,16 +237,16 @@ async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::R
     }
     redis.freeze(true)?;
     let before = resident_megabytes()?;
-    let end = Instant::now() + lasting;
+    let end = clock::now() + lasting;
     let mut drivers = JoinSet::new();
     for (closed, probing) in circuits {
         for (circuit, well) in [(closed, true), (probing, false)] {
             drivers.spawn(async move {
                 let mut tick = tokio::time::interval(Duration::from_millis(1));
                 let (mut slowest, mut calls) = (Duration::ZERO, 0_u64);
-                while Instant::now() < end {
+                while clock::now() < end {
                     tick.tick().await;
-                    let start = Instant::now();
+                    let start = clock::now();
                     let permit = circuit.acquire().await;
                     slowest = slowest.max(start.elapsed());
                     calls += u64::from(permit.is_ok());

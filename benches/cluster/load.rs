@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tower_breaker_benches::clock;
 
 /// How long the upstream takes.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
@@ -101,7 +102,7 @@ impl<B: Breaker> Cluster<B> {
                 all &= !breaker.is_closed().await;
             }
             if all {
-                return Instant::now();
+                return clock::now();
             }
             tokio::task::yield_now().await;
         }
@@ -123,7 +124,7 @@ async fn drive<B: Breaker>(breaker: B, upstream: Arc<Upstream>, calls_per_second
         tick.tick().await;
         let (breaker, upstream) = (breaker.clone(), upstream.clone());
         tokio::spawn(async move {
-            let start = Instant::now();
+            let start = clock::now();
             let call = || {
                 upstream.waits.lock().unwrap().push(start.elapsed());
                 serve(&upstream)
@@ -135,11 +136,11 @@ async fn drive<B: Breaker>(breaker: B, upstream: Arc<Upstream>, calls_per_second
 
 async fn serve(upstream: &Upstream) -> bool {
     upstream.calls.fetch_add(1, Ordering::Relaxed);
-    upstream.log.lock().unwrap().0.push(Instant::now());
+    upstream.log.lock().unwrap().0.push(clock::now());
     sleep(SERVICE_TIME).await;
     let failing = upstream.failing.load(Ordering::Relaxed);
     if failing {
-        upstream.log.lock().unwrap().1.push(Instant::now());
+        upstream.log.lock().unwrap().1.push(clock::now());
     }
     !failing
 }
