@@ -1,0 +1,194 @@
+//! Who sees every operation at the ledger, in its order, and knows what must not be.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+use tower_breaker::Reason;
+use tower_breaker::backend::{Delta, Lease, Opening, Probed, Report, Standing, View};
+
+/// What has happened at the ledger, and what was wrong about it.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    pub(crate) wrong: Vec<String>,
+    /// The last view; `None` once the ledger has forgotten.
+    last: Option<View>,
+    rounds: BTreeMap<u64, Round>,
+    /// By nonce, those that are out as far as anybody at the ledger can know.
+    leases: BTreeMap<u64, (u64, Instant)>,
+    /// What each report of each replica said.
+    reports: BTreeMap<(String, u64), (u64, Delta)>,
+    /// What the ledger was told in each generation, every report once.
+    told: BTreeMap<u64, Delta>,
+    /// Good probes that counted, by the name their replica has in the test.
+    pub(crate) passed: BTreeMap<usize, u64>,
+    /// How many calls each start of a replica has reported, every report once.
+    pub(crate) calls: BTreeMap<String, u64>,
+    pub(crate) stats: Stats,
+}
+
+/// What the schedules have been through: a simulation in which nothing happens shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) trips: u64,
+    pub(crate) rounds: u64,
+    pub(crate) reopened: u64,
+    pub(crate) closed: u64,
+    pub(crate) restored: u64,
+    pub(crate) resent: u64,
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.trips += other.trips;
+        self.rounds += other.rounds;
+        self.reopened += other.reopened;
+        self.closed += other.closed;
+        self.restored += other.restored;
+        self.resent += other.resent;
+    }
+}
+
+#[derive(Debug)]
+struct Round {
+    opening: Opening,
+    passed: u64,
+    failed: bool,
+}
+
+impl Witness {
+    pub(crate) fn wrong(&mut self, what: String) {
+        // The first ones tell most.
+        if self.wrong.len() < 8 {
+            self.wrong.push(what);
+        }
+    }
+
+    /// What the probes of a round obey, if there was such a round.
+    pub(crate) fn round(&self, generation: u64) -> Option<Opening> {
+        self.rounds.get(&generation).map(|round| round.opening)
+    }
+
+    /// The ledger is empty from here on.
+    pub(crate) fn forgot(&mut self) {
+        self.last = None;
+        self.rounds.clear();
+        self.leases.clear();
+        self.told.clear();
+    }
+
+    pub(crate) fn saw(&mut self, view: &View) {
+        let rank = |view: &View| (view.generation, view.revision, view.imposed.version);
+        if let Some(last) = self.last.take() {
+            let (before, after) = (rank(&last), rank(view));
+            if before.0 > after.0 || before.2 > after.2 || (before.0 == after.0 && before.1 > after.1) {
+                self.wrong(format!("the ledger went back from {before:?} to {after:?}"));
+            }
+            if before.0 < after.0 {
+                self.moved(&last, view);
+            }
+        }
+        if let Standing::HalfOpen { opening, out, .. } = view.standing {
+            let new = Round { opening, passed: 0, failed: false };
+            self.rounds.entry(view.generation).or_insert(new);
+            let now = Instant::now();
+            let live = |(round, expires): &&(u64, Instant)| *round == view.generation && *expires > now;
+            let granted = self.leases.values().filter(live).count() as u64;
+            if out > opening.probes || granted > opening.probes {
+                self.wrong(format!("{out} leases out, {granted} granted, of {}", opening.probes));
+            }
+        }
+        self.last = Some(view.clone());
+    }
+
+    /// The ledger has moved on.
+    fn moved(&mut self, from: &View, to: &View) {
+        match (to.standing, to.reason) {
+            (Standing::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
+            (Standing::Open { .. }, Some(Reason::ProbeFailed | Reason::ProbeExpired)) => {
+                self.stats.reopened += 1;
+            }
+            (Standing::Open { .. }, _) => self.stats.trips += 1,
+            (Standing::HalfOpen { .. }, _) => self.stats.rounds += 1,
+            _ => {}
+        }
+        let (Standing::HalfOpen { opening, .. }, Standing::Closed) = (from.standing, to.standing)
+        else {
+            return;
+        };
+        let Some(round) = self.rounds.get(&from.generation) else { return };
+        let by_probes = to.reason == Some(Reason::ProbesSucceeded);
+        if by_probes && (round.failed || round.passed < opening.successes_to_close) {
+            let round = format!("{round:?}");
+            self.wrong(format!("closed after a round like this: {round}"));
+        }
+    }
+
+    /// To be called before [`saw`](Self::saw).
+    pub(crate) fn granted(&mut self, lease: Option<Lease>) {
+        if let Some(lease) = lease {
+            let expires = Instant::now() + lease.remaining;
+            self.leases.insert(lease.nonce, (lease.generation, expires));
+        }
+    }
+
+    /// To be called before [`saw`](Self::saw).
+    pub(crate) fn settled(&mut self, replica: usize, lease: Lease, probed: Probed, view: &View) {
+        let now = Instant::now();
+        let current = self.last.as_ref().is_some_and(|last| last.generation == lease.generation);
+        let Some((generation, expires)) = self.leases.remove(&lease.nonce) else { return };
+        if !current || generation != lease.generation || expires <= now {
+            return;
+        }
+        let Some(round) = self.rounds.get_mut(&generation) else { return };
+        match probed {
+            Probed::Passed => {
+                round.passed += 1;
+                *self.passed.entry(replica).or_default() += 1;
+            }
+            Probed::Failed { .. } => {
+                round.failed = true;
+                if view.generation == generation || view.standing == Standing::Closed {
+                    self.wrong(format!("a failed probe did not end its round: {view:?}"));
+                }
+            }
+            Probed::Released => {}
+        }
+    }
+
+    pub(crate) fn reported(&mut self, report: &Report, view: &View) {
+        if report.seq > 0 {
+            let key = (report.replica.clone(), report.seq);
+            let said = (report.generation, report.delta);
+            if let Some(before) = self.reports.insert(key, said) {
+                self.stats.resent += 1;
+                if before != said {
+                    self.wrong(format!("one number, two reports: {before:?}, {said:?}"));
+                }
+            } else {
+                let start = report.replica.split('#').next().unwrap_or_default();
+                *self.calls.entry(start.to_owned()).or_default() += report.delta.calls;
+                let told = self.told.entry(report.generation).or_default();
+                told.calls += report.delta.calls;
+                told.failures += report.delta.failures;
+                told.slow_calls += report.delta.slow_calls;
+                told.streak += report.delta.streak;
+            }
+        }
+        if view.standing != Standing::Closed || view.generation != report.generation {
+            return;
+        }
+        let told = self.told.get(&view.generation).copied().unwrap_or_default();
+        let tally = view.tally;
+        if tally.calls > told.calls
+            || tally.failures > told.failures
+            || tally.slow_calls > told.slow_calls
+            || tally.consecutive_failures > told.streak
+        {
+            self.wrong(format!("counted {tally:?}, told {told:?}"));
+        }
+        let shares: u64 = view.shares.iter().map(|share| share.failures).sum();
+        if report.shares && shares > told.failures {
+            self.wrong(format!("shares of {shares} failures, told {told:?}"));
+        }
+    }
+}
