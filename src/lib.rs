@@ -5,6 +5,7 @@ pub mod backend;
 mod circuit;
 mod classify;
 mod clock;
+pub mod config;
 mod machine;
 mod name;
 mod observe;

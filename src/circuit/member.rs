@@ -60,6 +60,8 @@ pub(crate) struct Work {
     /// Proposed, in this generation.
     pub(crate) proposal: Option<(u64, Move)>,
     pub(crate) news: News,
+    /// Of failures, when the first of them was.
+    pub(crate) failing_since: Option<Timestamp>,
     /// When a lease runs out whose call may still be under way.
     pub(crate) next_expiry: Option<Timestamp>,
     /// Whether the ledger's state passes calls: then there is no hurry to hear of a change.
@@ -129,6 +131,7 @@ pub(super) struct Member {
     unreported: Evidence,
     succeeded: bool,
     news: News,
+    failing_since: Option<Timestamp>,
     /// Opened on this replica's own evidence, in the ledger's generation.
     trip: Option<Move>,
     voted: bool,
@@ -160,6 +163,7 @@ impl Member {
             unreported: unreported(policy, now),
             succeeded: false,
             news: News::None,
+            failing_since: None,
             trip: None,
             voted: false,
             settled: Vec::new(),
@@ -198,11 +202,12 @@ impl Member {
     pub(super) fn record(&mut self, mark: Mark, now: Timestamp) {
         self.unreported.slide(now);
         self.unreported.record(mark);
-        if mark.failed {
+        self.succeeded |= !mark.failed;
+        if mark.failed || mark.slow {
+            self.failing_since.get_or_insert(now);
             self.heed(News::Failures);
         } else {
-            self.succeeded = true;
-            self.heed(if mark.slow { News::Failures } else { News::Successes });
+            self.heed(News::Successes);
         }
     }
 
@@ -212,7 +217,7 @@ impl Member {
 
     pub(super) fn reshape(&mut self, policy: &Policy, now: Timestamp) {
         self.unreported = unreported(policy, now);
-        (self.succeeded, self.news) = (false, News::None);
+        (self.succeeded, self.news, self.failing_since) = (false, News::None, None);
     }
 
     fn heed(&mut self, news: News) {
@@ -335,6 +340,7 @@ impl Locked {
             restore,
             proposal: proposal.map(|to| (member.view.generation, to)),
             news: if vote { News::Alarm } else { member.news },
+            failing_since: member.failing_since,
             next_expiry,
             closed: member.view.standing == Standing::Closed,
         })

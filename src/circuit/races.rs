@@ -9,9 +9,11 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use super::engine::Engine;
+use super::engine::{Engine, Refusal};
 use super::lanes::Lanes;
-use crate::backend::Setting;
+use super::member::{Link, Wait};
+use super::{Circuit, Held};
+use crate::backend::{Setting, View};
 use crate::clock;
 use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};
 use crate::outcome::Outcome;
@@ -163,7 +165,9 @@ fn a_rejection_is_of_one_moment() {
         record(&engine, Outcome::failure());
         let other = engine.clone();
         let thread = thread::spawn(move || {
-            let rejection = other.check().expect_err("open, by itself or by hand");
+            let Err(Refusal::Rejected(rejection)) = other.check() else {
+                panic!("open, by itself or by hand")
+            };
             let moment = (rejection.state, rejection.generation, rejection.retry_after);
             let by_itself = (State::Open, 2, Some(TEN_SECONDS));
             let by_hand = (State::ForcedOpen, 3, None);
@@ -267,5 +271,43 @@ fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
         thread.join().unwrap();
         lanes.handle_dropped();
         assert_eq!(lanes.handles(), 0);
+    });
+}
+
+/// Nobody.
+struct Nobody;
+
+impl Link for Nobody {
+    fn wake(&self) {}
+
+    fn known(&self) -> Wait<()> {
+        unreachable!("nobody waits in a model")
+    }
+
+    fn ask(&self, _: Circuit, _: bool) -> Wait<Option<Held>> {
+        unreachable!("nobody waits in a model")
+    }
+}
+
+#[test]
+fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(9).no_window());
+        engine.join(std::sync::Arc::new(Nobody));
+        engine.with(|locked, now| locked.adopt(&View::default(), true, now));
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::failure());
+            record(&other, Outcome::failure());
+        });
+        let draft = || engine.with(|locked, now| locked.draft(true, now)).expect("a member").delta;
+        let first = draft().streak;
+        let next = View { generation: 7, ..View::default() };
+        engine.with(|locked, now| locked.adopt(&next, false, now));
+        thread.join().unwrap();
+        let second = draft().streak;
+        let kept = engine.read().tally.consecutive_failures;
+        assert_eq!(second, kept, "what was recorded in the new generation");
+        assert!(first + second + engine.read().stale <= 2, "nothing is told twice");
     });
 }

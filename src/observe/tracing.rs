@@ -78,3 +78,7 @@ pub(crate) fn unnamed(circuit: &Name) {
         "this layer has no name, so its circuit is not shared with other replicas; give it one"
     );
 }
+
+pub(crate) fn unknown_variable(variable: &str) {
+    warn!(target: "tower_breaker", variable, "unknown variable of the environment; is it misspelt?");
+}

@@ -33,6 +33,7 @@ pub struct StoreBuilder {
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<Name, Policy>,
     pub(super) observers: Vec<StoreObserver>,
+    pub(super) disabled: bool,
     pub(super) backend: Option<Arc<dyn Backend>>,
     pub(super) cluster: ClusterSettings,
     pub(super) backend_observers: Vec<BackendObserver>,
@@ -94,6 +95,14 @@ impl StoreBuilder {
     /// ```
     pub fn on_change(mut self, observer: impl Fn(&Name, &Event) + Send + Sync + 'static) -> Self {
         self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Whether circuits do anything. Default: true. If not, each is [disabled](crate::Circuit::disable)
+    /// in this process when it is made, and no backend is asked: to try whether a circuit breaker is
+    /// what is wrong.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.disabled = !enabled;
         self
     }
 

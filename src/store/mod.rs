@@ -49,6 +49,7 @@ struct Inner {
     default_policy: Policy,
     policies: HashMap<Name, Policy>,
     observers: Vec<StoreObserver>,
+    disabled: bool,
     replica: Option<Arc<Replica>>,
 }
 
@@ -79,11 +80,13 @@ impl Store {
 
     #[track_caller]
     pub(crate) fn new(settings: StoreBuilder) -> Self {
-        let StoreBuilder { default_policy, policies, observers, backend, cluster, .. } = settings;
+        let StoreBuilder { default_policy, policies, observers, disabled, cluster, .. } = settings;
+        let backend = settings.backend.filter(|_| !disabled);
         let told = settings.backend_observers;
         let replica = backend.map(|backend| Replica::start(backend, cluster, told));
         let circuits = DashMap::new();
-        Self { inner: Arc::new(Inner { circuits, default_policy, policies, observers, replica }) }
+        let inner = Inner { circuits, default_policy, policies, observers, disabled, replica };
+        Self { inner: Arc::new(inner) }
     }
 
     /// How the backend is.
@@ -158,6 +161,9 @@ impl Store {
             let name = name.interned();
             let observers = inner.observers(&name);
             let circuit = Circuit::new(name, policy, observers);
+            if inner.disabled {
+                drop(circuit.disable("disabled in the settings of the store"));
+            }
             match (&inner.replica, sharing) {
                 (Some(replica), Sharing::Cluster) => replica.keep(circuit.clone()),
                 (Some(_), Sharing::Process) => observe::unnamed(circuit.name()),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// A part, and the parts that it may import. A crate that is named here appears nowhere else.
-const PARTS: [(&str, &[&str], &[&str]); 11] = [
+const PARTS: [(&str, &[&str], &[&str]); 12] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
     ("name", &[], &[]),
@@ -25,6 +25,7 @@ const PARTS: [(&str, &[&str], &[&str]); 11] = [
         &["name", "outcome", "machine", "circuit", "store", "classify"],
         &["tower_service", "tower_layer"],
     ),
+    ("config", &["backend", "observe", "store"], &["humantime"]),
 ];
 
 #[test]

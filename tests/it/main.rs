@@ -7,6 +7,8 @@ mod axum;
 mod cancellation;
 mod classify;
 mod closed;
+mod cluster;
+mod config;
 mod execute;
 mod half_open;
 mod imports;

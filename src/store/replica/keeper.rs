@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::peer::Peer;
 use super::{Life, Replica};
-use crate::backend::{Answer, BackendError, Report, Standing, View};
+use crate::backend::{Answer, BackendError, Report};
 use crate::circuit::{Circuit, Draft, News, Work};
 use crate::clock;
 use crate::observe::{self, BackendStatus};
@@ -42,7 +42,12 @@ pub(super) struct Keeper {
     reported: Timestamp,
     /// When the next report that can wait has its turn.
     turn: Option<Timestamp>,
-    poll: Timestamp,
+    /// When the ledger last said where the circuit is, and how much longer or shorter than usual it
+    /// is left alone this time.
+    heard: Timestamp,
+    spread: f64,
+    /// Alone, when it tries again.
+    retry: Timestamp,
     look: Duration,
 }
 
@@ -66,9 +71,11 @@ impl Keeper {
             refused: false,
             seq: 0,
             unanswered: None,
-            reported: Timestamp::default(),
+            reported: clock::now(),
             turn: None,
-            poll: Timestamp::default(),
+            heard: Timestamp::default(),
+            spread: 1.0,
+            retry: Timestamp::default(),
             look: replica.settings.report_interval,
             peer,
             circuit,
@@ -112,7 +119,8 @@ impl Keeper {
         }
         self.hear();
         if self.alone {
-            return if clock::now() < self.poll { Next::At(self.poll) } else { self.join().await };
+            let due = self.retry <= clock::now();
+            return if due { self.join().await } else { Next::At(self.retry) };
         }
         if self.peer.is_to_load() {
             return self.load().await;
@@ -139,7 +147,7 @@ impl Keeper {
         self.alone = true;
         self.circuit.detach();
         self.peer.known.send_replace(true);
-        self.poll = clock::now().after(REJOIN_SPREAD.mul_f64(fastrand::f64()));
+        self.retry = clock::now().after(REJOIN_SPREAD.mul_f64(fastrand::f64()));
     }
 
     /// Learns where the cluster is, at the start and after an outage.
@@ -149,7 +157,7 @@ impl Keeper {
             Ok(view) => {
                 self.alone = false;
                 self.circuit.rejoin(&view);
-                self.heard_from(&view);
+                self.heard_from();
                 self.peer.known.send_replace(true);
                 Next::Now
             }
@@ -162,7 +170,7 @@ impl Keeper {
         match self.ask(peer.replica.backend.load(&name)).await {
             Ok(view) => {
                 self.circuit.adopt(&view, true);
-                self.heard_from(&view);
+                self.heard_from();
                 Next::Now
             }
             Err(error) => {
@@ -223,7 +231,12 @@ impl Keeper {
         let news = if self.unanswered.is_some() { News::Failures } else { News::None };
         let due = match work.news.max(news) {
             News::Alarm => Some(now),
-            News::Failures => Some(soonest),
+            // Not at once: a report that a failure sets off always ends in one, and then a few
+            // failures among many successes, told by many replicas, would look like a streak.
+            News::Failures => {
+                let told = work.failing_since.map(|since| since.after(interval));
+                Some(told.map_or(soonest, |told| told.max(soonest)))
+            }
             News::Successes => {
                 let turn = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
                 Some(soonest.max(turn))
@@ -234,7 +247,9 @@ impl Keeper {
         if due.is_some_and(|due| due <= now) {
             return self.report().await;
         }
-        if self.poll <= now {
+        let usual = if work.closed { POLL_CLOSED } else { POLL_OPEN };
+        let poll = self.heard.after(usual.mul_f64(self.spread));
+        if poll <= now {
             let turn = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
             if turn <= now {
                 self.turn = None;
@@ -243,7 +258,7 @@ impl Keeper {
             return Next::At(turn);
         }
         let look = now.after(self.look);
-        let times = [due, work.next_expiry, Some(self.poll), Some(look)];
+        let times = [due, work.next_expiry, Some(poll), Some(look)];
         Next::At(times.into_iter().flatten().min().unwrap_or(look))
     }
 
@@ -284,7 +299,7 @@ impl Keeper {
         let (peer, name) = (self.peer.clone(), self.circuit.name().clone());
         let view = self.ask(peer.replica.backend.report(&name, report)).await?;
         self.circuit.judge(&view);
-        self.heard_from(&view);
+        self.heard_from();
         Ok(())
     }
 
@@ -308,11 +323,10 @@ impl Keeper {
         }
     }
 
-    fn heard_from(&mut self, view: &View) {
+    fn heard_from(&mut self) {
         self.refused = false;
-        let passes = view.standing == Standing::Closed;
-        let poll = if passes { POLL_CLOSED } else { POLL_OPEN };
-        self.poll = clock::now().after(poll.mul_f64(0.5 + fastrand::f64()));
+        self.heard = clock::now();
+        self.spread = 0.5 + fastrand::f64();
     }
 
     /// There was no answer, or none of use.
@@ -323,14 +337,14 @@ impl Keeper {
                 // At the start: nobody is to wait for a second try.
                 self.stand_alone();
             }
-            self.poll = clock::now().after(interval);
+            self.retry = clock::now().after(interval);
         } else {
             if !self.refused {
                 observe::refused(self.circuit.name(), error);
                 self.refused = true;
             }
             self.stand_alone();
-            self.poll = clock::now().after(POLL_CLOSED.mul_f64(0.5 + fastrand::f64()));
+            self.retry = clock::now().after(POLL_CLOSED.mul_f64(0.5 + fastrand::f64()));
         }
         Next::At(clock::now().after(interval))
     }
