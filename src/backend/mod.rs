@@ -250,7 +250,7 @@ pub enum Probed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A circuit has changed.
-    View(Name, View),
+    View(Name, Box<View>),
     /// Something may have been missed: everything is to be loaded again.
     Gap,
 }

@@ -117,6 +117,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// A replica counts its lease as over a little before the ledger does, so that it can still say so.
 const LEASE_MARGIN: Duration = Duration::from_millis(250);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Member {
     link: Arc<dyn Link>,
     known: bool,
@@ -349,14 +350,15 @@ impl Locked {
     /// A report. With `all` it takes what there is to report; without, it is of nothing.
     pub(super) fn draft(&mut self, all: bool, now: Timestamp) -> Option<Draft> {
         let window = Geometry::of(&self.policy);
+        let votes = self.policy.quorum() > 1;
         let member = self.member.as_mut()?;
         let lasting = window.map_or(VOTE, |window| Duration::from_millis(window.millis));
         let mut draft = Draft {
             generation: member.view.generation,
             delta: Delta::default(),
             window,
-            vote: member.trip.map(|_| lasting),
-            shares: self.policy.quorum() > 1,
+            vote: member.trip.filter(|_| votes).map(|_| lasting),
+            shares: votes,
         };
         if all {
             draft.delta = member.delta(now);
@@ -470,8 +472,8 @@ impl Locked {
     pub(super) fn give(&mut self, lease: Lease, keep: bool, now: Timestamp) -> Option<Grant> {
         let id = LeaseId(lease.nonce);
         let current = self.member.as_ref()?.view.generation == lease.generation;
-        let margin = (lease.remaining / 10).min(LEASE_MARGIN);
-        if !current || !self.machine.give(id, now.after(lease.remaining - margin)) {
+        let ours = lease.remaining.saturating_sub((lease.remaining / 10).min(LEASE_MARGIN));
+        if !current || !self.machine.give(id, now.after(ours)) {
             // Of a round that is over; or of one in which a hand has stepped: the place is free
             // again when the lease runs out.
             return None;
@@ -569,16 +571,13 @@ impl Locked {
 
     /// The time of the override in force is over.
     pub(super) fn end_override(&mut self, now: Timestamp) {
-        match &mut self.member {
-            Some(member) => {
-                member.view.imposed.setting = None;
-                member.view.reason = Some(Reason::OverrideOver);
-                self.follow(None, now);
-            }
-            None => {
-                let closed = self.machine.reset(Reason::OverrideOver, &self.policy, now);
-                self.happened(Some(Event::Transition(closed)));
-            }
+        if let Some(member) = &mut self.member {
+            member.view.imposed.setting = None;
+            member.view.reason = Some(Reason::OverrideOver);
+            self.follow(None, now);
+        } else {
+            let closed = self.machine.reset(Reason::OverrideOver, &self.policy, now);
+            self.happened(Some(Event::Transition(closed)));
         }
     }
 

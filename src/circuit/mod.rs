@@ -106,8 +106,8 @@ impl Circuit {
     /// Calls `observer` with all that happens to the circuit from now on, in the order in which it
     /// happens.
     ///
-    /// It runs on the thread of the call that made it happen, without any lock, and for as long as
-    /// the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
+    /// It runs on the thread of the call that made it happen, or of the task that heard of it from the
+    /// cluster, without any lock, and for as long as the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
     /// panics, the panic is caught, and the call goes on; while it does not return, the last 1000
     /// events wait for it, and older ones are lost.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
@@ -182,13 +182,15 @@ impl Circuit {
     }
 
     fn denied(&self, refusal: Refusal) -> Denial {
-        let link = || self.engine.link();
-        let wait = match refusal {
-            Refusal::Rejected(_) => None,
-            Refusal::Unknown => link().map(|link| Denial::Unknown(link.known())),
-            Refusal::Ask => link().map(|link| Denial::Ask(link.ask(self.clone(), false))),
-        };
-        wait.unwrap_or_else(|| Denial::Open(self.rejected(refusal)))
+        if let Refusal::Rejected(_) = refusal {
+            return Denial::Open(self.rejected(refusal));
+        }
+        match (self.engine.link(), refusal) {
+            (Some(link), Refusal::Ask) => Denial::Ask(link.ask(self.clone(), false)),
+            (Some(link), _) => Denial::Unknown(link.known()),
+            // It has left its cluster this moment, and can be asked again.
+            (None, _) => Denial::Unknown(Box::pin(std::future::ready(()))),
+        }
     }
 
     fn rejected(&self, refusal: Refusal) -> OpenCircuit {
@@ -300,7 +302,7 @@ impl Circuit {
 
     /// Belongs to this process alone from here on.
     pub(crate) fn leave(&self) {
-        self.engine.with(|locked, now| locked.leave(now));
+        self.engine.with(Locked::leave);
     }
 
     /// Whether nobody has a handle but the one who asks.

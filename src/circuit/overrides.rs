@@ -57,6 +57,7 @@ impl Circuit {
     }
 
     /// Closes the circuit, ends an override, and forgets all evidence.
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn reset(&self) -> Confirmation {
         Confirmation(self.engine.reset())
     }
@@ -102,9 +103,8 @@ impl Note {
 }
 
 fn cut(mut text: String) -> String {
-    if text.len() > LONGEST_TEXT {
-        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
-    }
+    let end = (0..=LONGEST_TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    text.truncate(end.unwrap_or_default());
     text
 }
 

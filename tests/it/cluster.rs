@@ -51,7 +51,9 @@ async fn ten_failures_of_ten_replicas_open_the_circuit_of_all() {
 async fn nine_failures_each_of_twenty_replicas_are_a_hundred_and_eighty() {
     let policy = fragile().without_consecutive_failures().failure_count(100);
     let (_, circuits) = cluster(20, policy).await;
-    circuits.iter().for_each(|circuit| times(9, fail, circuit));
+    for circuit in &circuits {
+        times(9, fail, circuit);
+    }
     tokio::time::sleep(ms(150)).await;
     for circuit in &circuits {
         assert_state(circuit, State::Open);

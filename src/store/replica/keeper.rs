@@ -265,7 +265,7 @@ impl Keeper {
     async fn report(&mut self) -> Next {
         self.turn = None;
         self.reported = clock::now();
-        let (report, made) = match self.unanswered.take().filter(|last| self.is_of_use(last)) {
+        let (report, made) = match self.unanswered.take().filter(is_of_use) {
             Some(last) => last,
             None => match self.circuit.draft(true) {
                 Some(draft) => {
@@ -280,12 +280,6 @@ impl Keeper {
             self.unanswered = Some((report, made));
         }
         result.map_or_else(|error| self.gone(&error), |()| Next::Now)
-    }
-
-    /// Whether a report of a while ago is still evidence.
-    fn is_of_use(&self, (report, made): &(Report, Timestamp)) -> bool {
-        let window = report.window.map(|window| Duration::from_millis(window.millis));
-        window.is_none_or(|window| clock::now().since(*made) < window)
     }
 
     /// A report of nothing: what comes back are the totals.
@@ -359,6 +353,12 @@ impl Keeper {
             self.report().await;
         }
     }
+}
+
+/// Whether a report of a while ago is still evidence.
+fn is_of_use((report, made): &(Report, Timestamp)) -> bool {
+    let window = report.window.map(|window| Duration::from_millis(window.millis));
+    window.is_none_or(|window| clock::now().since(*made) < window)
 }
 
 impl Drop for Keeper {

@@ -171,11 +171,11 @@ impl Replica {
     fn failed(&self, error: &BackendError) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= FAILURES {
-            self.set_status(BackendStatus::Degraded { reason: error.to_string() });
+            self.set_status(&BackendStatus::Degraded { reason: error.to_string() });
         }
     }
 
-    fn set_status(&self, status: BackendStatus) {
+    fn set_status(&self, status: &BackendStatus) {
         let changes = self.status.send_if_modified(|now| {
             let changes = now.is_degraded() != status.is_degraded();
             if changes {
@@ -184,16 +184,16 @@ impl Replica {
             changes
         });
         if changes {
-            observe::backend(&status);
+            observe::backend(status);
             for observer in &self.observers {
-                observer(&status);
+                observer(status);
             }
         }
     }
 
     fn recovered(&self) {
         self.failures.store(0, Ordering::Relaxed);
-        self.set_status(BackendStatus::Connected);
+        self.set_status(&BackendStatus::Connected);
     }
 }
 
@@ -213,7 +213,7 @@ async fn listen(replica: Weak<Replica>, mut notices: broadcast::Receiver<Notice>
         match notice {
             Ok(Notice::View(circuit, view)) => {
                 if let Some(peer) = replica.peers.get(&circuit) {
-                    peer.hear(view);
+                    peer.hear(*view);
                 }
             }
             Ok(Notice::Gap) | Err(RecvError::Lagged(_)) => {
