@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tower_breaker::State;
 
+use crate::support::faulty::brief;
 use crate::support::schedule::Schedule;
 use crate::support::sim::{Replica, World};
 use crate::support::witness::Stats;
@@ -104,7 +105,7 @@ impl Cluster {
             let Schedule { partitions, crashes, forgets, hands, .. } = self.world.schedule;
             let upstream = 3;
             let all = [upstream, partitions, partitions, crashes, forgets, hands];
-            let mut draw = self.rng.u32(..all.iter().sum());
+            let mut draw = self.rng.u32(..all.iter().sum::<u32>());
             let kind = all.iter().position(|&chance| {
                 let hit = draw < chance;
                 draw = draw.saturating_sub(chance);
@@ -155,10 +156,13 @@ impl Cluster {
         self.within(bound, "all agree with the ledger", agree).await;
         let by_hand = self.world.ledger().imposed.setting.is_some();
         if by_hand || self.world.schedule.hands > 0 {
+            // A hand that a replica has not told of yet would come last.
+            sleep(s(3)).await;
             let at = self.any();
             let _ = self.replicas[at].circuit.force_open("at last");
             let forced = |replica: &Replica| replica.circuit.state() == State::ForcedOpen;
             self.within(s(4), "forced open everywhere", |_, all| all.iter().all(forced)).await;
+            sleep(s(1)).await;
             let at = self.any();
             let _ = self.replicas[at].circuit.reset();
             let free = |replica: &Replica| !replica.circuit.state().is_by_hand();
@@ -188,9 +192,9 @@ impl Cluster {
         let since = Instant::now();
         while !holds(&self.world, &self.replicas) {
             if since.elapsed() > bound {
-                let states: Vec<_> = self.replicas.iter().map(|r| r.circuit.snapshot()).collect();
-                let ledger = self.world.ledger();
-                let what = format!("not {what} within {bound:?}: {ledger:?}, {states:#?}");
+                let states: Vec<_> = self.replicas.iter().map(Replica::brief).collect();
+                let ledger = brief(&self.world.ledger());
+                let what = format!("not {what} within {bound:?}: {ledger}, {states:#?}");
                 return self.world.network.wrong(what);
             }
             sleep(ms(100)).await;

@@ -8,6 +8,7 @@ mod cancellation;
 mod classify;
 mod closed;
 mod cluster;
+mod cluster_sim;
 mod config;
 mod execute;
 mod half_open;

@@ -311,8 +311,10 @@ impl Backend for Faulty {
         let (circuit, to) = (circuit.clone(), *to);
         self.send("transition", true, move |line| {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
-            let act =
-                |ledger: &MemoryBackend, _: &mut _| ((), now(ledger.transition(&circuit, from, &to)));
+            let act = |ledger: &MemoryBackend, witness: &mut Witness| {
+                witness.proposed(from, to);
+                ((), now(ledger.transition(&circuit, from, &to)))
+            };
             line.at_ledger("transition", act).1
         })
     }
@@ -393,7 +395,7 @@ fn now<T>(mut answer: Answer<'_, T>) -> T {
     }
 }
 
-fn brief(view: &View) -> String {
+pub(crate) fn brief(view: &View) -> String {
     let View { generation, revision, standing, tally, votes, imposed, .. } = view;
     format!("{generation}.{revision} {standing:?} {tally:?} votes {votes} {imposed:?}")
 }

@@ -1,7 +1,11 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
+pub(crate) mod faulty;
 pub(crate) mod model;
+pub(crate) mod schedule;
+pub(crate) mod sim;
 pub(crate) mod upstream;
+pub(crate) mod witness;
 
 use std::time::Duration;
 

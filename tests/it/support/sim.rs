@@ -18,6 +18,10 @@ use super::schedule::Schedule;
 const DEADLINE: Duration = ms(50);
 const SLACK: Duration = ms(20);
 
+/// A replica whose ledger is back decides alone until it has loaded its circuits; so it does at its
+/// start, if that fails.
+const REJOINING: Duration = ms(1500);
+
 /// What all who take part in a schedule share.
 pub(crate) struct World {
     pub(crate) schedule: Schedule,
@@ -56,6 +60,8 @@ pub(crate) struct Seen {
     generation: AtomicU64,
     /// Calls that were let pass while it was closed.
     calls: AtomicU64,
+    /// When the ledger was found again, or first.
+    connected: Mutex<Option<Instant>>,
     /// Its own path to the upstream is broken.
     pub(crate) broken: AtomicBool,
 }
@@ -104,13 +110,19 @@ impl World {
         let seen = Arc::new(Seen { name: format!("r{index}.{start}"), ..Seen::default() });
         self.network.trace(|| format!("{} starts", seen.name));
         let line = Faulty::new(index, self.network.clone());
-        let network = self.network.clone();
+        let (network, log) = (self.network.clone(), self.network.clone());
+        let connected = seen.clone();
+        connected.connect();
         let store = Store::builder()
+            .on_backend(move |status| {
+                connected.connect();
+                network.trace(|| format!("r{index}: {status}"));
+            })
             .backend(line.clone())
             .replica(&seen.name)
             .report_interval(self.schedule.report_interval)
             .default_policy(self.policy(index))
-            .on_change(move |_, event| network.trace(|| told(index, event)))
+            .on_change(move |_, event| log.trace(|| told(index, event)))
             .build();
         let circuit = store.circuit(self.name.clone());
         // How many draws it took to find an engine in the pool depends on other tests.
@@ -181,6 +193,12 @@ impl Replica {
         }
     }
 
+    pub(crate) fn brief(&self) -> String {
+        let snapshot = self.circuit.snapshot();
+        let (state, generation, origin) = (snapshot.state, snapshot.generation, snapshot.origin);
+        format!("{} {state} {generation} {origin:?} {}", self.seen.name, self.store.backend())
+    }
+
     pub(crate) fn break_path(&self, broken: bool) {
         self.seen.broken.store(broken, Ordering::Relaxed);
     }
@@ -200,6 +218,16 @@ impl Replica {
     /// A replica that has opened alone meanwhile has counted on.
     fn is_of(&self, view: &View, generation: u64) -> bool {
         view.generation == View::FIRST || generation >= view.generation
+    }
+}
+
+impl Seen {
+    fn connect(&self) {
+        *self.connected.lock().unwrap() = Some(Instant::now());
+    }
+
+    fn is_rejoining(&self) -> bool {
+        self.connected.lock().unwrap().is_some_and(|since| since.elapsed() < REJOINING)
     }
 }
 
@@ -265,6 +293,8 @@ impl Caller {
                 self.seen.calls.fetch_add(1, Ordering::Relaxed);
                 None
             }
+            // Whose leave this is cannot be known from outside.
+            State::HalfOpen if !alone && self.seen.is_rejoining() => None,
             State::HalfOpen if alone || snapshot.origin == Origin::Cluster => {
                 let (replica, generation) = (self.index, snapshot.generation);
                 Some(Probing { replica, generation, since: Instant::now(), alone })

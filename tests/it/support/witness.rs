@@ -1,10 +1,10 @@
 //! Who sees every operation at the ledger, in its order, and knows what must not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 use tower_breaker::Reason;
-use tower_breaker::backend::{Delta, Lease, Opening, Probed, Report, Standing, View};
+use tower_breaker::backend::{Delta, Lease, Move, Opening, Probed, Report, Standing, View};
 
 /// What has happened at the ledger, and what was wrong about it.
 #[derive(Debug, Default)]
@@ -15,9 +15,13 @@ pub(crate) struct Witness {
     rounds: BTreeMap<u64, Round>,
     /// By nonce, those that are out as far as anybody at the ledger can know.
     leases: BTreeMap<u64, (u64, Instant)>,
+    /// The generation that the last proposal was to close.
+    proposed: Option<u64>,
     /// What each report of each replica said.
     reports: BTreeMap<(String, u64), (u64, Delta)>,
-    /// What the ledger was told in each generation, every report once.
+    /// Which of them the ledger has seen since it forgot.
+    arrived: BTreeSet<(String, u64)>,
+    /// What it was told in each generation, every report once.
     told: BTreeMap<u64, Delta>,
     /// Good probes that counted, by the name their replica has in the test.
     pub(crate) passed: BTreeMap<usize, u64>,
@@ -74,6 +78,7 @@ impl Witness {
         self.rounds.clear();
         self.leases.clear();
         self.told.clear();
+        self.arrived.clear();
     }
 
     pub(crate) fn saw(&mut self, view: &View) {
@@ -100,6 +105,12 @@ impl Witness {
         self.last = Some(view.clone());
     }
 
+    /// A replica proposes to close: it has probed alone, while the ledger was lost to it. To be called
+    /// before [`saw`](Self::saw).
+    pub(crate) fn proposed(&mut self, from: u64, to: Move) {
+        self.proposed = matches!(to, Move::Closed { .. }).then_some(from);
+    }
+
     /// The ledger has moved on.
     fn moved(&mut self, from: &View, to: &View) {
         match (to.standing, to.reason) {
@@ -117,7 +128,9 @@ impl Witness {
         };
         let Some(round) = self.rounds.get(&from.generation) else { return };
         let by_probes = to.reason == Some(Reason::ProbesSucceeded);
-        if by_probes && (round.failed || round.passed < opening.successes_to_close) {
+        let enough = round.passed >= opening.successes_to_close
+            || self.proposed == Some(from.generation);
+        if by_probes && (round.failed || !enough) {
             let round = format!("{round:?}");
             self.wrong(format!("closed after a round like this: {round}"));
         }
@@ -159,14 +172,17 @@ impl Witness {
         if report.seq > 0 {
             let key = (report.replica.clone(), report.seq);
             let said = (report.generation, report.delta);
-            if let Some(before) = self.reports.insert(key, said) {
-                self.stats.resent += 1;
-                if before != said {
+            match self.reports.insert(key.clone(), said) {
+                Some(before) if before != said => {
                     self.wrong(format!("one number, two reports: {before:?}, {said:?}"));
                 }
-            } else {
-                let start = report.replica.split('#').next().unwrap_or_default();
-                *self.calls.entry(start.to_owned()).or_default() += report.delta.calls;
+                Some(_) => self.stats.resent += 1,
+                None => {
+                    let start = report.replica.split('#').next().unwrap_or_default();
+                    *self.calls.entry(start.to_owned()).or_default() += report.delta.calls;
+                }
+            }
+            if self.arrived.insert(key) {
                 let told = self.told.entry(report.generation).or_default();
                 told.calls += report.delta.calls;
                 told.failures += report.delta.failures;
