@@ -248,14 +248,14 @@ impl Keeper {
             return self.report().await;
         }
         let usual = if work.closed { POLL_CLOSED } else { POLL_OPEN };
-        let poll = self.heard.after(usual.mul_f64(self.spread));
+        let mut poll = self.heard.after(usual.mul_f64(self.spread));
         if poll <= now {
-            let turn = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
-            if turn <= now {
+            // Until it has its turn, nothing else is to be late for it.
+            poll = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
+            if poll <= now {
                 self.turn = None;
                 return if work.closed { self.look_at_totals().await } else { self.load().await };
             }
-            return Next::At(turn);
         }
         let look = now.after(self.look);
         let times = [due, work.next_expiry, Some(poll), Some(look)];
