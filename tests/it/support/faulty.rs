@@ -79,11 +79,6 @@ impl Network {
         now(self.ledger.load(circuit))
     }
 
-    /// The ledger's time: whatever is new there bears it.
-    pub(crate) fn millis(&self) -> u64 {
-        now(self.ledger.impose(&Name::new("clock").unwrap(), None)).generation
-    }
-
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("{:>9.3} {}", self.start.elapsed().as_secs_f64(), what());
@@ -104,6 +99,8 @@ pub(crate) struct Faulty {
 #[derive(Debug)]
 struct Line {
     replica: usize,
+    /// Which start of a replica this is.
+    start: u64,
     network: Arc<Network>,
     cut: AtomicBool,
     /// Its replica is gone.
@@ -122,10 +119,11 @@ struct Fate {
 }
 
 impl Faulty {
-    pub(crate) fn new(replica: usize, network: Arc<Network>) -> Self {
+    pub(crate) fn new(replica: usize, start: u64, network: Arc<Network>) -> Self {
         let mut told = network.ledger.subscribe();
         let line = Line {
             replica,
+            start,
             network,
             cut: AtomicBool::new(false),
             dead: AtomicBool::new(false),
@@ -148,10 +146,6 @@ impl Faulty {
     pub(crate) fn cut(&self) {
         self.line.network.trace(|| format!("r{} is cut off", self.line.replica));
         self.line.cut.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.line.cut.load(Ordering::Relaxed)
     }
 
     /// Everything passes again. `told` is whether the replica hears that it may have missed something.
@@ -330,7 +324,7 @@ impl Backend for Faulty {
             line.at_ledger("acquire", |ledger, witness| {
                 let (lease, view) = now(ledger.acquire_probe(&circuit, generation, nonce));
                 line.network.trace(|| format!("r{} in {generation}: {lease:?}", line.replica));
-                witness.granted(lease);
+                witness.granted(line.start, lease);
                 (lease, view)
             })
         })
@@ -347,7 +341,7 @@ impl Backend for Faulty {
             line.network.trace(|| format!("r{} settle {lease:?} {probed:?}", line.replica));
             let act = |ledger: &MemoryBackend, witness: &mut Witness| {
                 let view = now(ledger.settle_probe(&circuit, lease, &probed));
-                witness.settled(line.replica, lease, probed, &view);
+                witness.settled(line.start, lease, probed, &view);
                 ((), view)
             };
             line.at_ledger("settle", act).1
@@ -385,6 +379,11 @@ impl Backend for Faulty {
     fn ping(&self) -> Answer<'_, ()> {
         self.send("ping", false, |_| ())
     }
+}
+
+/// The time of all ledgers in this process: what is new there bears it.
+pub(crate) fn millis() -> u64 {
+    now(MemoryBackend::new().impose(&Name::new("clock").unwrap(), None)).generation
 }
 
 /// What a ledger in this process says, it says at once.

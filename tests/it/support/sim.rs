@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower_breaker::backend::View;
-use tower_breaker::{Circuit, Event, Name, Origin, Outcome, Permit, Policy, State, Store};
+use tower_breaker::{Circuit, Event, Name, Origin, Outcome, Permit, Policy, Snapshot, State, Store};
 
-use super::faulty::{Faulty, Network, Plan};
+use super::faulty::{self, Faulty, Network, Plan};
 use super::ms;
 use super::schedule::Schedule;
 
@@ -37,6 +37,7 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug)]
 struct Probing {
     replica: usize,
+    start: u64,
     generation: u64,
     since: Instant,
     /// The replica has no ledger.
@@ -57,9 +58,12 @@ pub(crate) struct Replica {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     name: String,
+    start: u64,
     generation: AtomicU64,
     /// Calls that were let pass while it was closed.
     calls: AtomicU64,
+    /// Calls that succeeded and were not let pass while it was closed.
+    passed: AtomicU64,
     /// When the ledger was found again, or first.
     connected: Mutex<Option<Instant>>,
     /// Its own path to the upstream is broken.
@@ -68,9 +72,9 @@ pub(crate) struct Seen {
 
 impl World {
     pub(crate) async fn new(schedule: Schedule, trace: bool) -> Arc<Self> {
-        let network = Network::new(schedule.seed ^ 0x5eed, trace);
         // A ledger's buckets begin at round times: let every life begin at one.
-        advance(ms(1_000 - network.millis() % 1_000)).await;
+        advance(ms(1_000 - faulty::millis() % 1_000)).await;
+        let network = Network::new(schedule.seed ^ 0x5eed, trace);
         network.set_plan(schedule.plan);
         Arc::new(Self {
             schedule,
@@ -107,9 +111,9 @@ impl World {
     /// Starts a replica, and its callers.
     pub(crate) fn start(self: &Arc<Self>, index: usize) -> Replica {
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
-        let seen = Arc::new(Seen { name: format!("r{index}.{start}"), ..Seen::default() });
+        let seen = Arc::new(Seen { start, name: format!("r{index}.{start}"), ..Seen::default() });
         self.network.trace(|| format!("{} starts", seen.name));
-        let line = Faulty::new(index, self.network.clone());
+        let line = Faulty::new(index, start, self.network.clone());
         let (network, log) = (self.network.clone(), self.network.clone());
         let connected = seen.clone();
         connected.connect();
@@ -145,15 +149,17 @@ impl World {
     }
 
     /// Sees that no more probe than may, over the whole cluster.
-    fn probe(self: &Arc<Self>, new: Probing) -> InFlight {
+    fn probe(self: &Arc<Self>, mut new: Probing) -> InFlight {
         let mut probing = self.probing.lock().unwrap();
-        probing.push(new);
-        let opening = self.network.witness().round(new.generation);
-        let (lease, most) = match opening {
-            _ if new.alone => (self.schedule.lease, 1),
-            Some(opening) => (opening.lease, opening.probes),
-            None => (Duration::ZERO, u64::MAX),
+        let round = self.network.witness().round(new.generation);
+        let (lease, most) = match round {
+            Some((generation, opening)) if !new.alone => {
+                new.generation = generation;
+                (opening.lease, opening.probes)
+            }
+            _ => (self.schedule.lease, 1),
         };
+        probing.push(new);
         let alike = |probe: &&Probing| {
             probe.generation == new.generation
                 && probe.alone == new.alone
@@ -161,6 +167,10 @@ impl World {
                 // The ledger's leases begin before the replica hears of them.
                 && probe.since + lease > new.since + DEADLINE + ms(1)
         };
+        let leased = || self.network.witness().leases_of(new.start, new.generation, Duration::ZERO);
+        if !new.alone && self.schedule.forgets == 0 && leased() == 0 {
+            self.network.wrong(format!("a probe without a lease: {new:?}"));
+        }
         let out = probing.iter().filter(alike).count() as u64;
         if out > most && self.schedule.counts_probes() {
             self.network.wrong(format!("{out} probes under way of {most}: {probing:?}"));
@@ -296,8 +306,8 @@ impl Caller {
             // Whose leave this is cannot be known from outside.
             State::HalfOpen if !alone && self.seen.is_rejoining() => None,
             State::HalfOpen if alone || snapshot.origin == Origin::Cluster => {
-                let (replica, generation) = (self.index, snapshot.generation);
-                Some(Probing { replica, generation, since: Instant::now(), alone })
+                let (replica, start, since) = (self.index, self.seen.start, Instant::now());
+                Some(Probing { replica, start, generation: snapshot.generation, since, alone })
             }
             State::Open | State::ForcedOpen => {
                 self.world.network.wrong(format!("{} calls: {snapshot:?}", self.seen.name));
@@ -322,6 +332,9 @@ impl Caller {
         let well = self.world.is_up()
             && !self.seen.broken.load(Ordering::Relaxed)
             && (calm || !self.happens(background));
+        if well && snapshot.state != State::Closed {
+            self.seen.passed.fetch_add(1, Ordering::Relaxed);
+        }
         permit.settle(if well { Outcome::Success } else { Outcome::failure() });
     }
 
@@ -337,6 +350,33 @@ impl Caller {
         let calls = seen.calls.load(Ordering::Relaxed);
         if told > calls {
             network.wrong(format!("{} has told of {told} calls, and made {calls}", seen.name));
+        }
+        self.look_at_leases(&snapshot);
+        let told = network.witness().passed.get(&seen.start).copied().unwrap_or_default();
+        let passed = seen.passed.load(Ordering::Relaxed);
+        if told > passed {
+            network.wrong(format!("{} has told of {told} good probes of {passed}", seen.name));
+        }
+    }
+}
+
+impl Caller {
+    /// A replica does not count on a lease for longer than the ledger does.
+    fn look_at_leases(&self, snapshot: &Snapshot) {
+        let alone = self.store.backend().is_degraded() || self.seen.is_rejoining();
+        let shared = snapshot.state == State::HalfOpen && snapshot.origin == Origin::Cluster;
+        if alone || !shared || self.world.schedule.forgets > 0 {
+            return;
+        }
+        let witness = self.world.network.witness();
+        let Some((round, _)) = witness.round(snapshot.generation) else { return };
+        // It may be waiting for an answer, or to try again, when a lease runs out.
+        let ago = DEADLINE + self.world.schedule.report_interval + SLACK;
+        let (held, out) = (snapshot.probes_out, witness.leases_of(self.seen.start, round, ago));
+        drop(witness);
+        if held > out {
+            let what = format!("{} counts on {held} leases of {out}", self.seen.name);
+            self.world.network.wrong(what);
         }
     }
 }

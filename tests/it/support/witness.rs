@@ -1,6 +1,7 @@
 //! Who sees every operation at the ledger, in its order, and knows what must not be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_breaker::Reason;
@@ -14,7 +15,7 @@ pub(crate) struct Witness {
     last: Option<View>,
     rounds: BTreeMap<u64, Round>,
     /// By nonce, those that are out as far as anybody at the ledger can know.
-    leases: BTreeMap<u64, (u64, Instant)>,
+    leases: BTreeMap<u64, Out>,
     /// The generation that the last proposal was to close.
     proposed: Option<u64>,
     /// What each report of each replica said.
@@ -23,8 +24,8 @@ pub(crate) struct Witness {
     arrived: BTreeSet<(String, u64)>,
     /// What it was told in each generation, every report once.
     told: BTreeMap<u64, Delta>,
-    /// Good probes that counted, by the name their replica has in the test.
-    pub(crate) passed: BTreeMap<usize, u64>,
+    /// Good probes that counted, by start of a replica.
+    pub(crate) passed: BTreeMap<u64, u64>,
     /// How many calls each start of a replica has reported, every report once.
     pub(crate) calls: BTreeMap<String, u64>,
     pub(crate) stats: Stats,
@@ -52,6 +53,14 @@ impl Stats {
     }
 }
 
+/// A lease that is out.
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    start: u64,
+    generation: u64,
+    expires: Instant,
+}
+
 #[derive(Debug)]
 struct Round {
     opening: Opening,
@@ -67,9 +76,20 @@ impl Witness {
         }
     }
 
-    /// What the probes of a round obey, if there was such a round.
-    pub(crate) fn round(&self, generation: u64) -> Option<Opening> {
-        self.rounds.get(&generation).map(|round| round.opening)
+    /// The ledger's round that a replica is in, and what its probes obey. A replica that has gone on
+    /// alone meanwhile has counted on, so its own generation may be ahead of the round's.
+    pub(crate) fn round(&self, generation: u64) -> Option<(u64, Opening)> {
+        let (generation, round) = self.rounds.range(..=generation).next_back()?;
+        Some((*generation, round.opening))
+    }
+
+    /// How many leases of a round this start of a replica has out, or had until a while ago.
+    pub(crate) fn leases_of(&self, start: u64, generation: u64, ago: Duration) -> usize {
+        let now = Instant::now();
+        let live = |out: &&Out| {
+            out.start == start && out.generation == generation && out.expires + ago > now
+        };
+        self.leases.values().filter(live).count()
     }
 
     /// The ledger is empty from here on.
@@ -96,7 +116,7 @@ impl Witness {
             let new = Round { opening, passed: 0, failed: false };
             self.rounds.entry(view.generation).or_insert(new);
             let now = Instant::now();
-            let live = |(round, expires): &&(u64, Instant)| *round == view.generation && *expires > now;
+            let live = |out: &&Out| out.generation == view.generation && out.expires > now;
             let granted = self.leases.values().filter(live).count() as u64;
             if out > opening.probes || granted > opening.probes {
                 self.wrong(format!("{out} leases out, {granted} granted, of {}", opening.probes));
@@ -137,18 +157,19 @@ impl Witness {
     }
 
     /// To be called before [`saw`](Self::saw).
-    pub(crate) fn granted(&mut self, lease: Option<Lease>) {
-        if let Some(lease) = lease {
-            let expires = Instant::now() + lease.remaining;
-            self.leases.insert(lease.nonce, (lease.generation, expires));
+    pub(crate) fn granted(&mut self, start: u64, lease: Option<Lease>) {
+        if let Some(Lease { generation, nonce, remaining, .. }) = lease {
+            let expires = Instant::now() + remaining;
+            self.leases.insert(nonce, Out { start, generation, expires });
         }
     }
 
     /// To be called before [`saw`](Self::saw).
-    pub(crate) fn settled(&mut self, replica: usize, lease: Lease, probed: Probed, view: &View) {
+    pub(crate) fn settled(&mut self, start: u64, lease: Lease, probed: Probed, view: &View) {
         let now = Instant::now();
         let current = self.last.as_ref().is_some_and(|last| last.generation == lease.generation);
-        let Some((generation, expires)) = self.leases.remove(&lease.nonce) else { return };
+        let Some(out) = self.leases.remove(&lease.nonce) else { return };
+        let Out { generation, expires, .. } = out;
         if !current || generation != lease.generation || expires <= now {
             return;
         }
@@ -156,7 +177,7 @@ impl Witness {
         match probed {
             Probed::Passed => {
                 round.passed += 1;
-                *self.passed.entry(replica).or_default() += 1;
+                *self.passed.entry(start).or_default() += 1;
             }
             Probed::Failed { .. } => {
                 round.failed = true;
