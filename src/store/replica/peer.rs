@@ -138,10 +138,11 @@ impl Asking {
             if replica.is_degraded() {
                 return None;
             }
+            let asked = clock::now();
             let answer = replica.backend.acquire_probe(circuit.name(), self.generation, nonce);
             let (lease, view) = replica.heed(answer, LATE).await.ok()?;
             if let Some(lease) = lease {
-                return circuit.give(lease, &view, *keep);
+                return circuit.give(lease, &view, *keep, asked);
             }
             let known = circuit.refused(&view);
             if known == self.generation {
