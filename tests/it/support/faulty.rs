@@ -320,8 +320,13 @@ impl Backend for Faulty {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
         let circuit = circuit.clone();
-        self.send("acquire", true, move |line| {
+        // Asked again at once: what is asked again after its settling has another nonce.
+        let again = self.line.fate().again.is_some();
+        self.send("acquire", false, move |line| {
             line.at_ledger("acquire", |ledger, witness| {
+                if again {
+                    now(ledger.acquire_probe(&circuit, generation, nonce));
+                }
                 let (lease, view) = now(ledger.acquire_probe(&circuit, generation, nonce));
                 line.network.trace(|| format!("r{} in {generation}: {lease:?}", line.replica));
                 witness.granted(line.start, lease);
