@@ -8,6 +8,7 @@ mod cancellation;
 mod classify;
 mod closed;
 mod cluster;
+mod cluster_faults;
 mod cluster_sim;
 mod config;
 mod execute;

@@ -95,7 +95,8 @@ impl Link for Peer {
             // Who has waited for the ledger's state does not wait as long again for a lease.
             let waited = clock::now().since(self.made);
             let patience = self.replica.settings.deadline;
-            let patience = patience.checked_sub(waited).filter(|p| !p.is_zero()).unwrap_or(patience);
+            let patience =
+                patience.checked_sub(waited).filter(|p| !p.is_zero()).unwrap_or(patience);
             let replica = self.replica.clone();
             let asking = Asking { replica, circuit, generation, keep, patience };
             self.replica.runtime.spawn(asking.run(tell));

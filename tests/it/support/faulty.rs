@@ -1,16 +1,17 @@
 //! A network between replicas and a ledger, that does what networks do.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::{Instant, sleep};
-use tower_breaker::Name;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, Probed, Report, Setting,
-    View,
+    Answer, Backend, BackendError, Delta, Geometry, Lease, MemoryBackend, Move, Notice, Probed,
+    Report, Setting, Standing, View,
 };
+use tower_breaker::{Event, Name, Origin, Reason, State, Tally};
 
 use super::ms;
 use super::witness::Witness;
@@ -20,6 +21,8 @@ use super::witness::Witness;
 pub(crate) struct Plan {
     /// The longest that a request takes, and that a reply takes.
     pub(crate) delay: u64,
+    /// How long every request takes at least, and every reply.
+    pub(crate) delay_all: u64,
     /// The request is lost: nothing happens.
     pub(crate) lose_request: u32,
     /// The reply is lost: it has happened, and nobody hears.
@@ -79,6 +82,20 @@ impl Network {
         now(self.ledger.load(circuit))
     }
 
+    /// What it has counted in the last `window`, in its present generation.
+    pub(crate) fn totals(&self, circuit: &Name, window: Geometry) -> Tally {
+        let report = Report {
+            replica: String::new(),
+            seq: 0,
+            generation: self.load(circuit).generation,
+            delta: Delta::default(),
+            window: Some(window),
+            vote: None,
+            shares: false,
+        };
+        now(self.ledger.report(circuit, &report)).tally
+    }
+
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("{:>9.3} {}", self.start.elapsed().as_secs_f64(), what());
@@ -106,6 +123,16 @@ struct Line {
     /// Its replica is gone.
     dead: AtomicBool,
     notices: broadcast::Sender<Notice>,
+    heard: Mutex<Heard>,
+}
+
+/// What a replica can know.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Every state of every generation that has come through to it.
+    states: BTreeMap<u64, Vec<State>>,
+    /// The generation that it has gone to.
+    at: u64,
 }
 
 /// What befalls one message.
@@ -128,6 +155,7 @@ impl Faulty {
             cut: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             notices: broadcast::channel(1024).0,
+            heard: Mutex::default(),
         };
         let faulty = Self { line: Arc::new(line) };
         let line = faulty.line.clone();
@@ -142,6 +170,27 @@ impl Faulty {
         faulty
     }
 
+    /// Its replica's circuit has changed. It goes to what the ledger says now, or said later than what
+    /// it has gone to before.
+    pub(crate) fn changed(&self, event: &Event) {
+        let (network, replica) = (&self.line.network, self.line.replica);
+        let Event::Transition(transition) = event else { return };
+        let (to, origin) = (transition.to, transition.origin);
+        network.trace(|| format!("r{replica}: {transition} {} {origin:?}", transition.generation));
+        // An open interval of the cluster's ends by itself where the ledger is lost.
+        let by_itself = transition.reason == Reason::IntervalOver;
+        if origin == Origin::Local || to.is_by_hand() {
+            return;
+        }
+        let heard = &mut *self.line.heard.lock().unwrap();
+        let mut later = heard.states.range(heard.at..);
+        match later.find(|(_, states)| states.contains(&to)) {
+            Some((generation, _)) => heard.at = *generation,
+            None if by_itself => {}
+            None => network.wrong(format!("r{replica} went back: {transition}, at {}", heard.at)),
+        }
+    }
+
     /// Nothing passes any more, either way.
     pub(crate) fn cut(&self) {
         self.line.network.trace(|| format!("r{} is cut off", self.line.replica));
@@ -153,8 +202,7 @@ impl Faulty {
         if self.line.cut.swap(false, Ordering::Relaxed) {
             self.line.network.trace(|| format!("r{} is back, told: {told}", self.line.replica));
             if told {
-                // Its replica may have gone.
-                let _ = self.line.notices.send(Notice::Gap);
+                self.line.tell(Notice::Gap);
             }
         }
     }
@@ -166,7 +214,7 @@ impl Faulty {
     }
 
     /// Sends what is to be done, and waits for what comes of it.
-    fn send<T: Send + 'static>(
+    fn send<T: Told + Send + 'static>(
         &self,
         what: &'static str,
         may_repeat: bool,
@@ -187,6 +235,9 @@ impl Faulty {
                 if lost {
                     line.network.trace(|| format!("r{} {what}: reply lost", line.replica));
                 } else {
+                    if let Some(view) = answer.view() {
+                        line.hears(view);
+                    }
                     // Nobody may be waiting.
                     let _ = tell.send(Ok(answer));
                     if let (Some(later), true) = (fate.again, may_repeat) {
@@ -226,7 +277,10 @@ impl Line {
         let (request_lost, reply_lost) = (happens(plan.lose_request), happens(plan.lose_reply));
         let (again, fail_fast) = (happens(plan.duplicate), happens(plan.fail_fast));
         // Most are quick, a few are not.
-        let mut delay = || if rng.u32(..4) == 0 { rng.u64(..=plan.delay) } else { rng.u64(..=plan.delay / 8) };
+        let mut delay = || {
+            let longest = if rng.u32(..4) == 0 { plan.delay } else { plan.delay / 8 };
+            plan.delay_all + rng.u64(..=longest)
+        };
         Fate {
             request: delay(),
             reply: delay(),
@@ -237,19 +291,35 @@ impl Line {
         }
     }
 
+    fn hears(&self, view: &View) {
+        let mut heard = self.heard.lock().unwrap();
+        let states = heard.states.entry(view.generation).or_default();
+        if !states.contains(&state_of(view)) {
+            states.push(state_of(view));
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Notice::View(_, view) = &notice {
+            self.hears(view);
+        }
+        // Its replica may have gone.
+        let _ = self.notices.send(notice);
+    }
+
     fn push(self: &Arc<Self>, notice: Notice) {
         let (rng, plan) = &mut *self.network.weather();
         if self.is_cut() || (plan.lose_push > 0 && rng.u32(..1000) < plan.lose_push) {
             return;
         }
         match rng.u64(..=plan.delay_push) {
-            0 => drop(self.notices.send(notice)),
+            0 => self.tell(notice),
             delay => {
                 let line = self.clone();
                 tokio::spawn(async move {
                     sleep(ms(delay)).await;
                     if !line.is_cut() {
-                        let _ = line.notices.send(notice);
+                        line.tell(notice);
                     }
                 });
             }
@@ -271,6 +341,29 @@ impl Line {
             self.network.trace(|| format!("WRONG {wrong}"));
         }
         (answer, view)
+    }
+}
+
+/// What a ledger answers.
+trait Told {
+    fn view(&self) -> Option<&View>;
+}
+
+impl Told for View {
+    fn view(&self) -> Option<&View> {
+        Some(self)
+    }
+}
+
+impl Told for (Option<Lease>, View) {
+    fn view(&self) -> Option<&View> {
+        Some(&self.1)
+    }
+}
+
+impl Told for () {
+    fn view(&self) -> Option<&View> {
+        None
     }
 }
 
@@ -396,6 +489,14 @@ fn now<T>(mut answer: Answer<'_, T>) -> T {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(answer)) => answer,
         _ => panic!("a ledger in memory answers at once"),
+    }
+}
+
+pub(crate) fn state_of(view: &View) -> State {
+    match view.standing {
+        Standing::Closed => State::Closed,
+        Standing::Open { .. } => State::Open,
+        Standing::HalfOpen { .. } => State::HalfOpen,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Schedule {
     pub(crate) policy: Policy,
     /// Of every second replica, as in a rolling deploy.
     pub(crate) other_policy: Option<Policy>,
+    /// The largest quorum of the policies.
+    pub(crate) quorum: u64,
     pub(crate) lease: Duration,
     pub(crate) longest_open: Duration,
     pub(crate) report_interval: Duration,
@@ -43,9 +45,11 @@ impl Schedule {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut fastrand::Rng::with_seed(seed);
         // Each kind of trouble is there or not, so that each is also met alone.
-        let some = |rng: &mut fastrand::Rng, most: u32| if rng.bool() { 0 } else { rng.u32(1..=most) };
+        let some =
+            |rng: &mut fastrand::Rng, most: u32| if rng.bool() { 0 } else { rng.u32(1..=most) };
         let plan = Plan {
             delay: [8, 8, 40, 120, 300][rng.usize(..5)],
+            delay_all: 0,
             lose_request: some(rng, 150),
             lose_reply: some(rng, 150),
             duplicate: some(rng, 300),
@@ -57,9 +61,15 @@ impl Schedule {
         let open_for = ms(rng.u64(5..=15) * 100);
         let longest = open_for * [1, 2, 4][rng.usize(..3)];
         let rolling = rng.u32(..6) == 0;
-        let policy = policy(rng).open_for(open_for).backoff(2, longest).probe_lease(lease);
+        let quorum = [1, 1, 1, 2][rng.usize(..4)];
+        let policy =
+            policy(rng).quorum(quorum).open_for(open_for).backoff(2, longest).probe_lease(lease);
         let other_policy = rolling.then(|| {
-            let other = self::policy(rng).open_for(open_for).backoff(2, longest).probe_lease(lease);
+            let other = self::policy(rng)
+                .quorum(quorum)
+                .open_for(open_for)
+                .backoff(2, longest)
+                .probe_lease(lease);
             other.build().unwrap()
         });
         Self {
@@ -73,6 +83,7 @@ impl Schedule {
             long: some(rng, 200),
             policy: policy.build().unwrap(),
             other_policy,
+            quorum,
             lease,
             longest_open: longest,
             report_interval: ms([50, 100][rng.usize(..2)]),
@@ -103,8 +114,7 @@ fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
     let mut policy = Policy::builder()
         .probes(rng.u64(1..=3))
         .successes_to_close(rng.u64(1..=3))
-        .jitter([0, 10][rng.usize(..2)])
-        .quorum([1, 1, 1, 2][rng.usize(..4)]);
+        .jitter([0, 10][rng.usize(..2)]);
     if rng.u32(..4) == 0 {
         policy = policy.cancelled(Cancelled::Failure);
     }
@@ -112,7 +122,9 @@ fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
         // Failures in a row, and nothing else.
         0 => policy.no_window().consecutive_failures(rng.u64(3..=10)),
         // What has no order over replicas stays with each of them.
-        1 => policy.count_window(20).failure_rate(50).minimum_calls(5).without_consecutive_failures(),
+        1 => {
+            policy.count_window(20).failure_rate(50).minimum_calls(5).without_consecutive_failures()
+        }
         2 => policy
             .time_window(s(5))
             .failure_rate(rng.u32(3..=6) * 10)

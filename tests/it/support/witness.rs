@@ -24,10 +24,14 @@ pub(crate) struct Witness {
     arrived: BTreeSet<(String, u64)>,
     /// What it was told in each generation, every report once.
     told: BTreeMap<u64, Delta>,
+    /// Calls that each start of a replica has let pass while it was closed; and how many those were
+    /// when a generation began.
+    made: BTreeMap<String, u64>,
+    began: BTreeMap<u64, BTreeMap<String, u64>>,
+    /// How many calls each start of a replica has told of, in each generation, every report once.
+    told_by: BTreeMap<(String, u64), u64>,
     /// Good probes that counted, by start of a replica.
     pub(crate) passed: BTreeMap<u64, u64>,
-    /// How many calls each start of a replica has reported, every report once.
-    pub(crate) calls: BTreeMap<String, u64>,
     pub(crate) stats: Stats,
 }
 
@@ -101,11 +105,41 @@ impl Witness {
         self.arrived.clear();
     }
 
+    /// This start of a replica lets a call pass, and is closed.
+    pub(crate) fn made(&mut self, start: &str) {
+        match self.made.get_mut(start) {
+            Some(made) => *made += 1,
+            None => drop(self.made.insert(start.to_owned(), 1)),
+        }
+    }
+
+    /// What has been told of a generation was let pass in it: evidence of an earlier one is void.
+    fn told_more(&mut self, report: &Report) {
+        let start = report.replica.split('#').next().unwrap_or_default();
+        let told = self.told_by.entry((start.to_owned(), report.generation)).or_default();
+        *told += report.delta.calls;
+        let before = self.began.get(&report.generation).and_then(|made| made.get(start));
+        let made = self.made.get(start).copied().unwrap_or_default();
+        let most = made - before.copied().unwrap_or_default();
+        if *told > most {
+            let told = *told;
+            self.wrong(format!("{start} has told of {told} calls, and made {most}"));
+        }
+    }
+
     pub(crate) fn saw(&mut self, view: &View) {
+        // The first one has always been.
+        if view.generation > View::FIRST {
+            let made = &self.made;
+            self.began.entry(view.generation).or_insert_with(|| made.clone());
+        }
         let rank = |view: &View| (view.generation, view.revision, view.imposed.version);
         if let Some(last) = self.last.take() {
             let (before, after) = (rank(&last), rank(view));
-            if before.0 > after.0 || before.2 > after.2 || (before.0 == after.0 && before.1 > after.1) {
+            if before.0 > after.0
+                || before.2 > after.2
+                || (before.0 == after.0 && before.1 > after.1)
+            {
                 self.wrong(format!("the ledger went back from {before:?} to {after:?}"));
             }
             if before.0 < after.0 {
@@ -148,8 +182,8 @@ impl Witness {
         };
         let Some(round) = self.rounds.get(&from.generation) else { return };
         let by_probes = to.reason == Some(Reason::ProbesSucceeded);
-        let enough = round.passed >= opening.successes_to_close
-            || self.proposed == Some(from.generation);
+        let enough =
+            round.passed >= opening.successes_to_close || self.proposed == Some(from.generation);
         if by_probes && (round.failed || !enough) {
             let round = format!("{round:?}");
             self.wrong(format!("closed after a round like this: {round}"));
@@ -198,10 +232,7 @@ impl Witness {
                     self.wrong(format!("one number, two reports: {before:?}, {said:?}"));
                 }
                 Some(_) => self.stats.resent += 1,
-                None => {
-                    let start = report.replica.split('#').next().unwrap_or_default();
-                    *self.calls.entry(start.to_owned()).or_default() += report.delta.calls;
-                }
+                None => self.told_more(report),
             }
             if self.arrived.insert(key) {
                 let told = self.told.entry(report.generation).or_default();
