@@ -1,9 +1,13 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
+pub(crate) mod faulty;
 pub(crate) mod model;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod schedule;
+pub(crate) mod sim;
 pub(crate) mod upstream;
+pub(crate) mod witness;
 
 use std::time::Duration;
 
