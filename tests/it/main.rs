@@ -20,6 +20,10 @@ mod observe;
 mod open;
 mod overrides;
 mod policy;
+#[cfg(feature = "redis")]
+mod redis_backend;
+#[cfg(feature = "redis")]
+mod redis_faults;
 mod service;
 mod service_props;
 mod store;

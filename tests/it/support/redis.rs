@@ -73,10 +73,6 @@ impl Server {
         self.port
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
     pub(crate) fn config(&self) -> RedisConfig {
         RedisConfig::new("127.0.0.1", self.port)
     }
@@ -111,6 +107,12 @@ impl Server {
         self.try_cli(args).unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
+    /// The same, after the default user's password was changed.
+    #[track_caller]
+    pub(crate) fn cli_as(&self, password: &str, args: &[&str]) -> String {
+        self.connect_and_ask(Some(password), args).unwrap()
+    }
+
     pub(crate) fn number(&self, args: &[&str]) -> u64 {
         let answer = self.cli(args);
         answer.parse().unwrap_or_else(|_| panic!("{args:?}: {answer}"))
@@ -132,10 +134,14 @@ impl Server {
     }
 
     fn try_cli(&self, args: &[&str]) -> std::io::Result<String> {
+        self.connect_and_ask(self.login, args)
+    }
+
+    fn connect_and_ask(&self, login: Option<&str>, args: &[&str]) -> std::io::Result<String> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(LONG))?;
         let mut reader = BufReader::new(stream);
-        if let Some(password) = self.login {
+        if let Some(password) = login {
             ask(&mut reader, &["AUTH", password])?;
         }
         ask(&mut reader, args)
