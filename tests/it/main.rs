@@ -23,7 +23,7 @@ mod policy;
 #[cfg(feature = "redis")]
 mod redis_backend;
 #[cfg(feature = "redis")]
-mod redis_faults;
+mod redis_link;
 mod service;
 mod service_props;
 mod store;

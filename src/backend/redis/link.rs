@@ -19,7 +19,7 @@ use fred::util::redis_keyslot;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
-use super::codec::{self, Args, Reply, Said};
+use super::codec::{self, Args, Reply};
 use super::config::RedisConfig;
 use super::fault;
 use super::scripts::{CHECK, Script};
@@ -91,13 +91,12 @@ impl Link {
         let slot = self.slot(&key);
         for _ in 0..2 {
             let not_after = self.not_after(slot).await?;
-            match self.ask(verb, &key, circuit, not_after, &args).await? {
-                Said::View(view, lease) => return Ok((view, lease)),
-                // Its clock was not where we thought; now we know where it is.
-                Said::Late => {}
+            if let Some(said) = self.ask(verb, &key, circuit, not_after, &args).await? {
+                return Ok(said);
             }
+            // Its clock was not where we thought; now we know where it is.
         }
-        Err(BackendError::unavailable("redis's clock jumps, or it answers too late"))
+        Err(late())
     }
 
     /// Runs a verb that is as right late as it is now.
@@ -109,10 +108,8 @@ impl Link {
     ) -> Result<View, BackendError> {
         let _place = self.take_place()?;
         let key = codec::key(&self.prefix, circuit.as_str());
-        match self.ask(verb, &key, circuit, 0, &args).await? {
-            Said::View(view, _) => Ok(view),
-            Said::Late => Err(BackendError::refused("redis refuses as late what has no bound")),
-        }
+        let said = self.ask(verb, &key, circuit, 0, &args).await?;
+        said.map(|(view, _)| view).ok_or_else(late)
     }
 
     async fn ask(
@@ -122,7 +119,7 @@ impl Link {
         circuit: &Name,
         not_after: u64,
         args: &Args,
-    ) -> Result<Said, BackendError> {
+    ) -> Result<Option<(View, Option<Duration>)>, BackendError> {
         let common = [
             key.to_owned(),
             format!("{key}:o"),
@@ -312,6 +309,10 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn late() -> BackendError {
+    BackendError::unavailable("redis's clock jumps, or it gets to commands too late")
 }
 
 fn now() -> u64 {

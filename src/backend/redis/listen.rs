@@ -75,9 +75,10 @@ impl Listener {
 
     fn failed(&self, error: &fred::error::Error) {
         if !self.link.client.is_connected() {
-            let why = match self.connected_once {
-                true => fault::fault(error),
-                false => fault::first_connection(error, self.link.tls),
+            let why = if self.connected_once {
+                fault::fault(error)
+            } else {
+                fault::first_connection(error, self.link.tls)
             };
             self.link.broken(why);
         }

@@ -6,12 +6,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tower_breaker::backend::RedisConfig;
 
 /// More than anything here takes, on any machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether something has come.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A server on a free port, without persistence; gone when it is dropped.
 pub(crate) struct Server {
@@ -271,20 +274,24 @@ impl Drop for Certificates {
 /// Waits for what is certain to come.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < LONG, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
+    for _ in 0..LONG.as_millis() / LOOK.as_millis() {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(LOOK);
     }
+    panic!("waited in vain for {what}");
 }
 
 /// The same, while other tasks go on.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let start = Instant::now();
-    while !is_so().await {
-        assert!(start.elapsed() < LONG, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let come = async {
+        while !is_so().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let came = tokio::time::timeout(LONG, come).await;
+    assert!(came.is_ok(), "waited in vain for {what}");
 }
 
 /// Runs `test` in real time, on two threads.
