@@ -5,6 +5,7 @@ pub mod backend;
 mod circuit;
 mod classify;
 mod clock;
+pub mod config;
 mod machine;
 mod name;
 mod observe;
@@ -13,13 +14,14 @@ pub mod service;
 mod store;
 mod timestamp;
 
-pub use circuit::{Circuit, Error, OpenCircuit, Permit, Snapshot, find_open};
+pub use circuit::{Circuit, Confirmation, Error, Note, OpenCircuit, Permit, Snapshot, find_open};
 pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf};
 pub use machine::{
-    Cancelled, Event, Override, Policy, PolicyBuilder, PolicyError, Reason, State, Tally,
+    Cancelled, Event, Origin, Override, Policy, PolicyBuilder, PolicyError, Reason, State, Tally,
     Transition,
 };
 pub use name::{Name, NameError};
+pub use observe::BackendStatus;
 pub use outcome::Outcome;
 pub use service::{CircuitBreaker, CircuitBreakerLayer};
 pub use store::{Store, StoreBuilder};

@@ -121,7 +121,7 @@ impl MemoryBackend {
         let view = ledger.view(circuit, now);
         if tell {
             // Under the lock, so that what is told is told in its order. Nobody may be listening.
-            let _ = self.notices.send(Notice::View(circuit.clone(), view.clone()));
+            let _ = self.notices.send(Notice::View(circuit.clone(), Box::new(view.clone())));
         }
         Box::pin(ready(Ok((answer, view))))
     }

@@ -33,7 +33,7 @@ pub use memory::MemoryBackend;
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use view::{Imposed, Opening, Setting, Standing, View};
 
-use crate::machine::{Reason, Tally};
+use crate::machine::{Policy, Reason, Shape, Tally};
 use crate::name::Name;
 
 /// The future of a backend's answer.
@@ -185,6 +185,17 @@ impl Geometry {
     /// A ledger packs all buckets in one field, and reads and writes that as a whole.
     pub const MAX_BUCKETS: u32 = 60;
 
+    /// The window of a policy, as a ledger can count it. A count window has no order over replicas.
+    pub(crate) fn of(policy: &Policy) -> Option<Self> {
+        match policy.shape() {
+            Shape::Time { length, buckets } => Some(Self {
+                millis: u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1),
+                buckets: buckets.min(Self::MAX_BUCKETS),
+            }),
+            Shape::Count { .. } | Shape::None => None,
+        }
+    }
+
     /// How long a bucket lasts: at least a millisecond.
     #[must_use]
     pub fn bucket_millis(&self) -> u64 {
@@ -243,7 +254,7 @@ pub enum Probed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A circuit has changed.
-    View(Name, View),
+    View(Name, Box<View>),
     /// Something may have been missed: everything is to be loaded again.
     Gap,
 }

@@ -80,6 +80,13 @@ pub enum Standing {
     },
 }
 
+impl Standing {
+    /// Whether both are the same state, whatever its details.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 /// What an open phase obeys, and the probes after it. Written by whoever opens the circuit, so that
 /// replicas with different policies, as in a rolling deploy, agree on the phase in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

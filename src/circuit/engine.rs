@@ -23,15 +23,20 @@
 //! is counted once, in its own phase, or is stale.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::grant::Grant;
 use super::lanes::Lanes;
 use super::locked::{Locked, Observer, Reading};
+use super::member::{Link, Member, Told};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::Word;
+use crate::backend::Setting;
 use crate::clock;
-use crate::machine::{Admission, Begin, Ended, Event, LeaseId, Override, Policy, State};
+use crate::machine::{
+    Admission, Begin, Ended, Event, LeaseId, Ledger, Origin, Policy, Reason, State,
+};
 use crate::outcome::Outcome;
 use crate::timestamp::{Timestamp, nanos};
 
@@ -50,6 +55,16 @@ pub(crate) struct Engine {
     stale: AtomicU64,
     /// The epoch at which the engine became this circuit's.
     birth: AtomicU64,
+}
+
+/// Why a call is not admitted, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Rejected(Rejection),
+    /// The cluster's state is not known yet.
+    Unknown,
+    /// The ledger is to be asked for a probe's lease.
+    Ask,
 }
 
 /// Why a call was not admitted.
@@ -97,12 +112,12 @@ impl Engine {
 
     /// Whether it is of use to ask for leave now. Moves nothing.
     #[inline]
-    pub(super) fn check(&self) -> Result<(), Rejection> {
+    pub(super) fn check(&self) -> Result<(), Refusal> {
         if self.word().passes_all() {
             return Ok(());
         }
         match self.rejection() {
-            Some(rejection) => Err(rejection),
+            Some(rejection) => Err(Refusal::Rejected(rejection)),
             None => self.check_locked(),
         }
     }
@@ -117,7 +132,7 @@ impl Engine {
 
     /// Asks for leave to make a call.
     #[inline]
-    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Rejection> {
+    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Refusal> {
         match self.pass(begin) {
             Some(grant) => Ok(grant),
             None => self.acquire_slowly(begin),
@@ -136,7 +151,7 @@ impl Engine {
 
     /// Begins the call of a grant that was given for later. If the grant does not hold any more,
     /// asks for another.
-    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Rejection> {
+    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Refusal> {
         let begun = grant.lease().is_some_and(|lease| {
             self.cut(|locked| {
                 !locked.is_stale(grant) && locked.machine.begin(lease, clock::now(), &locked.policy)
@@ -171,25 +186,50 @@ impl Engine {
         }
     }
 
-    pub(super) fn force(&self, to: Override, reason: String) {
+    /// Sets a state by hand. In a cluster, the answer tells when all know.
+    pub(super) fn force(&self, setting: Setting) -> Option<Told> {
         self.cut(|locked| {
-            let transition = locked.machine.force(to, &locked.policy, clock::now());
+            let now = clock::now();
+            locked.force(setting.clone(), Origin::Local, now);
+            locked.wish(Some(setting), now)
+        })
+    }
+
+    pub(super) fn reset(&self) -> Option<Told> {
+        self.cut(|locked| {
+            let now = clock::now();
+            let transition = locked.machine.reset(Reason::ByHand, &locked.policy, now);
             locked.happened(Some(Event::Transition(transition)));
-            locked.override_reason = Some(reason);
+            locked.wish(None, now)
+        })
+    }
+
+    /// Makes the circuit a cluster's, whose state is still to be learnt.
+    pub(super) fn join(&self, link: Arc<dyn Link>) {
+        self.cut(|locked| {
+            locked.machine.set_ledger(Ledger::Reachable);
+            locked.member = Some(Member::new(link, &locked.policy, clock::now()));
         });
     }
 
-    pub(super) fn reset(&self) {
-        self.cut(|locked| {
-            let transition = locked.machine.reset(&locked.policy, clock::now());
-            locked.happened(Some(Event::Transition(transition)));
-        });
+    /// Whoever keeps the circuit in agreement with its cluster.
+    pub(super) fn link(&self) -> Option<Arc<dyn Link>> {
+        self.lock().member.as_ref().map(|member| member.link().clone())
+    }
+
+    /// Does what the keeper of a cluster's circuit has to do.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Locked, Timestamp) -> R) -> R {
+        self.cut(|locked| f(locked, clock::now()))
     }
 
     /// Puts another policy in force. Evidence starts anew; the state stays.
     pub(super) fn set_policy(&self, policy: Policy) {
         self.cut(|locked| {
-            locked.machine.reshape(&policy, clock::now());
+            let now = clock::now();
+            locked.machine.reshape(&policy, now);
+            if let Some(member) = &mut locked.member {
+                member.reshape(&policy, now);
+            }
             locked.policy = policy;
         });
     }
@@ -224,7 +264,7 @@ impl Engine {
             return None;
         }
         let state = word.state();
-        if state == State::ForcedOpen {
+        if state == State::ForcedOpen && horizon == Timestamp::NEVER {
             return Some(Rejection { state, generation, retry_after: None });
         }
         let now = clock::coarse();
@@ -233,20 +273,29 @@ impl Engine {
         (horizon > now).then_some(Rejection { state, generation, retry_after })
     }
 
+    /// What a call would be told that is not admitted now.
+    pub(super) fn rejection_now(&self) -> Rejection {
+        self.lock().rejection(clock::now())
+    }
+
     #[cold]
-    fn check_locked(&self) -> Result<(), Rejection> {
+    fn check_locked(&self) -> Result<(), Refusal> {
         let locked = self.lock();
         let now = clock::now();
+        if locked.is_unknown() {
+            return Err(Refusal::Unknown);
+        }
+        let asking = locked.machine.asks() && locked.is_asking();
         match locked.machine.rejects_until(&locked.policy) {
-            Some(until) if until > now => Err(locked.rejection(now)),
+            Some(until) if until > now || asking => Err(Refusal::Rejected(locked.rejection(now))),
             _ => Ok(()),
         }
     }
 
     #[inline(never)]
-    fn acquire_slowly(&self, begin: Begin) -> Result<Grant, Rejection> {
+    fn acquire_slowly(&self, begin: Begin) -> Result<Grant, Refusal> {
         if let Some(rejection) = self.rejection() {
-            return Err(rejection);
+            return Err(Refusal::Rejected(rejection));
         }
         self.cut(|locked| {
             let now = clock::now();
@@ -257,7 +306,10 @@ impl Engine {
             match admission {
                 Admission::Granted(None) => Ok(Grant::call(locked.epoch, start(timed))),
                 Admission::Granted(Some(lease)) => Ok(Grant::probe(locked.epoch, lease)),
-                Admission::Rejected => Err(locked.rejection(now)),
+                Admission::Ask if !locked.is_asking() => Err(Refusal::Ask),
+                Admission::Ask | Admission::Rejected => {
+                    Err(Refusal::Rejected(locked.rejection(now)))
+                }
             }
         })
     }
@@ -284,16 +336,13 @@ impl Engine {
                 return false;
             }
         }
-        if !word.has(Word::COUNT) {
-            return true;
-        }
         if word.has(Word::CLOCK) {
             let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
             if horizon <= clock::coarse() {
                 return false;
             }
         }
-        self.lanes.add(word.epoch())
+        !word.has(Word::COUNT) || self.lanes.add(word.epoch())
     }
 
     #[cold]
@@ -326,8 +375,7 @@ impl Engine {
                 slow: locked.policy.is_slow(ran),
                 lease,
             };
-            let event = locked.machine.record(ended, now, &locked.policy, fastrand::u64(..));
-            locked.happened(event);
+            locked.record(ended, now);
             true
         })
     }
@@ -342,14 +390,19 @@ impl Engine {
         // Not the epoch of that word: until the answer is published it still admits calls as the
         // old phase did, and should a new phase begin here, they are not of it.
         locked.epoch = word.epoch() + 1;
-        locked.machine.successes(self.lanes.drain(locked.epoch));
+        locked.successes(self.lanes.drain(locked.epoch));
+        locked.run_out();
 
         let answer = f(locked);
 
         self.publish(locked);
         let news = !locked.outbox.is_empty() && !locked.telling;
         locked.telling |= news;
+        let ring = locked.member.as_mut().and_then(Member::ring);
         drop(guard);
+        if let Some(link) = ring {
+            link.wake();
+        }
         if news {
             self.tell();
         }

@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use super::{Attempt, Circuit, Error, OpenCircuit, Permit};
+use super::engine::Refusal;
+use super::{Attempt, Circuit, Denial, Error, Held, OpenCircuit, Permit};
 use crate::machine::Begin;
 use crate::outcome::Outcome;
 
@@ -64,7 +65,7 @@ impl Circuit {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let permit = self.try_acquire()?;
+        let permit = self.acquire().await?;
         attempt(permit, classify, call).await.map_err(Error::Inner)
     }
 
@@ -96,7 +97,7 @@ impl Circuit {
         G: FnOnce(OpenCircuit) -> Alt,
         Alt: Future<Output = Result<T, E>>,
     {
-        match self.try_acquire() {
+        match self.acquire().await {
             Ok(permit) => attempt(permit, errors_are_failures, call).await,
             Err(open) => fallback(open).await,
         }
@@ -104,13 +105,61 @@ impl Circuit {
 
     /// Asks for leave to make one call. What came of it is to be [settled](Permit::settle).
     ///
+    /// Without a backend this never waits. With one it waits for the cluster in two cases, each time
+    /// for no longer than the store's [deadline](crate::StoreBuilder::deadline): when the circuit is
+    /// new here and its state not known yet, and for a probe's place.
+    ///
+    /// # Errors
+    ///
+    /// The call is rejected.
+    ///
+    /// # Cancellation
+    ///
+    /// A probe's place that comes when the future is gone is given back.
+    pub async fn acquire(&self) -> Result<Permit, OpenCircuit> {
+        if let Err(Denial::Unknown(known)) = self.check() {
+            known.await;
+        }
+        let refusal = match self.engine.acquire(Begin::Now) {
+            Ok(grant) => return Ok(self.permit(grant)),
+            Err(refusal) => refusal,
+        };
+        if let Denial::Ask(lease) = self.denied(refusal)
+            && let Some(grant) = lease.await.and_then(Held::take)
+        {
+            return self.begin(grant);
+        }
+        self.engine
+            .acquire(Begin::Now)
+            .map(|grant| self.permit(grant))
+            .map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Like [`acquire`](Self::acquire), and never waits, for callers that are not async.
+    ///
+    /// With a backend this decides by what is known in this process. A probe's place has to be asked
+    /// for over the network: this starts to ask, rejects the call, and keeps the place that comes for
+    /// the next call. So a circuit recovers as long as there are calls within a
+    /// [lease](crate::PolicyBuilder::probe_lease); where they come seldom, use
+    /// [`acquire`](Self::acquire).
+    ///
     /// # Errors
     ///
     /// The call is rejected.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.ask_for_next(refusal))
+    }
+
+    #[cold]
+    fn ask_for_next(&self, refusal: Refusal) -> OpenCircuit {
+        if refusal == Refusal::Ask
+            && let Some(link) = self.engine.link()
+        {
+            drop(link.ask(self.clone(), true));
+        }
+        self.rejected(refusal)
     }
 }
 

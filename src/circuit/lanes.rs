@@ -77,16 +77,18 @@ impl Lanes {
         self.mine().drops.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether there is no handle any more; then there never will be, as only a handle makes one.
+    /// How many handles there are; at most, where others clone and drop meanwhile. What is said of
+    /// none is certain, and so is one, if the asker has it: only a handle makes handles.
     ///
-    /// Drops are read before clones. Suppose the sums agree, and some handle is alive. Follow back
-    /// from which handle each was cloned: some handle A, whose clone was counted here, made B,
-    /// whose clone was not. A's drop was counted too, or the sums would differ; B was made before
-    /// that drop, so reading the drop made B's clone visible to the later sum. A contradiction.
-    pub(super) fn no_handles(&self) -> bool {
+    /// Drops are read before clones. Suppose the sums say that none is left, and some handle is alive.
+    /// Follow back from which handle each was cloned: some handle A, whose clone was counted here, made
+    /// B, whose clone was not. A's drop was counted too, or the sums would differ; B was made before
+    /// that drop, so reading the drop made B's clone visible to the later sum. A contradiction. The
+    /// same holds for one that is left and clones nothing meanwhile.
+    pub(super) fn handles(&self) -> u64 {
         let drops: u64 = self.0.iter().map(|lane| lane.drops.load(Ordering::Acquire)).sum();
         let clones: u64 = self.0.iter().map(|lane| lane.clones.load(Ordering::Acquire)).sum();
-        drops == clones
+        clones - drops
     }
 
     #[inline]

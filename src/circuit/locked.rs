@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use super::engine::Rejection;
 use super::grant::Grant;
+use super::member::Member;
 use super::word::Word;
+use crate::backend::Setting;
 use crate::clock;
-use crate::machine::{Event, Machine, Policy, State, Tally};
+use crate::machine::{Effect, Ended, Event, Machine, Mark, Origin, Policy, State, Tally};
+use crate::outcome::Outcome;
 use crate::timestamp::Timestamp;
 
 /// How many events wait for an observer that takes its time.
@@ -27,8 +30,10 @@ pub(super) struct Locked {
     pub(super) phase: u64,
     /// The time at which the phase began.
     pub(super) since: Timestamp,
-    /// Why the override in force was set, in its setter's words.
-    pub(super) override_reason: Option<String>,
+    /// The override in force.
+    pub(super) setting: Option<Setting>,
+    /// In a cluster.
+    pub(super) member: Option<Member>,
     pub(super) observers: Vec<Observer>,
     /// What has happened and has not been told yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
@@ -48,7 +53,8 @@ pub(super) struct Reading {
     pub(super) probes_passed: u64,
     pub(super) retry_after: Option<Duration>,
     pub(super) stale: u64,
-    pub(super) override_reason: Option<String>,
+    pub(super) setting: Option<Setting>,
+    pub(super) origin: Origin,
 }
 
 impl Locked {
@@ -60,7 +66,8 @@ impl Locked {
             epoch,
             phase: epoch,
             since: now,
-            override_reason: None,
+            setting: None,
+            member: None,
             observers,
             outbox: VecDeque::new(),
             telling: false,
@@ -69,15 +76,67 @@ impl Locked {
 
     /// Puts down what has happened, to be told once the lock is given back.
     pub(super) fn happened(&mut self, event: Option<Event>) {
-        if let Some(Event::Transition(_)) = event {
-            self.phase = self.epoch;
-            self.since = clock::now();
-            self.override_reason = None;
+        if let Some(Event::Transition(transition)) = &event {
+            self.begin_phase(clock::now());
+            self.note(transition);
         }
         self.outbox.extend(event);
         if self.outbox.len() > MOST_UNTOLD {
             self.outbox.pop_front();
         }
+    }
+
+    /// Adds successes that were counted outside the lock.
+    pub(super) fn successes(&mut self, n: u64) {
+        self.machine.successes(n);
+        if let (Some(member), State::Closed) = (&mut self.member, self.machine.state()) {
+            member.successes(n);
+        }
+    }
+
+    /// Ends an override whose time is over.
+    pub(super) fn run_out(&mut self) {
+        if self.machine.ends() < Timestamp::NEVER {
+            let now = clock::now();
+            if self.machine.ends() <= now {
+                self.end_override(now);
+            }
+        }
+    }
+
+    /// Records how a call of this generation ended.
+    pub(super) fn record(&mut self, ended: Ended, now: Timestamp) {
+        let mark = match ended.outcome {
+            Outcome::Ignored => None,
+            outcome => Some(Mark { failed: outcome != Outcome::Success, slow: ended.slow }),
+        };
+        if let (Some(member), Some(mark), State::Closed) =
+            (&mut self.member, mark, self.machine.state())
+        {
+            member.record(mark, now);
+        }
+        match self.machine.record(ended, now, &self.policy, fastrand::u64(..)) {
+            Some(Effect::Tell(event)) => self.happened(Some(event)),
+            Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
+            None => {}
+        }
+        if let (Some(member), Some(Mark { failed: true, .. }), State::Closed) =
+            (&mut self.member, mark, self.machine.state())
+            && self.policy.is_alarming(self.machine.tally())
+        {
+            member.alarm();
+        }
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| !member.is_known())
+    }
+
+    /// What was granted before is stale from here on.
+    pub(super) fn begin_phase(&mut self, now: Timestamp) {
+        self.phase = self.epoch;
+        self.since = now;
+        self.setting = None;
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {
@@ -103,13 +162,19 @@ impl Locked {
         }
         if !machine.success_matters(policy) {
             flags |= Word::QUIET;
-            if machine.counts() {
+            // The cluster is to hear that calls succeed, even where this process need not count them.
+            let shared = self.member.is_some() && machine.state() == State::Closed;
+            if machine.counts() || shared {
                 flags |= Word::COUNT;
             }
-            if let Some(end) = machine.bucket_end() {
+            let end = machine.bucket_end().unwrap_or(Timestamp::NEVER).min(machine.ends());
+            if end < Timestamp::NEVER {
                 flags |= Word::CLOCK;
                 horizon = end;
             }
+        }
+        if self.is_unknown() && machine.state() == State::Closed {
+            return (Word::unknown(self.epoch), Timestamp::NEVER);
         }
         (Word::new(self.epoch, machine.state(), flags), horizon)
     }
@@ -128,17 +193,23 @@ impl Locked {
             probes_passed,
             retry_after: self.rejection(now).retry_after,
             stale,
-            override_reason: self.override_reason.clone(),
+            setting: self.setting.clone().map(|setting| {
+                let ends = self.machine.ends();
+                let remaining = setting.remaining.map(|_| ends.since(now));
+                Setting { remaining, ..setting }
+            }),
+            origin: self.machine.origin(),
         }
     }
 
     pub(super) fn rejection(&self, now: Timestamp) -> Rejection {
         let state = self.machine.state();
         let until = self.machine.rejects_until(&self.policy);
+        let timed = |until: &Timestamp| state == State::Open && *until < Timestamp::NEVER;
         Rejection {
             state,
             generation: self.machine.generation(),
-            retry_after: until.filter(|_| state == State::Open).map(|until| until.since(now)),
+            retry_after: until.filter(timed).map(|until| until.since(now)),
         }
     }
 }

@@ -9,6 +9,8 @@ mod execute;
 mod grant;
 mod lanes;
 mod locked;
+mod member;
+mod overrides;
 mod permit;
 mod pool;
 mod snapshot;
@@ -21,12 +23,16 @@ mod races;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::machine::{Begin, Event, Override, Policy, State};
+use crate::backend::{Lease, View};
+use crate::machine::{Begin, Event, Policy, State};
 use crate::name::Name;
-use engine::{Engine, Rejection};
+use engine::{Engine, Refusal};
 pub use error::{Error, OpenCircuit, find_open};
 pub(crate) use grant::Grant;
+use locked::Locked;
 pub(crate) use locked::Observer;
+pub(crate) use member::{Draft, Link, News, Wait, Work};
+pub use overrides::{Confirmation, Note};
 pub(crate) use permit::Attempt;
 pub use permit::Permit;
 pub use snapshot::Snapshot;
@@ -82,7 +88,7 @@ impl Circuit {
     /// one that finds a probe's lease over, and opens the circuit again.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        self.engine.check().is_ok()
+        !matches!(self.engine.check(), Err(Refusal::Rejected(_)))
     }
 
     /// The circuit as plain data.
@@ -100,45 +106,12 @@ impl Circuit {
     /// Calls `observer` with all that happens to the circuit from now on, in the order in which it
     /// happens.
     ///
-    /// It runs on the thread of the call that made it happen, without any lock, and for as long as
-    /// the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
+    /// It runs on the thread of the call that made it happen, or of the task that heard of it from the
+    /// cluster, without any lock, and for as long as the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
     /// panics, the panic is caught, and the call goes on; while it does not return, the last 1000
     /// events wait for it, and older ones are lost.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
         self.engine.observe(Arc::new(observer));
-    }
-}
-
-/// # Overrides
-///
-/// An override holds until [`reset`](Self::reset) or another override, whatever calls do
-/// meanwhile. Each starts a new generation: results of calls that were under way change nothing.
-/// `reason` is for people: it shows as [`Snapshot::override_reason`].
-impl Circuit {
-    /// Rejects every call.
-    pub fn force_open(&self, reason: impl Into<String>) {
-        self.engine.force(Override::ForcedOpen, reason.into());
-    }
-
-    /// Lets every call pass. Results are counted; they do not open the circuit.
-    pub fn force_closed(&self, reason: impl Into<String>) {
-        self.engine.force(Override::ForcedClosed, reason.into());
-    }
-
-    /// Lets every call pass and counts nothing, as if there were no circuit.
-    pub fn disable(&self, reason: impl Into<String>) {
-        self.engine.force(Override::Disabled, reason.into());
-    }
-
-    /// Lets every call pass, counts the results, and only tells when they would have opened the
-    /// circuit ([`Event::WouldTrip`]): to try a policy on real traffic.
-    pub fn metrics_only(&self, reason: impl Into<String>) {
-        self.engine.force(Override::MetricsOnly, reason.into());
-    }
-
-    /// Closes the circuit, ends an override, and forgets all evidence.
-    pub fn reset(&self) {
-        self.engine.reset();
     }
 }
 
@@ -157,9 +130,10 @@ impl Circuit {
         self.engine.set_policy(policy);
     }
 
+    /// Whether it is of use to ask for leave. `Err` has what is to be waited for first, or why not.
     #[inline]
-    pub(crate) fn check(&self) -> Result<(), OpenCircuit> {
-        self.engine.check().map_err(|rejection| self.rejected(rejection))
+    pub(crate) fn check(&self) -> Result<(), Denial> {
+        self.engine.check().map_err(|refusal| self.denied(refusal))
     }
 
     /// Leave to make a call later, where everybody has it.
@@ -169,8 +143,13 @@ impl Circuit {
     }
 
     /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
-    pub(crate) fn reserve(&self) -> Result<Grant, OpenCircuit> {
-        self.engine.acquire(Begin::Later).map_err(|rejection| self.rejected(rejection))
+    pub(crate) fn reserve(&self) -> Result<Grant, Denial> {
+        self.engine.acquire(Begin::Later).map_err(|refusal| self.denied(refusal))
+    }
+
+    /// Like [`reserve`](Self::reserve), for who has waited already.
+    pub(crate) fn reserve_at_once(&self) -> Result<Grant, OpenCircuit> {
+        self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
     }
 
     #[inline]
@@ -188,7 +167,7 @@ impl Circuit {
     /// asked again.
     pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, OpenCircuit> {
         let granted = self.engine.begin(grant);
-        granted.map(|grant| self.permit(grant)).map_err(|rejection| self.rejected(rejection))
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
     }
 
     /// Gives back a reservation.
@@ -202,8 +181,133 @@ impl Circuit {
         Permit::new(self.engine, grant)
     }
 
-    fn rejected(&self, rejection: Rejection) -> OpenCircuit {
+    fn denied(&self, refusal: Refusal) -> Denial {
+        if let Refusal::Rejected(_) = refusal {
+            return Denial::Open(self.rejected(refusal));
+        }
+        match (self.engine.link(), refusal) {
+            (Some(link), Refusal::Ask) => Denial::Ask(link.ask(self.clone(), false)),
+            (Some(link), _) => Denial::Unknown(link.known()),
+            // It has left its cluster this moment, and can be asked again.
+            (None, _) => Denial::Unknown(Box::pin(std::future::ready(()))),
+        }
+    }
+
+    fn rejected(&self, refusal: Refusal) -> OpenCircuit {
+        let rejection = match refusal {
+            Refusal::Rejected(rejection) => rejection,
+            Refusal::Unknown | Refusal::Ask => self.engine.rejection_now(),
+        };
         OpenCircuit::new(self.name.clone(), rejection)
+    }
+}
+
+/// Why there is no leave to make a call, yet.
+pub(crate) enum Denial {
+    /// Nor will there be.
+    Open(OpenCircuit),
+    /// The cluster's state is to be known first; then the circuit is to be asked again.
+    Unknown(Wait<()>),
+    /// The ledger is being asked for a probe's lease.
+    Ask(Wait<Option<Held>>),
+}
+
+/// A grant that somebody is to take, and that is given back if nobody does.
+pub(crate) struct Held {
+    circuit: Circuit,
+    grant: Option<Grant>,
+}
+
+impl Held {
+    pub(crate) fn take(mut self) -> Option<Grant> {
+        self.grant.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant {
+            self.circuit.release(grant);
+        }
+    }
+}
+
+/// What the keeper of a cluster's circuit does with it.
+impl Circuit {
+    pub(crate) fn join(&self, link: Arc<dyn Link>) {
+        self.engine.join(link);
+    }
+
+    pub(crate) fn work(&self) -> Option<Work> {
+        self.engine.with(Locked::work)
+    }
+
+    /// A report: with what there is to report, which is taken, or with nothing.
+    pub(crate) fn draft(&self, take: bool) -> Option<Draft> {
+        self.engine.with(|locked, now| locked.draft(take, now))
+    }
+
+    /// Takes back what could not be told.
+    pub(crate) fn untold(&self, work: Work) {
+        self.engine.with(|locked, _| locked.untold(work));
+    }
+
+    /// Takes on what the ledger has said, in an answer or unasked.
+    pub(crate) fn adopt(&self, view: &View, answer: bool) {
+        self.engine.with(|locked, now| locked.adopt(view, answer, now));
+    }
+
+    /// Takes on the answer to a report, and judges it.
+    pub(crate) fn judge(&self, view: &View) {
+        self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            locked.judge(view);
+        });
+    }
+
+    pub(crate) fn detach(&self) {
+        self.engine.with(Locked::detach);
+    }
+
+    pub(crate) fn rejoin(&self, view: &View) {
+        self.engine.with(|locked, now| locked.rejoin(view, now));
+    }
+
+    /// The generation to ask in, if this is who may ask now. It is to be followed by
+    /// [`end_asking`](Self::end_asking).
+    pub(crate) fn begin_asking(&self) -> Option<u64> {
+        self.engine.with(|locked, _| locked.begin_asking())
+    }
+
+    pub(crate) fn end_asking(&self) {
+        self.engine.with(|locked, _| locked.end_asking());
+    }
+
+    /// Takes on a refusal; tells the generation that is known now.
+    pub(crate) fn refused(&self, view: &View) -> u64 {
+        self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            locked.refused(view, now);
+            locked.shared_generation()
+        })
+    }
+
+    pub(crate) fn give(&self, lease: Lease, view: &View, keep: bool) -> Option<Held> {
+        let grant = self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            locked.give(lease, keep, now)
+        })?;
+        Some(Held { circuit: self.clone(), grant: Some(grant) })
+    }
+
+    /// Belongs to this process alone from here on.
+    pub(crate) fn leave(&self) {
+        self.engine.with(Locked::leave);
+    }
+
+    /// Whether nobody has a handle but the one who asks.
+    pub(crate) fn is_last(&self) -> bool {
+        self.engine.lanes().handles() == 1
     }
 }
 

@@ -45,7 +45,7 @@ fn reusable() -> Option<&'static Engine> {
     for _ in 0..LOOKS.min(abandoned.len()) {
         // From a random place, as those that are still in use would gather at a fixed one.
         let place = fastrand::usize(..abandoned.len());
-        if abandoned[place].lanes().no_handles() {
+        if abandoned[place].lanes().handles() == 0 {
             return Some(abandoned.swap_remove(place));
         }
     }

@@ -9,8 +9,11 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use super::engine::Engine;
+use super::engine::{Engine, Refusal};
 use super::lanes::Lanes;
+use super::member::{Link, Wait};
+use super::{Circuit, Held};
+use crate::backend::{Setting, View};
 use crate::clock;
 use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};
 use crate::outcome::Outcome;
@@ -21,6 +24,10 @@ fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     clock::set(Duration::from_secs(1));
     let policy = policy.jitter(0).build().expect("a policy that can work");
     Arc::new(Engine::new(policy, Vec::new()))
+}
+
+fn by_hand(state: Override) -> Setting {
+    Setting { state, reason: String::new(), actor: None, remaining: None }
 }
 
 fn record(engine: &Engine, outcome: Outcome) {
@@ -121,7 +128,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
                 other.record(grant, Outcome::failure());
             }
         });
-        engine.force(Override::ForcedOpen, String::new());
+        engine.force(by_hand(Override::ForcedOpen));
         engine.reset();
         thread.join().unwrap();
         let reading = engine.read();
@@ -158,13 +165,15 @@ fn a_rejection_is_of_one_moment() {
         record(&engine, Outcome::failure());
         let other = engine.clone();
         let thread = thread::spawn(move || {
-            let rejection = other.check().expect_err("open, by itself or by hand");
+            let Err(Refusal::Rejected(rejection)) = other.check() else {
+                panic!("open, by itself or by hand")
+            };
             let moment = (rejection.state, rejection.generation, rejection.retry_after);
             let by_itself = (State::Open, 2, Some(TEN_SECONDS));
             let by_hand = (State::ForcedOpen, 3, None);
             assert!(moment == by_itself || moment == by_hand, "{moment:?}");
         });
-        engine.force(Override::ForcedOpen, String::new());
+        engine.force(by_hand(Override::ForcedOpen));
         thread.join().unwrap();
     });
 }
@@ -240,7 +249,7 @@ fn everything_is_told_once_and_in_order() {
             }
         }));
         let other = engine.clone();
-        let thread = thread::spawn(move || other.force(Override::Disabled, String::new()));
+        let thread = thread::spawn(move || other.force(by_hand(Override::Disabled)));
         engine.reset();
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);
@@ -258,9 +267,47 @@ fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
             other.handle_cloned();
             other.handle_dropped();
         });
-        assert!(!lanes.no_handles(), "there was a handle all the time");
+        assert!(lanes.handles() > 0, "there was a handle all the time");
         thread.join().unwrap();
         lanes.handle_dropped();
-        assert!(lanes.no_handles());
+        assert_eq!(lanes.handles(), 0);
+    });
+}
+
+/// Nobody.
+struct Nobody;
+
+impl Link for Nobody {
+    fn wake(&self) {}
+
+    fn known(&self) -> Wait<()> {
+        unreachable!("nobody waits in a model")
+    }
+
+    fn ask(&self, _: Circuit, _: bool) -> Wait<Option<Held>> {
+        unreachable!("nobody waits in a model")
+    }
+}
+
+#[test]
+fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
+    loom::model(|| {
+        let engine = engine(Policy::builder().consecutive_failures(9).no_window());
+        engine.join(std::sync::Arc::new(Nobody));
+        engine.with(|locked, now| locked.adopt(&View::default(), true, now));
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::failure());
+            record(&other, Outcome::failure());
+        });
+        let draft = || engine.with(|locked, now| locked.draft(true, now)).expect("a member").delta;
+        let first = draft().streak;
+        let next = View { generation: 7, ..View::default() };
+        engine.with(|locked, now| locked.adopt(&next, false, now));
+        thread.join().unwrap();
+        let second = draft().streak;
+        let kept = engine.read().tally.consecutive_failures;
+        assert_eq!(second, kept, "what was recorded in the new generation");
+        assert!(first + second + engine.read().stale <= 2, "nothing is told twice");
     });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::locked::Reading;
-use crate::machine::{State, Tally};
+use crate::machine::{Origin, State, Tally};
 use crate::name::Name;
 
 /// A circuit at one moment, as plain data.
@@ -30,12 +30,19 @@ pub struct Snapshot {
     pub retry_after: Option<Duration>,
     /// Results that came after the state they belonged to had ended. They decide nothing.
     pub stale_results: u64,
+    /// Who decided the state: this process, or the cluster.
+    pub origin: Origin,
     /// Why the override in force was set, in its setter's words.
     pub override_reason: Option<String>,
+    /// Who set it, if they said so.
+    pub override_actor: Option<String>,
+    /// How long it lasts; `None`: until somebody ends it.
+    pub override_remaining: Option<Duration>,
 }
 
 impl Snapshot {
     pub(super) fn new(name: Name, reading: Reading) -> Self {
+        let setting = reading.setting;
         Self {
             name,
             state: reading.state,
@@ -47,7 +54,10 @@ impl Snapshot {
             probes_passed: reading.probes_passed,
             retry_after: reading.retry_after,
             stale_results: reading.stale,
-            override_reason: reading.override_reason,
+            origin: reading.origin,
+            override_reason: setting.as_ref().map(|setting| setting.reason.clone()),
+            override_actor: setting.as_ref().and_then(|setting| setting.actor.clone()),
+            override_remaining: setting.and_then(|setting| setting.remaining),
         }
     }
 }

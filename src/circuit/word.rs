@@ -24,9 +24,15 @@ impl Word {
 
     const FLAG_BITS: u32 = 8;
     const STATE: u64 = 0b111;
+    /// In place of a state: the cluster's is not known yet. Nobody passes without a look.
+    const UNKNOWN: u64 = 7;
 
     pub(super) const fn new(epoch: u64, state: State, flags: u64) -> Self {
         Self(epoch << Self::FLAG_BITS | flags | code(state))
+    }
+
+    pub(super) const fn unknown(epoch: u64) -> Self {
+        Self(epoch << Self::FLAG_BITS | Self::UNKNOWN)
     }
 
     pub(super) const fn epoch(self) -> u64 {
@@ -53,7 +59,7 @@ impl Word {
 
     pub(super) const fn state(self) -> State {
         match self.0 & Self::STATE {
-            0 => State::Closed,
+            0 | Self::UNKNOWN => State::Closed,
             1 => State::ForcedClosed,
             2 => State::Disabled,
             3 => State::MetricsOnly,

@@ -24,7 +24,20 @@
 //!    calls the machine drops results of earlier generations before they get here.
 //! 4. Evidence is judged after every result that is recorded, a success included: a success can
 //!    complete the minimum of calls.
-//! 5. What runs out (an open interval, a lease) is looked at when something is asked.
+//! 5. What runs out (an open interval, a lease, an override) is looked at when something is asked.
+//!
+//! # In a cluster
+//!
+//! A machine can be the copy of a record that replicas share, a *ledger's*. Then:
+//!
+//! 6. What the ledger says is [adopted](Machine::adopt), whatever the state was.
+//! 7. A half-open round of the cluster's is the ledger's: the machine leases nothing and decides
+//!    nothing; it says that the ledger is to be [asked](Admission::Ask), or
+//!    [told](Effect::Settle).
+//! 8. What the machine opens on its own evidence is its own (`Origin::Local`), and recovers by its
+//!    own probes, until the ledger says something newer.
+//! 9. While the ledger is lost, the machine goes on alone, with one probe at a time: the places are
+//!    counted by nobody else.
 
 mod half_open;
 mod phase;
@@ -33,11 +46,11 @@ mod transition;
 mod window;
 
 pub(crate) use half_open::LeaseId;
-pub use phase::{Override, State};
+pub use phase::{Origin, Override, State};
 pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
 pub use transition::{Event, Reason, Transition};
-use window::Mark;
 pub use window::Tally;
+pub(crate) use window::{Evidence, Mark, Shape};
 
 use std::time::Duration;
 
@@ -45,7 +58,6 @@ use crate::outcome::Outcome;
 use crate::timestamp::Timestamp;
 use half_open::{Returned, Round};
 use phase::Phase;
-use window::Evidence;
 
 /// One circuit, as pure rules.
 #[derive(Clone, Debug)]
@@ -54,6 +66,28 @@ pub(crate) struct Machine {
     generation: u64,
     /// How often in a row probes have opened the circuit again.
     reopenings: u32,
+    /// Who decided the phase.
+    origin: Origin,
+    ledger: Ledger,
+    /// When the override in force ends.
+    ends: Timestamp,
+}
+
+/// Whether there is a ledger to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ledger {
+    /// The circuit belongs to this process alone.
+    None,
+    Reachable,
+    Lost,
+}
+
+/// A state of the ledger's, in this process's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    Closed,
+    Open { until: Timestamp, reopenings: u32 },
+    HalfOpen { reopenings: u32, passed: u64 },
 }
 
 /// The answer to [`Machine::admit`].
@@ -62,6 +96,24 @@ pub(crate) enum Admission {
     /// The call may be made; as a probe, if there is a lease.
     Granted(Option<LeaseId>),
     Rejected,
+    /// The ledger is to be asked for a lease.
+    Ask,
+}
+
+/// What a result has brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Tell(Event),
+    /// A probe of the cluster's has ended, and the ledger is to be told.
+    Settle(LeaseId, Verdict),
+}
+
+/// How a probe of the cluster's went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    Failed { reason: Reason, hint: Option<Duration> },
+    Released,
 }
 
 /// Whether an admitted call begins at once, or only holds its place for now.
@@ -82,7 +134,14 @@ pub(crate) struct Ended {
 impl Machine {
     pub(crate) fn new(policy: &Policy, now: Timestamp) -> Self {
         let phase = Phase::Closed(Evidence::new(policy.shape(), now));
-        Self { phase, generation: 1, reopenings: 0 }
+        Self {
+            phase,
+            generation: 1,
+            reopenings: 0,
+            origin: Origin::Local,
+            ledger: Ledger::None,
+            ends: Timestamp::NEVER,
+        }
     }
 
     /// Answers a call that asks to be made. The time may end an open interval, or show that a
@@ -95,23 +154,30 @@ impl Machine {
         draw: u64,
     ) -> (Admission, Option<Transition>) {
         let transition = match &self.phase {
-            Phase::Open { until } if *until <= now => {
+            Phase::Open { until } if *until <= now && !self.asks() => {
                 Some(self.enter(Phase::HalfOpen(Round::default()), Reason::IntervalOver))
             }
-            Phase::HalfOpen(round) if round.hangs(now) => {
+            Phase::HalfOpen(round) if round.hangs(now) && !self.asks() => {
                 Some(self.reopen(Reason::ProbeExpired, None, now, policy, draw))
             }
             _ => None,
         };
+        let (asks, places) = (self.asks(), self.places(policy));
+        let making = begin == Begin::Now;
         let admission = match &mut self.phase {
             Phase::Closed(_)
             | Phase::ForcedClosed(_)
             | Phase::Disabled
             | Phase::MetricsOnly { .. } => Admission::Granted(None),
+            Phase::Open { until } if asks && *until <= now => Admission::Ask,
             Phase::Open { .. } | Phase::ForcedOpen => Admission::Rejected,
+            Phase::HalfOpen(round) if asks => match round.take(making, now) {
+                Some(lease) => Admission::Granted(Some(lease)),
+                None if round.refused_until() > now => Admission::Rejected,
+                None => Admission::Ask,
+            },
             Phase::HalfOpen(round) => {
-                let making = begin == Begin::Now;
-                match round.lease(making, policy.probes(), now, policy.probe_lease()) {
+                match round.lease(making, places, now, policy.probe_lease()) {
                     Some(lease) => Admission::Granted(Some(lease)),
                     None => Admission::Rejected,
                 }
@@ -122,8 +188,13 @@ impl Machine {
 
     /// Begins the call of a lease that was granted for later. False if the lease has run out.
     pub(crate) fn begin(&mut self, lease: LeaseId, now: Timestamp, policy: &Policy) -> bool {
+        let asks = self.asks();
         match &mut self.phase {
-            Phase::HalfOpen(round) => round.begin(lease, now, policy.probe_lease()),
+            // The ledger's lease runs from when it was given, and only the ledger can prolong it.
+            Phase::HalfOpen(round) => {
+                let anew = (!asks).then(|| policy.probe_lease());
+                round.begin(lease, now, anew)
+            }
             _ => false,
         }
     }
@@ -148,28 +219,24 @@ impl Machine {
         now: Timestamp,
         policy: &Policy,
         draw: u64,
-    ) -> Option<Event> {
+    ) -> Option<Effect> {
         if let Phase::HalfOpen(round) = &mut self.phase {
-            let returned = ended.lease.and_then(|lease| round.give_back(lease, now));
-            return match (returned?, ended.outcome) {
+            let lease = ended.lease?;
+            let verdict = match (round.give_back(lease, now)?, ended.outcome) {
                 // Whatever it says now, it was too long in coming.
-                (Returned::Late, _) => {
-                    Some(self.reopen(Reason::ProbeExpired, None, now, policy, draw))
-                }
-                (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => None,
+                (Returned::Late, _) => Verdict::Failed { reason: Reason::ProbeExpired, hint: None },
+                (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => Verdict::Released,
                 // One failed probe is enough: a caller paid for it, another would for the next.
-                (Returned::InTime, Outcome::Failure { retry_after }) => {
-                    Some(self.reopen(Reason::ProbeFailed, retry_after, now, policy, draw))
+                (Returned::InTime, Outcome::Failure { retry_after: hint }) => {
+                    Verdict::Failed { reason: Reason::ProbeFailed, hint }
                 }
-                (Returned::InTime, Outcome::Success) => {
-                    round.pass(policy.successes_to_close()).then(|| {
-                        self.reopenings = 0;
-                        let evidence = Evidence::new(policy.shape(), now);
-                        self.enter(Phase::Closed(evidence), Reason::ProbesSucceeded)
-                    })
-                }
+                (Returned::InTime, Outcome::Success) => Verdict::Passed,
+            };
+            if self.asks() {
+                return Some(Effect::Settle(lease, verdict));
             }
-            .map(Event::Transition);
+            let transition = self.settle(verdict, now, policy, draw);
+            return transition.map(|transition| Effect::Tell(Event::Transition(transition)));
         }
 
         let (failed, hint) = match ended.outcome {
@@ -180,17 +247,39 @@ impl Machine {
         let evidence = self.phase.evidence_mut()?;
         evidence.slide(now);
         evidence.record(Mark { failed, slow: ended.slow });
-        let reason = policy.judge(evidence);
-        match (&mut self.phase, reason) {
+        let reason = policy.judge(evidence.tally());
+        let event = match (&mut self.phase, reason) {
             (Phase::Closed(_), Some(reason)) => {
-                Some(Event::Transition(self.open(reason, hint, now, policy, draw)))
+                Event::Transition(self.open(reason, hint, now, policy, draw))
             }
             (Phase::MetricsOnly { told, .. }, reason) => {
                 let news = reason.filter(|_| !*told);
                 *told = reason.is_some();
-                news.map(|reason| Event::WouldTrip { reason })
+                Event::WouldTrip { reason: news? }
             }
-            _ => None,
+            _ => return None,
+        };
+        Some(Effect::Tell(event))
+    }
+
+    /// What the end of a probe of our own makes of the round.
+    pub(crate) fn settle(
+        &mut self,
+        verdict: Verdict,
+        now: Timestamp,
+        policy: &Policy,
+        draw: u64,
+    ) -> Option<Transition> {
+        let Phase::HalfOpen(round) = &mut self.phase else { return None };
+        match verdict {
+            Verdict::Released => None,
+            Verdict::Failed { reason, hint } => Some(self.reopen(reason, hint, now, policy, draw)),
+            Verdict::Passed => round.pass(policy.successes_to_close()).then(|| {
+                self.reopenings = 0;
+                self.origin = Origin::Local;
+                let evidence = Evidence::new(policy.shape(), now);
+                self.enter(Phase::Closed(evidence), Reason::ProbesSucceeded)
+            }),
         }
     }
 
@@ -208,23 +297,157 @@ impl Machine {
         }
     }
 
-    /// Sets a state by hand. It ends what was in force, an earlier override included.
-    pub(crate) fn force(&mut self, to: Override, policy: &Policy, now: Timestamp) -> Transition {
+    /// Sets a state by hand, until a time. It ends what was in force, an earlier override included.
+    pub(crate) fn force(
+        &mut self,
+        to: Override,
+        origin: Origin,
+        ends: Timestamp,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Transition {
         let evidence = || Evidence::new(policy.shape(), now);
         self.reopenings = 0;
+        self.origin = origin;
         let phase = match to {
             Override::ForcedOpen => Phase::ForcedOpen,
             Override::ForcedClosed => Phase::ForcedClosed(evidence()),
             Override::Disabled => Phase::Disabled,
             Override::MetricsOnly => Phase::MetricsOnly { evidence: evidence(), told: false },
         };
-        self.enter(phase, Reason::ByHand)
+        let transition = self.enter(phase, Reason::ByHand);
+        self.ends = ends;
+        transition
     }
 
     /// Closes with no evidence, whatever the state was.
-    pub(crate) fn reset(&mut self, policy: &Policy, now: Timestamp) -> Transition {
+    pub(crate) fn reset(&mut self, reason: Reason, policy: &Policy, now: Timestamp) -> Transition {
         self.reopenings = 0;
-        self.enter(Phase::Closed(Evidence::new(policy.shape(), now)), Reason::ByHand)
+        self.origin = Origin::Local;
+        self.enter(Phase::Closed(Evidence::new(policy.shape(), now)), reason)
+    }
+
+    /// When the override in force ends.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.ends
+    }
+
+    /// Whether there is a ledger, and whether it can be asked.
+    pub(crate) fn set_ledger(&mut self, ledger: Ledger) {
+        self.ledger = ledger;
+        if let (Phase::HalfOpen(round), Ledger::Lost) = (&mut self.phase, ledger) {
+            round.drop_spare();
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Takes on a new generation of the ledger's. It ends what was in force.
+    ///
+    /// There is nothing to tell where the state stays what it was, and only who says so, and until
+    /// when, is new; but an open circuit of the cluster's that is open anew has been probed by others.
+    pub(crate) fn adopt(
+        &mut self,
+        shared: Shared,
+        generation: u64,
+        reason: Reason,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Option<Transition> {
+        let (from, by) = (self.state(), self.origin);
+        self.origin = Origin::Cluster;
+        let (phase, reopenings, open_for) = match shared {
+            Shared::Closed => (Phase::Closed(Evidence::new(policy.shape(), now)), 0, None),
+            Shared::Open { until, reopenings } => {
+                (Phase::Open { until }, reopenings, Some(until.since(now)))
+            }
+            Shared::HalfOpen { reopenings, passed } => {
+                let mut round = Round::default();
+                round.heard(passed, Timestamp::default());
+                (Phase::HalfOpen(round), reopenings, None)
+            }
+        };
+        self.reopenings = reopenings;
+        // One less, as `enter` counts; and never back, whatever this process has counted alone.
+        self.generation = self.generation.max(generation - 1);
+        let transition = self.enter(phase, reason);
+        let news = from != self.state() || (from == State::Open && by == Origin::Cluster);
+        news.then_some(Transition { open_for, ..transition })
+    }
+
+    /// Hears what has changed within a generation of the ledger's.
+    pub(crate) fn hear(&mut self, shared: Shared, refused_until: Timestamp) {
+        match (&mut self.phase, shared) {
+            (Phase::Open { until }, Shared::Open { until: later, .. })
+                if self.origin == Origin::Cluster =>
+            {
+                *until = later;
+            }
+            (Phase::HalfOpen(round), Shared::HalfOpen { passed, .. })
+                if self.origin == Origin::Cluster =>
+            {
+                round.heard(passed, refused_until);
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts down a lease of the ledger's. False where it is of no use any more.
+    pub(crate) fn give(&mut self, lease: LeaseId, expires: Timestamp) -> bool {
+        let asks = self.asks();
+        match &mut self.phase {
+            Phase::HalfOpen(round) if asks => {
+                round.give(lease, expires);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a lease that was put down.
+    pub(crate) fn claim(&mut self, lease: LeaseId) -> bool {
+        match &mut self.phase {
+            Phase::HalfOpen(round) => round.claim(lease),
+            _ => false,
+        }
+    }
+
+    /// Takes back the leases of the ledger's that have run out. One whose call is still under way
+    /// has failed; one that was not used is free again by itself.
+    pub(crate) fn run_out(&mut self, now: Timestamp) -> Vec<LeaseId> {
+        let asks = self.asks();
+        match &mut self.phase {
+            Phase::HalfOpen(round) if asks => {
+                let gone = round.run_out(now);
+                gone.into_iter().filter_map(|(lease, begun)| begun.then_some(lease)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// When the next lease of the ledger's runs out.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::HalfOpen(round) if self.asks() => round.next_expiry(),
+            _ => None,
+        }
+    }
+
+    /// Whether the ledger decides who probes, and what comes of it.
+    pub(crate) fn asks(&self) -> bool {
+        self.ledger == Ledger::Reachable && self.origin == Origin::Cluster
+    }
+
+    /// How many probes of our own may be out at once.
+    fn places(&self, policy: &Policy) -> u64 {
+        // The ledger is what counts the places of a cluster. Without it each replica takes one.
+        if self.ledger == Ledger::Lost { 1 } else { policy.probes() }
     }
 
     /// Starts the evidence anew in the shape of another policy. The state stays as it is.
@@ -240,7 +463,8 @@ impl Machine {
     pub(crate) fn success_matters(&self, policy: &Policy) -> bool {
         match &self.phase {
             Phase::Closed(evidence) | Phase::MetricsOnly { evidence, .. } => {
-                evidence.tally().consecutive_failures > 0 || policy.success_can_trip(evidence)
+                let tally = evidence.tally();
+                tally.consecutive_failures > 0 || policy.success_can_trip(tally)
             }
             Phase::ForcedClosed(evidence) => evidence.tally().consecutive_failures > 0,
             Phase::Disabled => false,
@@ -252,8 +476,13 @@ impl Machine {
     pub(crate) fn rejects_until(&self, policy: &Policy) -> Option<Timestamp> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
-            Phase::ForcedOpen => Some(Timestamp::NEVER),
-            Phase::HalfOpen(round) if round.out() as u64 >= policy.probes() => round.next_expiry(),
+            Phase::ForcedOpen => Some(self.ends),
+            Phase::HalfOpen(round) if self.asks() => {
+                (!round.has_spare()).then(|| round.refused_until())
+            }
+            Phase::HalfOpen(round) if round.out() as u64 >= self.places(policy) => {
+                round.next_expiry()
+            }
             _ => None,
         }
     }
@@ -313,6 +542,7 @@ impl Machine {
         draw: u64,
     ) -> Transition {
         let interval = policy.open_interval(self.reopenings, hint, draw);
+        self.origin = Origin::Local;
         let transition = self.enter(Phase::Open { until: now.after(interval) }, reason);
         Transition { open_for: Some(interval), ..transition }
     }
@@ -321,7 +551,8 @@ impl Machine {
         let (from, tally) = (self.state(), self.tally());
         self.phase = phase;
         self.generation += 1;
-        let (to, generation) = (self.state(), self.generation);
-        Transition { from, to, reason, generation, tally, open_for: None }
+        self.ends = Timestamp::NEVER;
+        let (to, generation, origin) = (self.state(), self.generation, self.origin);
+        Transition { from, to, reason, generation, tally, open_for: None, origin }
     }
 }

@@ -36,6 +36,12 @@ impl State {
         matches!(self, Self::Closed | Self::ForcedClosed | Self::Disabled | Self::MetricsOnly)
     }
 
+    /// Whether only a hand sets it, and ends it.
+    #[must_use]
+    pub const fn is_by_hand(self) -> bool {
+        !matches!(self, Self::Closed | Self::Open | Self::HalfOpen)
+    }
+
     /// The state's name in logs and metrics, in snake case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -96,6 +102,26 @@ impl Override {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|setting| setting.state().as_str() == name)
+    }
+}
+
+/// Who decided a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// This process, by its own evidence, its own probes, or a hand that set it here.
+    Local,
+    /// The cluster: it is the same on every replica.
+    Cluster,
+}
+
+impl Origin {
+    /// The origin's name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cluster => "cluster",
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub use builder::{PolicyBuilder, PolicyError};
 
 use super::transition::Reason;
-use super::window::{Evidence, Shape};
+use super::window::{Shape, Tally};
 use crate::outcome::Outcome;
 use crate::timestamp::nanos;
 
@@ -57,6 +57,24 @@ pub struct Policy {
     successes_to_close: u64,
     probe_lease: Duration,
     cancelled: Cancelled,
+    quorum: u64,
+}
+
+/// The conditions, in the order in which they are looked at.
+const CONDITIONS: [Reason; 4] =
+    [Reason::ConsecutiveFailures, Reason::FailureRate, Reason::FailureCount, Reason::SlowCallRate];
+
+/// Few enough to be early, enough to leave out most accidents. With 3, a cluster of 10 that calls
+/// 10 000 times a second was open 2 to 4 ms after its upstream had failed (`benches/README.md`).
+const ALARMING_STREAK: u64 = 3;
+
+/// How much a replica has contributed to a condition.
+fn weight(condition: Reason, share: Tally) -> u64 {
+    match condition {
+        Reason::ConsecutiveFailures => share.consecutive_failures,
+        Reason::SlowCallRate => share.slow_calls,
+        _ => share.failures,
+    }
 }
 
 /// What a cancelled call counts as: one whose future was dropped before it ended, as by a timeout
@@ -96,42 +114,66 @@ impl Policy {
     }
 
     /// The first condition that the evidence meets.
-    pub(super) fn judge(&self, evidence: &Evidence) -> Option<Reason> {
-        let tally = evidence.tally();
+    pub(crate) fn judge(&self, tally: Tally) -> Option<Reason> {
+        CONDITIONS.into_iter().find(|&condition| self.meets(condition, tally))
+    }
+
+    /// The first condition that the evidence of a cluster meets; with a quorum, also without those
+    /// replicas that contributed most to it.
+    pub(crate) fn judge_shared(&self, total: Tally, shares: &[Tally]) -> Option<Reason> {
+        let others = usize::try_from(self.quorum - 1).unwrap_or(usize::MAX);
+        let holds = |&condition: &Reason| {
+            let mut shares = shares.to_vec();
+            shares.sort_by_key(|share| std::cmp::Reverse(weight(condition, *share)));
+            let most = shares.iter().take(others);
+            self.meets(condition, most.fold(total, |rest, share| rest.without(*share)))
+        };
+        CONDITIONS.into_iter().find(holds)
+    }
+
+    fn meets(&self, condition: Reason, tally: Tally) -> bool {
         let enough = tally.calls >= self.minimum_calls;
         let reaches = |part: u64, percent: u32| {
             u128::from(part) * 100 >= u128::from(tally.calls) * u128::from(percent)
         };
-        if self.consecutive_failures.is_some_and(|n| tally.consecutive_failures >= n) {
-            Some(Reason::ConsecutiveFailures)
-        } else if enough && self.failure_rate.is_some_and(|rate| reaches(tally.failures, rate)) {
-            Some(Reason::FailureRate)
-        } else if self.failure_count.is_some_and(|n| tally.failures >= n) {
-            Some(Reason::FailureCount)
-        } else if enough && self.slow_call_rate.is_some_and(|rate| reaches(tally.slow_calls, rate))
-        {
-            Some(Reason::SlowCallRate)
-        } else {
-            None
+        match condition {
+            Reason::ConsecutiveFailures => {
+                self.consecutive_failures.is_some_and(|n| tally.consecutive_failures >= n)
+            }
+            Reason::FailureRate => {
+                enough && self.failure_rate.is_some_and(|rate| reaches(tally.failures, rate))
+            }
+            Reason::FailureCount => self.failure_count.is_some_and(|n| tally.failures >= n),
+            Reason::SlowCallRate => {
+                enough && self.slow_call_rate.is_some_and(|rate| reaches(tally.slow_calls, rate))
+            }
+            _ => false,
         }
+    }
+
+    /// Whether evidence like this is worth telling at once: a few failures in a row, or half of
+    /// what would trip by count.
+    pub(crate) fn is_alarming(&self, tally: Tally) -> bool {
+        let streak = self.consecutive_failures.unwrap_or(u64::MAX).min(ALARMING_STREAK);
+        tally.consecutive_failures >= streak
+            || self.failure_count.is_some_and(|n| tally.failures.saturating_mul(2) >= n)
     }
 
     /// Whether one more success, not a slow one, could meet a condition. It can complete the
     /// minimum of calls, where there is something to hold against the upstream. And it can be the
     /// first result after good ones have left the window, with what remains meeting a condition.
-    pub(super) fn success_can_trip(&self, evidence: &Evidence) -> bool {
-        let tally = evidence.tally();
+    pub(super) fn success_can_trip(&self, tally: Tally) -> bool {
         let rated = self.failure_rate.is_some() || self.slow_call_rate.is_some();
         let completes =
             rated && tally.failures + tally.slow_calls > 0 && tally.calls < self.minimum_calls;
-        completes || self.judge(evidence).is_some()
+        completes || self.judge(tally).is_some()
     }
 
     /// How long a circuit stays open that has been reopened `reopenings` times in a row.
     ///
     /// Jitter lengthens and never shortens, by an even share of `draw` of `u64::MAX`. It comes
     /// after the cap, or all circuits at the cap would probe in step.
-    pub(super) fn open_interval(
+    pub(crate) fn open_interval(
         &self,
         reopenings: u32,
         hint: Option<Duration>,
@@ -163,19 +205,23 @@ impl Policy {
         self.slow_call_duration
     }
 
-    pub(super) fn shape(&self) -> Shape {
+    pub(crate) fn quorum(&self) -> u64 {
+        self.quorum
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
-    pub(super) fn probes(&self) -> u64 {
+    pub(crate) fn probes(&self) -> u64 {
         self.probes
     }
 
-    pub(super) fn successes_to_close(&self) -> u64 {
+    pub(crate) fn successes_to_close(&self) -> u64 {
         self.successes_to_close
     }
 
-    pub(super) fn probe_lease(&self) -> Duration {
+    pub(crate) fn probe_lease(&self) -> Duration {
         self.probe_lease
     }
 }

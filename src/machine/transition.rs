@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::phase::State;
+use super::phase::{Origin, State};
 use super::window::Tally;
 
 /// Why a circuit changed its state.
@@ -28,10 +28,12 @@ pub enum Reason {
     ProbesSucceeded,
     /// An override or a reset.
     ByHand,
+    /// The time of an override is over.
+    OverrideOver,
 }
 
 impl Reason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::ConsecutiveFailures,
         Self::FailureRate,
         Self::FailureCount,
@@ -41,6 +43,7 @@ impl Reason {
         Self::ProbeExpired,
         Self::ProbesSucceeded,
         Self::ByHand,
+        Self::OverrideOver,
     ];
 
     /// The reason of this [name](Self::as_str).
@@ -62,6 +65,7 @@ impl Reason {
             Self::ProbeExpired => "probe_expired",
             Self::ProbesSucceeded => "probes_succeeded",
             Self::ByHand => "by_hand",
+            Self::OverrideOver => "override_over",
         }
     }
 }
@@ -89,6 +93,8 @@ pub struct Transition {
     pub tally: Tally,
     /// Where the circuit opened by itself: for how long, jitter included.
     pub open_for: Option<Duration>,
+    /// Who decided. Without a backend it is always this process.
+    pub origin: Origin,
 }
 
 impl fmt::Display for Transition {

@@ -35,6 +35,18 @@ impl Tally {
         percent(self.failures, self.calls)
     }
 
+    /// What is left of a total without one share of it.
+    pub(super) fn without(self, share: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_sub(share.calls),
+            failures: self.failures.saturating_sub(share.failures),
+            slow_calls: self.slow_calls.saturating_sub(share.slow_calls),
+            consecutive_failures: self
+                .consecutive_failures
+                .saturating_sub(share.consecutive_failures),
+        }
+    }
+
     /// Slow calls per hundred calls in the window, rounded down; `None` while there are no calls.
     #[must_use]
     pub fn slow_call_rate(&self) -> Option<u8> {

@@ -1,5 +1,7 @@
 //! What others may see.
 
+mod backend;
 mod tracing;
 
-pub(crate) use tracing::{second_policy, trace};
+pub use backend::BackendStatus;
+pub(crate) use tracing::{backend, refused, second_policy, trace, unknown_variable, unnamed};

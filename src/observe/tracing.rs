@@ -5,6 +5,8 @@
 
 use tracing::{info, warn};
 
+use super::BackendStatus;
+use crate::backend::BackendError;
 use crate::machine::{Event, Reason, State, Tally};
 use crate::name::Name;
 
@@ -15,20 +17,21 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
             let to = transition.to.as_str();
             let reason = transition.reason.as_str();
             let generation = transition.generation;
+            let origin = transition.origin.as_str();
             if transition.to == State::Open && transition.reason != Reason::ByHand {
                 let open_for_ms = transition.open_for.map_or(0, |wait| wait.as_millis());
                 let Tally { calls, failures, slow_calls, consecutive_failures, .. } =
                     transition.tally;
                 warn!(
                     target: "tower_breaker",
-                    %circuit, from, to, reason, generation, open_for_ms,
+                    %circuit, from, to, reason, origin, generation, open_for_ms,
                     calls, failures, slow_calls, consecutive_failures,
                     "circuit opened"
                 );
             } else {
                 info!(
                     target: "tower_breaker",
-                    %circuit, from, to, reason, generation,
+                    %circuit, from, to, reason, origin, generation,
                     "circuit changed its state"
                 );
             }
@@ -47,4 +50,35 @@ pub(crate) fn second_policy(circuit: &Name) {
         %circuit,
         "a second, different policy was given for this circuit; the first one holds"
     );
+}
+
+pub(crate) fn backend(status: &BackendStatus) {
+    match status {
+        BackendStatus::Degraded { reason } => warn!(
+            target: "tower_breaker",
+            reason,
+            "degraded: the backend does not answer, and circuits of this replica decide alone"
+        ),
+        status => info!(target: "tower_breaker", %status, "recovered: the backend answers again"),
+    }
+}
+
+pub(crate) fn refused(circuit: &Name, error: &BackendError) {
+    warn!(
+        target: "tower_breaker",
+        %circuit, %error,
+        "the backend refuses this circuit, which decides alone until it does not"
+    );
+}
+
+pub(crate) fn unnamed(circuit: &Name) {
+    warn!(
+        target: "tower_breaker",
+        %circuit,
+        "this layer has no name, so its circuit is not shared with other replicas; give it one"
+    );
+}
+
+pub(crate) fn unknown_variable(variable: &str) {
+    warn!(target: "tower_breaker", variable, "unknown variable of the environment; is it misspelt?");
 }

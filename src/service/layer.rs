@@ -13,7 +13,7 @@ use crate::classify::{ClassifyFn, HttpStatus};
 use crate::machine::Policy;
 use crate::name::Name;
 use crate::outcome::Outcome;
-use crate::store::Store;
+use crate::store::{Sharing, Store};
 
 /// Puts a [`CircuitBreaker`] around a service.
 ///
@@ -35,6 +35,8 @@ use crate::store::Store;
 pub struct CircuitBreakerLayer<C = HttpStatus, M = Reject> {
     store: Store,
     name: Name,
+    /// A place in the code is no name that replicas of different versions would share.
+    sharing: Sharing,
     policy: Option<Policy>,
     classifier: C,
     mode: M,
@@ -54,12 +56,13 @@ impl CircuitBreakerLayer {
     /// [classifier](Self::classify).
     ///
     /// Unless it is [named](Self::named), its circuit is named after the place in the code that
-    /// calls this.
+    /// calls this, and belongs to this process alone, whatever backend the store has.
     #[track_caller]
     pub fn new(store: Store) -> Self {
         Self {
             store,
             name: place(Location::caller()),
+            sharing: Sharing::Process,
             policy: None,
             classifier: HttpStatus,
             mode: Reject { in_call: false },
@@ -110,8 +113,8 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     }
 
     fn with_mode<M>(self, mode: M) -> CircuitBreakerLayer<C, M> {
-        let Self { store, name, policy, classifier, .. } = self;
-        CircuitBreakerLayer { store, name, policy, classifier, mode }
+        let Self { store, name, sharing, policy, classifier, .. } = self;
+        CircuitBreakerLayer { store, name, sharing, policy, classifier, mode }
     }
 }
 
@@ -128,6 +131,7 @@ impl<C, M> CircuitBreakerLayer<C, M> {
         N::Error: fmt::Display,
     {
         self.name = Name::expect(name);
+        self.sharing = Sharing::Cluster;
         self
     }
 
@@ -157,8 +161,8 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// Called as a method (`service.oneshot(..)`), the same mistake shows as the plain error E0599,
     /// "the method exists but its trait bounds were not satisfied".
     pub fn classify<D>(self, classifier: D) -> CircuitBreakerLayer<D, M> {
-        let Self { store, name, policy, mode, .. } = self;
-        CircuitBreakerLayer { store, name, policy, classifier, mode }
+        let Self { store, name, sharing, policy, mode, .. } = self;
+        CircuitBreakerLayer { store, name, sharing, policy, classifier, mode }
     }
 
     /// Says with a closure what counts as a failure.
@@ -187,7 +191,7 @@ impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
     type Service = CircuitBreaker<S, C, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let circuit = self.store.resolve(self.name.clone(), self.policy.clone());
+        let circuit = self.store.resolve(self.name.clone(), self.policy.clone(), self.sharing);
         CircuitBreaker::new(inner, circuit, self.classifier.clone(), self.mode.clone())
     }
 }

@@ -78,6 +78,15 @@
 //! Calling without readying does not panic here: the circuit is asked then and there, and the
 //! inner service called as it is. What that one makes of it is its own contract.
 
+//! # Waiting for the cluster
+//!
+//! Where the store has a [backend](crate::backend), `poll_ready` is pending in two cases: when the
+//! circuit is new in this process and its state is being loaded, and while a probe's place is asked for.
+//! Each time it is ready within the store's [deadline](crate::StoreBuilder::deadline), 50 ms unless you
+//! say otherwise. An answer that does not come in time is not waited for: a new circuit then starts
+//! closed, and a call that would have been a probe is rejected. If the backend does not answer for long,
+//! nothing waits for it any more: circuits of this process decide alone.
+
 mod future;
 mod layer;
 mod respond;

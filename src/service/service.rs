@@ -1,12 +1,13 @@
 //! The service: asks the circuit, then the inner service.
 
+use std::fmt;
 use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
 use super::future::{Classified, ResponseFuture};
 use super::layer::Reject;
-use crate::circuit::{Attempt, Circuit, Error, Grant, OpenCircuit, Permit};
+use crate::circuit::{Attempt, Circuit, Denial, Error, Grant, Held, OpenCircuit, Permit, Wait};
 use crate::classify::{Classify, HttpStatus};
 
 /// A service with a circuit in front of it. Made by a
@@ -21,7 +22,6 @@ use crate::classify::{Classify, HttpStatus};
 ///
 /// If the inner service panics, in `call` or in its future, that counts as a failure and is passed
 /// on.
-#[derive(Debug)]
 pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
     inner: S,
     circuit: Circuit,
@@ -32,11 +32,21 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
     reserved: Option<Grant>,
     /// Or the reason why the next call is to be rejected. The inner service may not be ready.
     rejected: Option<OpenCircuit>,
+    /// What the cluster has been asked, and has not answered yet.
+    waiting: Option<Waiting>,
 }
+
+enum Waiting {
+    Known(Wait<()>),
+    Lease(Wait<Option<Held>>),
+}
+
+/// The inner service's own trouble; or leave to call it, or why not.
+type PollAdmit<E> = Poll<Result<Result<(), OpenCircuit>, E>>;
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
     pub(super) fn new(inner: S, circuit: Circuit, classifier: C, mode: M) -> Self {
-        Self { inner, circuit, classifier, mode, reserved: None, rejected: None }
+        Self { inner, circuit, classifier, mode, reserved: None, rejected: None, waiting: None }
     }
 
     /// The circuit.
@@ -57,10 +67,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
 
     /// Readies the inner service and reserves a call, or says why there is none to be had.
     #[inline]
-    pub(super) fn poll_admit<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Result<(), OpenCircuit>, S::Error>>
+    pub(super) fn poll_admit<R>(&mut self, cx: &mut Context<'_>) -> PollAdmit<S::Error>
     where
         S: Service<R>,
     {
@@ -72,11 +79,15 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
             self.reserved = None;
         }
         self.rejected = None;
+        if self.waiting.is_some() {
+            return self.poll_cluster(cx);
+        }
 
         // The circuit is asked first: while it is open the inner service must not be touched, or a
         // caller would queue behind the very thing that is broken.
-        if let Err(open) = self.circuit.check() {
-            return Poll::Ready(Ok(Err(open)));
+        match self.circuit.check() {
+            Ok(()) => {}
+            Err(denial) => return self.poll_denied(denial, cx),
         }
         ready!(self.inner.poll_ready(cx))?;
 
@@ -86,7 +97,53 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         if self.reserved.is_some() {
             return Poll::Ready(Ok(Ok(())));
         }
-        Poll::Ready(Ok(self.circuit.reserve().map(|grant| self.reserved = Some(grant))))
+        match self.circuit.reserve() {
+            Ok(grant) => Poll::Ready(Ok(self.hold(grant))),
+            Err(denial) => self.poll_denied(denial, cx),
+        }
+    }
+
+    /// Rejects, or waits for what the cluster has to say. The waits are bounded by who answers them.
+    #[cold]
+    fn poll_denied<R>(&mut self, denial: Denial, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    where
+        S: Service<R>,
+    {
+        self.waiting = match denial {
+            Denial::Open(open) => return Poll::Ready(Ok(Err(open))),
+            Denial::Unknown(known) => Some(Waiting::Known(known)),
+            Denial::Ask(lease) => Some(Waiting::Lease(lease)),
+        };
+        self.poll_cluster(cx)
+    }
+
+    #[cold]
+    fn poll_cluster<R>(&mut self, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    where
+        S: Service<R>,
+    {
+        match &mut self.waiting {
+            Some(Waiting::Known(known)) => {
+                ready!(known.as_mut().poll(cx));
+                self.waiting = None;
+                self.poll_admit(cx)
+            }
+            // The inner service is ready: that has been seen to before the ledger was asked.
+            Some(Waiting::Lease(lease)) => {
+                let granted = ready!(lease.as_mut().poll(cx));
+                self.waiting = None;
+                let granted =
+                    granted.and_then(Held::take).map_or_else(|| self.circuit.reserve_at_once(), Ok);
+                Poll::Ready(Ok(granted.and_then(|grant| self.hold(grant))))
+            }
+            None => unreachable!("asked only while waiting"),
+        }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "an answer of `poll_admit`")]
+    fn hold(&mut self, grant: Grant) -> Result<(), OpenCircuit> {
+        self.reserved = Some(grant);
+        Ok(())
     }
 
     /// Remembers that the next call is to be rejected.
@@ -173,7 +230,19 @@ impl<S: Clone, C: Clone, M: Clone> Clone for CircuitBreaker<S, C, M> {
             // Not the reservation: it is one, and the clone's inner service is not ready.
             reserved: None,
             rejected: None,
+            waiting: None,
         }
+    }
+}
+
+impl<S: fmt::Debug, C: fmt::Debug, M: fmt::Debug> fmt::Debug for CircuitBreaker<S, C, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker")
+            .field("inner", &self.inner)
+            .field("circuit", &self.circuit)
+            .field("classifier", &self.classifier)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 

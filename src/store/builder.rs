@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Store;
+use super::replica::BackendObserver;
+use crate::backend::Backend;
 use crate::machine::{Event, Policy};
 use crate::name::Name;
+use crate::observe::BackendStatus;
 
 /// Who is told what happens to every circuit.
 pub(super) type StoreObserver = Arc<dyn Fn(&Name, &Event) + Send + Sync>;
@@ -29,6 +33,30 @@ pub struct StoreBuilder {
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<Name, Policy>,
     pub(super) observers: Vec<StoreObserver>,
+    pub(super) disabled: bool,
+    pub(super) backend: Option<Arc<dyn Backend>>,
+    pub(super) cluster: ClusterSettings,
+    pub(super) backend_observers: Vec<BackendObserver>,
+}
+
+/// How a store gets on with its backend.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterSettings {
+    pub(super) replica: String,
+    pub(super) deadline: Duration,
+    pub(super) report_interval: Duration,
+    pub(super) budget: u32,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            replica: format!("{}", std::process::id()),
+            deadline: Duration::from_millis(50),
+            report_interval: Duration::from_millis(100),
+            budget: 50,
+        }
+    }
 }
 
 impl StoreBuilder {
@@ -70,8 +98,71 @@ impl StoreBuilder {
         self
     }
 
+    /// Whether circuits do anything. Default: true. If not, each is [disabled](crate::Circuit::disable)
+    /// in this process when it is made, and no backend is asked: to try whether a circuit breaker is
+    /// what is wrong.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.disabled = !enabled;
+        self
+    }
+
+    /// Shares the circuits with all stores that use the same ledger. Default: none.
+    ///
+    /// Closed circuits still decide in this process, and cost what they cost without it. What is
+    /// counted is told to the ledger in the background, and what the ledger says is taken on; a call
+    /// waits for it only where it would be a probe, or where the circuit is new, and then no longer
+    /// than the [deadline](Self::deadline). A ledger that is slow or gone is done without.
+    pub fn backend(mut self, backend: impl Backend) -> Self {
+        self.backend = Some(Arc::new(backend));
+        self
+    }
+
+    /// What this process is called in the ledger. Default: its process id. Need not be unique: each
+    /// start is told apart.
+    pub fn replica(mut self, name: impl Into<String>) -> Self {
+        self.cluster.replica = name.into();
+        self
+    }
+
+    /// How long a call may wait for the backend, at most. Default: 50 ms; from 1 ms to 10 s, and
+    /// what is outside is taken as the nearest.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        let longest = Duration::from_secs(10);
+        self.cluster.deadline = deadline.clamp(Duration::from_millis(1), longest);
+        self
+    }
+
+    /// How often a circuit reports what it has counted, at most, unless there is reason to hurry:
+    /// three failures in a row are told at once. Default: 100 ms; from 10 ms to 10 s, and what is
+    /// outside is taken as the nearest.
+    pub fn report_interval(mut self, interval: Duration) -> Self {
+        let longest = Duration::from_secs(10);
+        self.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);
+        self
+    }
+
+    /// How many commands a second the store sends that can wait: reports of successes, and polls.
+    /// Circuits take turns. Failures, probes and overrides are not held back. Default: 50; from 1 to
+    /// 100 000, and what is outside is taken as the nearest.
+    pub fn budget(mut self, commands_per_second: u32) -> Self {
+        self.cluster.budget = commands_per_second.clamp(1, 100_000);
+        self
+    }
+
+    /// Calls `observer` when the backend is lost, and when it is back. Let it be quick: others wait
+    /// for it.
+    pub fn on_backend(mut self, observer: impl Fn(&BackendStatus) + Send + Sync + 'static) -> Self {
+        self.backend_observers.push(Arc::new(observer));
+        self
+    }
+
     /// The store.
+    ///
+    /// # Panics
+    ///
+    /// With a backend, outside of a tokio runtime: that is where its tasks run.
     #[must_use]
+    #[track_caller]
     pub fn build(self) -> Store {
         Store::new(self)
     }
@@ -82,6 +173,8 @@ impl fmt::Debug for StoreBuilder {
         f.debug_struct("StoreBuilder")
             .field("default_policy", &self.default_policy)
             .field("policies", &self.policies)
+            .field("backend", &self.backend)
+            .field("cluster", &self.cluster)
             .finish_non_exhaustive()
     }
 }

@@ -1,19 +1,22 @@
 //! Where circuits live.
 
 mod builder;
+mod replica;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 
 use crate::circuit::{Circuit, Observer};
 use crate::machine::Policy;
 use crate::name::Name;
-use crate::observe;
+use crate::observe::{self, BackendStatus};
 pub use builder::StoreBuilder;
 use builder::StoreObserver;
+use replica::Replica;
 
 /// The circuits of this process, by name.
 ///
@@ -46,6 +49,15 @@ struct Inner {
     default_policy: Policy,
     policies: HashMap<Name, Policy>,
     observers: Vec<StoreObserver>,
+    disabled: bool,
+    replica: Option<Arc<Replica>>,
+}
+
+/// Whose a circuit is, where there is a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Cluster,
+    Process,
 }
 
 struct Entry {
@@ -66,10 +78,38 @@ impl Store {
         StoreBuilder::default()
     }
 
+    #[track_caller]
     pub(crate) fn new(settings: StoreBuilder) -> Self {
-        let StoreBuilder { default_policy, policies, observers } = settings;
+        let StoreBuilder { default_policy, policies, observers, disabled, cluster, .. } = settings;
+        let backend = settings.backend.filter(|_| !disabled);
+        let told = settings.backend_observers;
+        let replica = backend.map(|backend| Replica::start(backend, cluster, told));
         let circuits = DashMap::new();
-        Self { inner: Arc::new(Inner { circuits, default_policy, policies, observers }) }
+        let inner = Inner { circuits, default_policy, policies, observers, disabled, replica };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How the backend is.
+    #[must_use]
+    pub fn backend(&self) -> BackendStatus {
+        self.inner.replica.as_ref().map_or(BackendStatus::None, |replica| replica.status())
+    }
+
+    /// Tells the backend what it does not know yet, and lets go of it; for the end of a program. True
+    /// if all was told within that time; what was not is lost with this process, which harms nobody:
+    /// at most `report_interval` of results.
+    ///
+    /// From then on every circuit of this store decides alone. Dropping the store instead is fine too:
+    /// its circuits go on being shared as long as a service uses them.
+    ///
+    /// # Cancellation
+    ///
+    /// It goes on in the background.
+    pub async fn shutdown(&self, within: Duration) -> bool {
+        match &self.inner.replica {
+            Some(replica) => replica.shut_down(within).await,
+            None => true,
+        }
     }
 
     /// The circuit of this name, which is made if there is none yet.
@@ -83,7 +123,7 @@ impl Store {
         N: TryInto<Name>,
         N::Error: fmt::Display,
     {
-        self.resolve(Name::expect(name), None)
+        self.resolve(Name::expect(name), None, Sharing::Cluster)
     }
 
     /// The circuit of this name, with a policy of its own.
@@ -101,7 +141,7 @@ impl Store {
         N: TryInto<Name>,
         N::Error: fmt::Display,
     {
-        self.resolve(Name::expect(name), Some(policy))
+        self.resolve(Name::expect(name), Some(policy), Sharing::Cluster)
     }
 
     /// All circuits, by name.
@@ -113,14 +153,23 @@ impl Store {
         circuits
     }
 
-    pub(crate) fn resolve(&self, name: Name, policy: Option<Policy>) -> Circuit {
+    pub(crate) fn resolve(&self, name: Name, policy: Option<Policy>, sharing: Sharing) -> Circuit {
         let inner = &self.inner;
         let mut entry = inner.circuits.entry(name.clone()).or_insert_with(|| {
             let set_up = inner.policies.get(&name);
             let policy = set_up.unwrap_or(&inner.default_policy).clone();
             let name = name.interned();
             let observers = inner.observers(&name);
-            Entry { circuit: Circuit::new(name, policy, observers), explicit: set_up.is_some() }
+            let circuit = Circuit::new(name, policy, observers);
+            if inner.disabled {
+                drop(circuit.disable("disabled in the settings of the store"));
+            }
+            match (&inner.replica, sharing) {
+                (Some(replica), Sharing::Cluster) => replica.keep(circuit.clone()),
+                (Some(_), Sharing::Process) => observe::unnamed(circuit.name()),
+                (None, _) => {}
+            }
+            Entry { circuit, explicit: set_up.is_some() }
         });
         if let Some(policy) = policy {
             entry.adopt(policy);
@@ -155,6 +204,9 @@ impl Entry {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(replica) = &self.replica {
+            replica.orphan();
+        }
         for entry in &self.circuits {
             entry.circuit.abandon();
         }

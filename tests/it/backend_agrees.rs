@@ -96,7 +96,7 @@ async fn told(
         let Notice::View(about, view) = notice.unwrap() else { continue };
         match names.iter().position(|name| *name == about) {
             Some(2) => return told,
-            Some(circuit) => told.push((circuit, ledgers[circuit].shown(view))),
+            Some(circuit) => told.push((circuit, ledgers[circuit].shown(*view))),
             None => {}
         }
     }

@@ -126,7 +126,7 @@ async fn told(notices: &mut Receiver<Notice>, name: &Name) -> View {
             }
         }
     };
-    tokio::time::timeout(s(20), told).await.expect("to be told")
+    *tokio::time::timeout(s(20), told).await.expect("to be told")
 }
 
 fn failed(opening: Opening) -> Probed {

@@ -5,21 +5,27 @@ use std::fs;
 use std::path::Path;
 
 /// A part, and the parts that it may import. A crate that is named here appears nowhere else.
-const PARTS: [(&str, &[&str], &[&str]); 10] = [
+const PARTS: [(&str, &[&str], &[&str]); 12] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
     ("name", &[], &[]),
     ("clock", &["timestamp"], &["rustix"]),
     ("machine", &["timestamp", "outcome"], &[]),
-    ("circuit", &["timestamp", "outcome", "name", "machine", "clock"], &["fastrand"]),
+    ("backend", &["timestamp", "name", "machine", "clock"], &["fred", "serde", "serde_json"]),
+    ("circuit", &["timestamp", "outcome", "name", "machine", "backend", "clock"], &[]),
     ("classify", &["outcome", "circuit"], &["httpdate"]),
-    ("observe", &["name", "machine", "circuit"], &["tracing"]),
-    ("store", &["name", "machine", "circuit", "observe"], &["dashmap"]),
+    ("observe", &["name", "machine", "backend", "circuit"], &["tracing"]),
+    (
+        "store",
+        &["timestamp", "name", "machine", "backend", "circuit", "observe", "clock"],
+        &["dashmap"],
+    ),
     (
         "service",
         &["name", "outcome", "machine", "circuit", "store", "classify"],
         &["tower_service", "tower_layer"],
     ),
+    ("config", &["backend", "observe", "store"], &["humantime"]),
 ];
 
 #[test]

@@ -10,6 +10,8 @@ mod backend_laws;
 mod cancellation;
 mod classify;
 mod closed;
+mod cluster;
+mod config;
 mod execute;
 mod half_open;
 mod imports;
@@ -21,7 +23,11 @@ mod open;
 mod overrides;
 mod policy;
 #[cfg(feature = "redis")]
+mod processes;
+#[cfg(feature = "redis")]
 mod redis_backend;
+#[cfg(feature = "redis")]
+mod redis_faults;
 #[cfg(feature = "redis")]
 mod redis_link;
 mod service;

@@ -114,7 +114,7 @@ async fn the_log_s_level_says_who_must_act() {
     let log = log.0.lock().unwrap();
     let starts = [
         "WARN message=circuit opened circuit=payments from=\"closed\" to=\"open\" \
-         reason=\"consecutive_failures\" generation=2 open_for_ms=10000 \
+         reason=\"consecutive_failures\" origin=\"local\" generation=2 open_for_ms=10000 \
          calls=1 failures=1 slow_calls=0 consecutive_failures=1",
         "INFO message=circuit changed its state circuit=payments from=\"open\" to=\"half_open\"",
         "INFO message=circuit changed its state circuit=payments from=\"half_open\" to=\"closed\"",
@@ -202,7 +202,7 @@ async fn what_waits_for_a_slow_observer_is_bounded() {
     circuit.on_change(move |event| {
         let Event::Transition(transition) = event else { return };
         if transition.generation == 2 {
-            times(3_000, Circuit::reset, &busy);
+            times(3_000, |circuit| drop(circuit.reset()), &busy);
         }
         observer.lock().unwrap().push(transition.generation);
     });

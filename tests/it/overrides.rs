@@ -61,9 +61,9 @@ async fn reset_clears_the_evidence_of_every_state() {
     let states: [(Into, State); 6] = [
         (|c| fail(c), State::Closed),
         (|c| trip(c), State::Open),
-        (|c| c.force_open(""), State::ForcedOpen),
+        (|c| drop(c.force_open("")), State::ForcedOpen),
         (|c| (c.force_closed(""), fail(c)).1, State::ForcedClosed),
-        (|c| c.disable(""), State::Disabled),
+        (|c| drop(c.disable("")), State::Disabled),
         (|c| (c.metrics_only(""), fail(c)).1, State::MetricsOnly),
     ];
     for (into, state) in states {
@@ -100,12 +100,12 @@ fn reset_is_clean(circuit: &Circuit) {
 async fn each_override_starts_a_new_generation_and_outdates_what_is_under_way() {
     let circuit = circuit(fragile());
     let overrides: [fn(&Circuit); 6] = [
-        |c| c.force_open("a"),
-        |c| c.force_open("b"),
-        |c| c.force_closed("c"),
-        |c| c.metrics_only("d"),
-        |c| c.disable("e"),
-        Circuit::reset,
+        |c| drop(c.force_open("a")),
+        |c| drop(c.force_open("b")),
+        |c| drop(c.force_closed("c")),
+        |c| drop(c.metrics_only("d")),
+        |c| drop(c.disable("e")),
+        |c| drop(c.reset()),
     ];
     for (n, change) in (1..).zip(overrides) {
         assert_eq!(circuit.snapshot().generation, n);

@@ -448,7 +448,7 @@ fn prefixes_keep_services_apart() {
         assert_eq!(other.load(&name("a")).await.unwrap(), View::default());
         let own = other.transition(&name("b"), 1, &OPEN).await.unwrap();
         let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
-        assert_eq!(told, tower_breaker::backend::Notice::View(name("b"), own));
+        assert_eq!(told, tower_breaker::backend::Notice::View(name("b"), Box::new(own)));
     });
 }
 

@@ -73,7 +73,7 @@ fn a_server_that_restarts_is_used_again_and_a_gap_is_told() {
         gap(&mut notices).await;
         let moved = backend.transition(&name("a"), 1, &CLOSE).await.unwrap();
         let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
-        assert_eq!(told, Notice::View(name("a"), moved));
+        assert_eq!(told, Notice::View(name("a"), Box::new(moved)));
     });
 }
 

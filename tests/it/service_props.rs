@@ -77,8 +77,8 @@ impl Lives {
             Step::DropService(_) | Step::DropCall(_) => {}
             Step::Pending(pending) => self.upstream.set_pending(pending),
             Step::Wait(seconds) => advance(s(seconds)).await,
-            Step::ByHand(open) if open => self.store.circuit("test").force_open("test"),
-            Step::ByHand(_) => self.store.circuit("test").reset(),
+            Step::ByHand(open) if open => drop(self.store.circuit("test").force_open("test")),
+            Step::ByHand(_) => drop(self.store.circuit("test").reset()),
         }
     }
 }

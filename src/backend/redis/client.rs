@@ -14,6 +14,7 @@ use crate::backend::BackendError;
 
 pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
     config.check().map_err(|error| BackendError::refused(error.to_string()))?;
+    #[cfg_attr(not(feature = "redis-tls"), expect(unused_mut, reason = "only TLS changes it"))]
     let mut client = Config {
         fail_fast: false,
         version: RespVersion::RESP3,

@@ -218,6 +218,21 @@ impl Link {
         }
     }
 
+    /// Waits until this hears what is told, or knows why it cannot.
+    pub(super) async fn subscribed(&self) -> Result<(), BackendError> {
+        let mut status = self.status.subscribe();
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Subscribed => return Ok(()),
+                Status::Broken(why) => return Err(why.clone()),
+                Status::Connecting => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(self.why());
+            }
+        }
+    }
+
     /// Why there is no connection.
     pub(super) fn why(&self) -> BackendError {
         match &*self.status.borrow() {

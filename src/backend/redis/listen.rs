@@ -64,7 +64,7 @@ impl Listener {
     fn heard(&self, message: &Message) {
         let text = message.value.as_str().unwrap_or_default();
         if let Some((name, view)) = codec::notice(&text) {
-            self.tell(Notice::View(name, view));
+            self.tell(Notice::View(name, Box::new(view)));
         }
     }
 

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::{Answer, Backend, BackendError, Lease, Move, Notice, Probed, Report, Setting, View};
 use crate::name::Name;
 use codec::Args;
-use link::{Link, Status};
+use link::Link;
 use scripts::{ACQUIRE, IMPOSE, LOAD, REPORT, RESTORE, SETTLE, TRANSITION};
 
 pub use config::{RedisConfig, RedisConfigError};
@@ -80,20 +80,7 @@ impl RedisBackend {
     pub async fn connect(config: &RedisConfig) -> Result<Self, BackendError> {
         let backend = Self::start(config)?;
         let link = &backend.running.link;
-        let mut status = link.status.subscribe();
-        let subscribed = async {
-            loop {
-                match &*status.borrow_and_update() {
-                    Status::Subscribed => return Ok(()),
-                    Status::Broken(why) => return Err(why.clone()),
-                    Status::Connecting => {}
-                }
-                if status.changed().await.is_err() {
-                    return Err(link.why());
-                }
-            }
-        };
-        match timeout(CONNECT, subscribed).await {
+        match timeout(CONNECT, link.subscribed()).await {
             Ok(subscribed) => subscribed?,
             Err(_) => return Err(BackendError::unavailable("redis did not answer in time")),
         }
@@ -118,6 +105,14 @@ impl RedisBackend {
         let connection = link.client.connect().abort_handle();
         let running = Running { link, runtime: Handle::current(), listener, connection };
         Ok(Self { running: Arc::new(running) })
+    }
+
+    /// Waits until there is a connection, but no longer than `within`; tells whether there is one.
+    ///
+    /// A store that is built before that starts alone, so that the first call of its first circuits may
+    /// pass although the cluster has opened them.
+    pub async fn ready(&self, within: Duration) -> bool {
+        matches!(timeout(within, self.link().subscribed()).await, Ok(Ok(())))
     }
 
     fn link(&self) -> &Link {

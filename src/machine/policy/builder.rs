@@ -44,6 +44,7 @@ pub(super) fn default_policy() -> Policy {
         successes_to_close: 2,
         probe_lease: Duration::from_secs(10),
         cancelled: Cancelled::default(),
+        quorum: 1,
     }
 }
 
@@ -188,6 +189,20 @@ impl PolicyBuilder {
         self
     }
 
+    /// How many replicas must have seen the failures before the whole cluster opens. Default: 1.
+    /// Without a backend it means nothing.
+    ///
+    /// With 1, a replica whose own calls fail opens the circuit for all: the fastest protection, as
+    /// long as replicas fail for the upstream's reasons. With 2 or more, a replica that cannot reach
+    /// the upstream for reasons of its own, a broken route say, opens only its own circuit; that is
+    /// a vote, and the cluster opens when there are so many, or when what all have counted still
+    /// trips without the ones (one less than the quorum) that counted most failures. A vote counts
+    /// for as long as the time window, or 60 s where there is none.
+    pub fn quorum(mut self, replicas: u64) -> Self {
+        self.policy.quorum = replicas;
+        self
+    }
+
     /// What a cancelled call counts as. Default: [`Cancelled::FailureIfSlow`].
     pub fn cancelled(mut self, cancelled: Cancelled) -> Self {
         self.policy.cancelled = cancelled;
@@ -293,6 +308,7 @@ fn problems(policy: &Policy) -> Vec<String> {
     checks.count("probes", Some(policy.probes));
     checks.count("successes_to_close", Some(policy.successes_to_close));
     checks.duration("probe_lease", Some(policy.probe_lease));
+    checks.count("quorum", Some(policy.quorum));
     let timed = policy.slow_call_rate.is_none() || policy.slow_call_duration.is_some();
     checks.that(timed, "slow_call_duration", "not set", "a limit, for slow_call_rate needs one");
     let conditions = policy.consecutive_failures.is_some()

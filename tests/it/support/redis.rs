@@ -76,6 +76,10 @@ impl Server {
         self.port
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
     pub(crate) fn config(&self) -> RedisConfig {
         RedisConfig::new("127.0.0.1", self.port)
     }
@@ -285,13 +289,13 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// The same, while other tasks go on.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let come = async {
+    let looking = async {
         while !is_so().await {
             tokio::time::sleep(LOOK).await;
         }
     };
-    let came = tokio::time::timeout(LONG, come).await;
-    assert!(came.is_ok(), "waited in vain for {what}");
+    let found = tokio::time::timeout(LONG, looking).await;
+    assert!(found.is_ok(), "waited in vain for {what}");
 }
 
 /// Runs `test` in real time, on two threads.

@@ -1,0 +1,114 @@
+//! Five processes share a circuit through Redis: they trip together, count their probes together, and
+//! go on while Redis is frozen.
+//!
+//! ```sh
+//! cargo run --features redis --example cluster
+//! ```
+//!
+//! It starts an upstream that it can make fail, a `redis-server` of its own (Debian package
+//! `redis-server`; or set `CIRCUIT_BREAKER_REDIS_URL` to use another, which is not frozen then), and five
+//! replicas: processes of this same program. It ends by itself in about 15 s.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate has one reader of time; this is no part of it"
+)]
+
+mod redis;
+mod replica;
+mod team;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use redis::Redis;
+use team::Team;
+use upstream::Upstream;
+
+const REPLICAS: usize = 5;
+
+/// Failures in a row, over the whole cluster, that open the circuit.
+const THRESHOLD: usize = 20;
+
+/// How many probes may be out at once, over the whole cluster.
+const PROBES: usize = 2;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    if let Some(upstream) = std::env::args().nth(1) {
+        return replica::run(&upstream).await;
+    }
+    let redis = Redis::from_env_or_start().await?;
+    let upstream = Upstream::start().await?;
+    let mut team = Team::start(REPLICAS, &upstream.url(), redis.url())?;
+    team.until_all("ready", seconds(10)).await.context("the replicas should start")?;
+    println!("{REPLICAS} replicas, each with its circuit closed, 100 calls a second each");
+    wait(seconds(1)).await;
+    upstream.take();
+    team.said();
+
+    println!("\nthe upstream fails");
+    let start = Instant::now();
+    upstream.fail(true);
+    team.until_all("open", seconds(10)).await.context("all replicas should open")?;
+    wait(milliseconds(50)).await;
+    let calls = upstream.take();
+    let tripping = calls.get(THRESHOLD - 1).map_or(start, |call| call.at);
+    for (at, replica, said) in team.said() {
+        println!(
+            "  {:>8.1} ms after failure {THRESHOLD}: replica {replica} {said}",
+            ms(at, tripping)
+        );
+    }
+    println!("  {} calls reached the upstream after failure {THRESHOLD}", calls.len() - THRESHOLD);
+
+    println!("\nthe open interval ends, the upstream still fails: probes");
+    team.until_any("open", seconds(10)).await.context("a probe should open it again")?;
+    upstream.fail(false);
+    println!("the upstream is well again");
+    team.until_all("closed", seconds(20)).await.context("all replicas should close")?;
+    let (probes, at_once) = upstream.take_probes(PROBES + 3);
+    for (at, replica, said) in team.said() {
+        println!("  {:>8.1} ms after the first failure: replica {replica} {said}", ms(at, start));
+    }
+    println!(
+        "  probes were made by replicas {probes:?}; {at_once} at once at most, {PROBES} allowed"
+    );
+
+    if redis.is_ours() {
+        println!("\nRedis is frozen for three seconds");
+        team.report().await?;
+        redis.freeze(true)?;
+        wait(seconds(3)).await;
+        for (replica, report) in team.report().await?.into_iter().enumerate() {
+            println!("  replica {replica}: {report}");
+        }
+        redis.freeze(false)?;
+        println!("and thawed");
+        team.until_all("recovered", seconds(10)).await.context("all replicas should recover")?;
+        for (_, replica, said) in team.said() {
+            println!("  replica {replica} {said}");
+        }
+    }
+    team.stop().await;
+    Ok(())
+}
+
+fn ms(at: Instant, since: Instant) -> f64 {
+    let late = at.saturating_duration_since(since).as_secs_f64();
+    let early = since.saturating_duration_since(at).as_secs_f64();
+    (late - early) * 1000.0
+}
+
+async fn wait(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn milliseconds(n: u64) -> Duration {
+    Duration::from_millis(n)
+}

@@ -1,0 +1,75 @@
+//! An upstream that fails when it is told to, and knows who has called it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
+
+#[derive(Default)]
+struct Shared {
+    failing: AtomicBool,
+    busy: AtomicUsize,
+    calls: Mutex<Vec<Call>>,
+}
+
+/// A call that has come: when, from whom, and how many were being served then.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) at: Instant,
+    pub(crate) replica: String,
+    pub(crate) busy: usize,
+}
+
+pub(crate) struct Upstream {
+    url: String,
+    shared: Arc<Shared>,
+}
+
+impl Upstream {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let app = Router::new().fallback(serve).with_state(shared.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/", listener.local_addr()?);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(Self { url, shared })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    pub(crate) fn fail(&self, fail: bool) {
+        self.shared.failing.store(fail, Ordering::Relaxed);
+    }
+
+    /// The calls since the last time.
+    pub(crate) fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut self.shared.calls.lock().unwrap())
+    }
+
+    /// Of the first calls since the last time: who made them, and how many were served at once.
+    pub(crate) fn take_probes(&self, first: usize) -> (Vec<String>, usize) {
+        let probes: Vec<_> = self.take().into_iter().take(first).collect();
+        let at_once = probes.iter().map(|call| call.busy).max().unwrap_or_default();
+        (probes.into_iter().map(|call| call.replica).collect(), at_once)
+    }
+}
+
+async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> StatusCode {
+    let busy = shared.busy.fetch_add(1, Ordering::Relaxed) + 1;
+    let replica = headers.get("x-replica").and_then(|replica| replica.to_str().ok());
+    let replica = replica.unwrap_or("?").to_owned();
+    shared.calls.lock().unwrap().push(Call { at: Instant::now(), replica, busy });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    shared.busy.fetch_sub(1, Ordering::Relaxed);
+    if shared.failing.load(Ordering::Relaxed) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    }
+}

@@ -1,0 +1,239 @@
+//! Keeps the circuits of a store in agreement with a backend.
+//!
+//! A [`Replica`] is this process's part in a cluster: one for each store that has a backend. Every
+//! circuit has a [keeper](keeper), a task that tells the ledger what happens here, and the circuit what
+//! the ledger says. Two more tasks serve all of them: one hears what the ledger tells unasked, one
+//! pings it while it is lost.
+//!
+//! Laws:
+//!
+//! 1. Nothing that a call waits for takes longer than the deadline.
+//! 2. At most one report is under way for each circuit, and one request for a lease.
+//! 3. After [`FAILURES`] operations in a row without an answer the replica is *degraded*: it sends
+//!    nothing but pings, and every circuit decides alone. One answered ping ends that, and every
+//!    circuit is loaded again.
+//! 4. Nothing grows while the ledger is lost: results are kept as a window keeps them.
+
+mod budget;
+mod keeper;
+mod peer;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::builder::ClusterSettings;
+use crate::backend::{Answer, Backend, BackendError, Notice};
+use crate::circuit::Circuit;
+use crate::name::Name;
+use crate::observe::{self, BackendStatus};
+use budget::Budget;
+use keeper::Keeper;
+use peer::Peer;
+
+/// Who is told how the backend is.
+pub(super) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
+
+/// So many operations without an answer, one after the other, are no accident.
+const FAILURES: u32 = 5;
+
+/// How often a lost ledger is asked whether it is back.
+const PING_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a ping may take. Longer than an operation may: nobody waits for it.
+const PING_PATIENCE: Duration = Duration::from_millis(250);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    /// The store is gone. Circuits may still be in use.
+    Orphaned,
+    ShuttingDown,
+}
+
+pub(super) struct Replica {
+    backend: Arc<dyn Backend>,
+    settings: ClusterSettings,
+    /// Unique for each start: numbers of reports start anew with it.
+    id: String,
+    runtime: Handle,
+    budget: Budget,
+    peers: DashMap<Name, Arc<Peer>>,
+    failures: AtomicU32,
+    status: watch::Sender<BackendStatus>,
+    life: watch::Sender<Life>,
+    keepers: watch::Sender<usize>,
+    observers: Vec<BackendObserver>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Replica {
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[track_caller]
+    pub(super) fn start(
+        backend: Arc<dyn Backend>,
+        settings: ClusterSettings,
+        observers: Vec<BackendObserver>,
+    ) -> Arc<Self> {
+        let runtime = Handle::current();
+        let id = format!("{}#{:016x}", settings.replica, fastrand::u64(..));
+        Arc::new_cyclic(|replica: &Weak<Self>| {
+            let status = watch::Sender::new(BackendStatus::Connected);
+            let notices = backend.subscribe();
+            let tasks = vec![
+                runtime.spawn(listen(replica.clone(), notices)).abort_handle(),
+                runtime.spawn(watch_over(replica.clone(), status.subscribe())).abort_handle(),
+            ];
+            Self {
+                backend,
+                budget: Budget::new(settings.budget),
+                settings,
+                id,
+                runtime,
+                peers: DashMap::new(),
+                failures: AtomicU32::new(0),
+                status,
+                life: watch::Sender::new(Life::Running),
+                keepers: watch::Sender::new(0),
+                observers,
+                tasks,
+            }
+        })
+    }
+
+    /// Makes a circuit the cluster's.
+    pub(super) fn keep(self: &Arc<Self>, circuit: Circuit) {
+        if *self.life.borrow() != Life::Running {
+            return;
+        }
+        let peer = Arc::new(Peer::new(self.clone(), circuit.name().clone()));
+        self.peers.insert(circuit.name().clone(), peer.clone());
+        circuit.join(peer.clone());
+        self.runtime.spawn(Keeper::new(peer, circuit).run());
+    }
+
+    pub(super) fn status(&self) -> BackendStatus {
+        self.status.borrow().clone()
+    }
+
+    /// The store is gone.
+    pub(super) fn orphan(&self) {
+        self.live(Life::Orphaned);
+    }
+
+    /// Tells the ledger what is still to be told, and ends. True if all was told in time.
+    pub(super) async fn shut_down(&self, within: Duration) -> bool {
+        self.live(Life::ShuttingDown);
+        let mut keepers = self.keepers.subscribe();
+        let ended = timeout(within, async {
+            // The sender is in `self`.
+            let _ = keepers.wait_for(|keepers| *keepers == 0).await;
+            let _ = self.backend.close().await;
+        });
+        ended.await.is_ok()
+    }
+
+    fn live(&self, life: Life) {
+        self.life.send_if_modified(|now| {
+            let changes = *now != Life::ShuttingDown && *now != life;
+            if changes {
+                *now = life;
+            }
+            changes
+        });
+    }
+
+    fn is_degraded(&self) -> bool {
+        matches!(&*self.status.borrow(), BackendStatus::Degraded { .. })
+    }
+
+    /// Waits for an answer, no longer than `patience`, and heeds whether there is one.
+    async fn heed<T>(&self, answer: Answer<'_, T>, patience: Duration) -> Result<T, BackendError> {
+        let answer = timeout(patience, answer).await.unwrap_or_else(|_| {
+            Err(BackendError::unavailable(format!("no answer within {patience:?}")))
+        });
+        match &answer {
+            Err(error) if error.is_unavailable() => self.failed(error),
+            _ => self.failures.store(0, Ordering::Relaxed),
+        }
+        answer
+    }
+
+    fn failed(&self, error: &BackendError) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES {
+            self.set_status(&BackendStatus::Degraded { reason: error.to_string() });
+        }
+    }
+
+    fn set_status(&self, status: &BackendStatus) {
+        let changes = self.status.send_if_modified(|now| {
+            let changes = now.is_degraded() != status.is_degraded();
+            if changes {
+                *now = status.clone();
+            }
+            changes
+        });
+        if changes {
+            observe::backend(status);
+            for observer in &self.observers {
+                observer(status);
+            }
+        }
+    }
+
+    fn recovered(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+        self.set_status(&BackendStatus::Connected);
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Hands on what the ledger tells unasked.
+async fn listen(replica: Weak<Replica>, mut notices: broadcast::Receiver<Notice>) {
+    loop {
+        let notice = notices.recv().await;
+        let Some(replica) = replica.upgrade() else { return };
+        match notice {
+            Ok(Notice::View(circuit, view)) => {
+                if let Some(peer) = replica.peers.get(&circuit) {
+                    peer.hear(*view);
+                }
+            }
+            Ok(Notice::Gap) | Err(RecvError::Lagged(_)) => {
+                for peer in &replica.peers {
+                    peer.load_again();
+                }
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Asks a lost ledger whether it is back.
+async fn watch_over(replica: Weak<Replica>, mut status: watch::Receiver<BackendStatus>) {
+    while status.wait_for(BackendStatus::is_degraded).await.is_ok() {
+        // Not all replicas in step.
+        sleep(PING_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        let Some(replica) = replica.upgrade() else { return };
+        if let Ok(Ok(())) = timeout(PING_PATIENCE, replica.backend.ping()).await {
+            replica.recovered();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the circuit, its keeper, and the ledger's messenger say to each other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::sleep;
+
+use super::Replica;
+use crate::backend::View;
+use crate::circuit::{Circuit, Held, Link, Wait};
+use crate::name::Name;
+
+/// More views than this in a keeper's inbox, and it loads the circuit instead.
+const INBOX: usize = 16;
+
+/// A lease that comes after the deadline is waited for, so that it can be given back; so long.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How often a request for a lease follows the ledger to a newer generation.
+const TRIES: u32 = 3;
+
+/// One circuit of a replica.
+pub(super) struct Peer {
+    pub(super) replica: Arc<Replica>,
+    pub(super) name: Name,
+    /// The keeper has something to do.
+    pub(super) woken: Notify,
+    pub(super) known: watch::Sender<bool>,
+    inbox: Mutex<Vec<View>>,
+    load: AtomicBool,
+}
+
+impl Peer {
+    pub(super) fn new(replica: Arc<Replica>, name: Name) -> Self {
+        Self {
+            replica,
+            name,
+            woken: Notify::new(),
+            known: watch::Sender::new(false),
+            inbox: Mutex::default(),
+            load: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts down a view that the ledger has told unasked.
+    pub(super) fn hear(&self, view: View) {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.len() < INBOX {
+            inbox.push(view);
+        } else {
+            self.load.store(true, Ordering::Relaxed);
+        }
+        drop(inbox);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn heard(&self) -> Vec<View> {
+        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Something may have been missed.
+    pub(super) fn load_again(&self) {
+        self.load.store(true, Ordering::Relaxed);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn is_to_load(&self) -> bool {
+        self.load.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Link for Peer {
+    fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    fn known(&self) -> Wait<()> {
+        let mut known = self.known.subscribe();
+        Box::pin(async move {
+            // Without a keeper there is nobody to wait for.
+            let _ = known.wait_for(|known| *known).await;
+        })
+    }
+
+    fn ask(&self, circuit: Circuit, keep: bool) -> Wait<Option<Held>> {
+        let (tell, hears) = oneshot::channel();
+        if let Some(generation) = circuit.begin_asking() {
+            let asking = Asking { replica: self.replica.clone(), circuit, generation, keep };
+            self.replica.runtime.spawn(asking.run(tell));
+        }
+        Box::pin(async { hears.await.ok().flatten() })
+    }
+}
+
+/// A request for a probe's lease. There is one at a time for each circuit.
+struct Asking {
+    replica: Arc<Replica>,
+    circuit: Circuit,
+    generation: u64,
+    keep: bool,
+}
+
+impl Asking {
+    async fn run(mut self, tell: oneshot::Sender<Option<Held>>) {
+        let deadline = self.replica.settings.deadline;
+        let mut lease = std::pin::pin!(self.lease());
+        tokio::select! {
+            biased;
+            held = &mut lease => {
+                // If nobody waits any more, what is sent back to us is dropped, and so given back.
+                let _ = tell.send(held);
+            }
+            () = sleep(deadline) => {
+                let _ = tell.send(None);
+                // A lease that comes late is given back at once.
+                lease.await;
+            }
+        }
+    }
+
+    async fn lease(&mut self) -> Option<Held> {
+        let Self { replica, circuit, keep, .. } = self;
+        let nonce = fastrand::u64(1..);
+        for _ in 0..TRIES {
+            if replica.is_degraded() {
+                return None;
+            }
+            let answer = replica.backend.acquire_probe(circuit.name(), self.generation, nonce);
+            let (lease, view) = replica.heed(answer, LATE).await.ok()?;
+            if let Some(lease) = lease {
+                return circuit.give(lease, &view, *keep);
+            }
+            let known = circuit.refused(&view);
+            if known == self.generation {
+                return None;
+            }
+            // The ledger had moved on; perhaps to where there is a place.
+            self.generation = known;
+        }
+        None
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.circuit.end_asking();
+    }
+}

@@ -1,0 +1,122 @@
+//! Settings from outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use tower_breaker::config::{Config, ConfigError, Start};
+use tower_breaker::{BackendStatus, Outcome, State, Store};
+
+use crate::support::*;
+
+fn parse(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let named =
+        |(name, value): &(&str, &str)| (format!("CIRCUIT_BREAKER_{name}"), (*value).to_owned());
+    Config::from_vars(vars.iter().map(named))
+}
+
+#[test]
+fn every_setting_is_read() {
+    let config = parse(&[
+        ("ENABLED", "off"),
+        ("REDIS_URL", "redis://127.0.0.1"),
+        ("REDIS_PASSWORD", "hunter2"),
+        ("REDIS_CA_FILE", "/ca.pem"),
+        ("PREFIX", "shop"),
+        ("START", "fail"),
+        ("REPLICA", "pod-7"),
+        ("DEADLINE", "20ms"),
+        ("REPORT_INTERVAL", "1s"),
+        ("BUDGET", "200"),
+    ])
+    .unwrap();
+    assert_eq!(config.enabled, Some(false));
+    assert_eq!(config.redis_url.as_deref(), Some("redis://127.0.0.1"));
+    assert_eq!(config.redis_password.as_deref(), Some("hunter2"));
+    assert_eq!(config.redis_ca_file.as_deref(), Some("/ca.pem"));
+    assert_eq!(config.prefix.as_deref(), Some("shop"));
+    assert_eq!(config.start, Start::Fail);
+    assert_eq!(config.replica.as_deref(), Some("pod-7"));
+    assert_eq!((config.deadline, config.report_interval), (Some(ms(20)), Some(s(1))));
+    assert_eq!(config.budget, Some(200));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("127.0.0.1"), "{shown}");
+}
+
+#[test]
+fn every_problem_is_named_at_once_with_what_was_expected() {
+    let error = parse(&[
+        ("ENABLED", "maybe"),
+        ("START", "later"),
+        ("DEADLINE", "50"),
+        ("REPORT_INTERVAL", "1h"),
+        ("BUDGET", "-1"),
+        ("REDIS_PASSWORD", "hunter2"),
+    ])
+    .unwrap_err();
+    assert_eq!(error.problems().len(), 6);
+    let told = error.to_string();
+    assert!(told.contains("`CIRCUIT_BREAKER_DEADLINE` is \"50\", expected a time from 1ms to 10s"));
+    assert!(told.contains("`CIRCUIT_BREAKER_ENABLED` is \"maybe\", expected true or false"));
+    assert!(
+        told.contains("`CIRCUIT_BREAKER_BUDGET` is \"-1\", expected a number from 1 to 100000")
+    );
+    assert!(told.contains("`CIRCUIT_BREAKER_REDIS_PASSWORD`: CIRCUIT_BREAKER_REDIS_URL with it"));
+    assert!(!told.contains("hunter2"), "{told}");
+    let long = parse(&[("BUDGET", &"9".repeat(10_000))]).unwrap_err();
+    assert!(long.to_string().len() < 200);
+}
+
+#[test]
+fn what_is_empty_is_not_set_and_what_is_unknown_is_no_error() {
+    assert_eq!(parse(&[]).unwrap(), Config::default());
+    assert_eq!(parse(&[("ENABLED", ""), ("REDIS_URL", "")]).unwrap(), Config::default());
+    assert_eq!(parse(&[("REDIS_ULR", "redis://127.0.0.1")]).unwrap(), Config::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_url_the_store_is_in_memory() {
+    let store = parse(&[]).unwrap().connect().await.unwrap().build();
+    assert_eq!(store.backend(), BackendStatus::None);
+    assert_eq!(store.circuit("test").state(), State::Closed);
+    assert!(store.shutdown(s(1)).await, "there is nothing to tell");
+}
+
+#[tokio::test(start_paused = true)]
+async fn switched_off_nothing_is_counted_and_no_ledger_asked() {
+    let settings = parse(&[("ENABLED", "false")]).unwrap().connect().await.unwrap();
+    let ledger = tower_breaker::backend::MemoryBackend::new();
+    let store = settings.default_policy(fragile().build().unwrap()).backend(ledger).build();
+    let circuit = store.circuit("test");
+    times(100, fail, &circuit);
+    assert_state(&circuit, State::Disabled);
+    assert_eq!((circuit.snapshot().tally.calls, store.backend()), (0, BackendStatus::None));
+    hold(&circuit).settle(Outcome::Success);
+}
+
+/// The variables that `.env.example` has, and what it says their values are.
+fn example() -> Vec<(String, String)> {
+    let text = fs::read_to_string(".env.example").unwrap();
+    let variables = text.lines().filter_map(|line| line.strip_prefix("#CIRCUIT_BREAKER_"));
+    let split = variables.map(|line| line.split_once('=').expect("a variable and its value"));
+    split.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn the_example_has_every_variable_with_its_default() {
+    let source = fs::read_to_string("src/config/env.rs").unwrap();
+    let arms = source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" =>"));
+    let is_variable = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let read: BTreeSet<_> =
+        arms.map(|(name, _)| name.to_owned()).filter(|n| is_variable(n)).collect();
+    let listed: BTreeSet<_> = example().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(read, listed);
+
+    let vars: Vec<_> = example();
+    let vars: Vec<_> = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let config = parse(&vars).unwrap();
+    let said = format!("{:?}", Store::builder());
+    for default in [config.deadline.unwrap(), config.report_interval.unwrap()] {
+        assert!(said.contains(&format!("{default:?}")), "{default:?} is no default: {said}");
+    }
+    assert!(said.contains(&format!("budget: {}", config.budget.unwrap())), "{said}");
+}
