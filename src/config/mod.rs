@@ -69,15 +69,19 @@ pub struct Config {
     pub budget: Option<u32>,
 }
 
+/// How long the start of a store may take that can start alone.
+#[cfg(feature = "redis")]
+const START: Duration = Duration::from_millis(500);
+
 /// What to do if the ledger cannot be reached at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// Start alone, and join when it can be reached. The default: a service that can do without its
-    /// ledger while it runs can do so when it starts. What is wrong for good (a password, say) is
-    /// an error all the same, if it shows in time.
+    /// Wait half a second for it; then start alone, and join when it can be reached. The default: a service that can do without its
+    /// ledger while it runs can do so when it starts. Why it is alone, be it for a wrong password,
+    /// shows in [`Store::backend`] and in the log.
     #[default]
     Degraded,
-    /// Fail.
+    /// Fail, within two seconds, with the reason.
     Fail,
 }
 
@@ -144,11 +148,15 @@ impl Config {
             redis = redis.tls_ca_file(file);
         }
         if let Some(prefix) = self.prefix {
-            redis = redis.prefix(prefix);
+            redis = redis.key_prefix(prefix);
         }
         let backend = match self.start {
-            Start::Degraded => RedisBackend::start(redis).await?,
-            Start::Fail => RedisBackend::connect(redis).await?,
+            Start::Degraded => {
+                let backend = RedisBackend::start(&redis)?;
+                backend.ready(START).await;
+                backend
+            }
+            Start::Fail => RedisBackend::connect(&redis).await?,
         };
         Ok(builder.backend(backend))
     }
@@ -186,8 +194,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The URL is wrong; or Redis can be reached and will not do, for a wrong password say. One that
-    /// cannot be reached is no error: the store starts alone, and joins when it can.
+    /// The URL is wrong. A Redis that cannot be reached, or does not let us in, is no error: the store
+    /// starts alone, says why in [`backend`](Self::backend), and joins when it can. To fail instead, use
+    /// [`RedisBackend::connect`](crate::backend::RedisBackend::connect).
     #[cfg(feature = "redis")]
     pub async fn redis(url: &str) -> Result<Self, StartError> {
         let config = Config { redis_url: Some(url.to_owned()), ..Config::default() };

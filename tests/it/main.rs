@@ -4,6 +4,9 @@ mod support;
 
 mod autotraits;
 mod axum;
+#[cfg(feature = "redis")]
+mod backend_agrees;
+mod backend_laws;
 mod cancellation;
 mod classify;
 mod closed;
@@ -21,6 +24,10 @@ mod observe;
 mod open;
 mod overrides;
 mod policy;
+#[cfg(feature = "redis")]
+mod processes;
+#[cfg(feature = "redis")]
+mod redis_faults;
 mod service;
 mod service_props;
 mod store;

@@ -2,7 +2,9 @@
 
 pub(crate) mod faulty;
 pub(crate) mod model;
+#[cfg(feature = "redis")]
 pub(crate) mod network;
+pub(crate) mod redis;
 pub(crate) mod schedule;
 pub(crate) mod sim;
 pub(crate) mod upstream;
