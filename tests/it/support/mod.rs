@@ -2,8 +2,8 @@
 
 pub(crate) mod faulty;
 pub(crate) mod model;
-#[cfg(feature = "redis")]
 pub(crate) mod network;
+#[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod schedule;
 pub(crate) mod sim;
