@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tower_breaker::backend::{Geometry, Standing, View};
-use tower_breaker::{Circuit, Policy, PolicyBuilder, State};
+use tower_breaker::{Circuit, Outcome, Policy, PolicyBuilder, State};
 
-use crate::support::faulty::Plan;
+use crate::support::network::Plan;
 use crate::support::schedule::Schedule;
 use crate::support::sim::{Replica, World};
 use crate::support::*;
@@ -75,7 +75,9 @@ fn every_result_is_counted_once_whatever_the_network_does() {
             }
             world.fall_quiet();
             world.calm_down();
-            replicas.iter().for_each(|replica| replica.line.heal(true));
+            for replica in &replicas {
+                replica.line.heal(true);
+            }
             sleep(s(6)).await;
             let tally = world.totals(window);
             let made = replicas.iter().map(Replica::counted);
@@ -92,7 +94,7 @@ async fn a_grant_that_comes_late_is_given_back_at_once() {
     let (world, replicas) = opened(fragile().probe_lease(s(5)), 2).await;
     sleep(s(10)).await;
     world.network.set_plan(Plan { delay_all: 200, ..Plan::default() });
-    let since = Instant::now();
+    let since = now();
     replicas[0].circuit.acquire().await.unwrap_err();
     assert!(since.elapsed() <= ms(51), "{:?}", since.elapsed());
     sleep(ms(160)).await;
@@ -101,7 +103,7 @@ async fn a_grant_that_comes_late_is_given_back_at_once() {
     world.network.set_plan(Plan::default());
     sleep(ms(250)).await;
     assert_eq!(out(&world.ledger()), 0);
-    replicas[1].circuit.acquire().await.unwrap().settle(tower_breaker::Outcome::Success);
+    replicas[1].circuit.acquire().await.unwrap().settle(Outcome::Success);
     sleep(ms(100)).await;
     assert_state(&replicas[0].circuit, State::Closed);
     no_wrong(&world);
@@ -114,7 +116,7 @@ async fn a_failed_probe_of_which_the_ledger_did_not_hear_is_told_again() {
     let permit = replicas[0].circuit.acquire().await.unwrap();
     let round = world.ledger().generation;
     world.network.set_plan(Plan { lose_request: 1000, ..Plan::default() });
-    permit.settle(tower_breaker::Outcome::failure());
+    permit.settle(Outcome::failure());
     sleep(ms(100)).await;
     assert_eq!(world.ledger().generation, round, "it does not know yet");
     world.network.set_plan(Plan::default());
@@ -168,7 +170,7 @@ async fn the_first_call_of_a_fresh_replica_waits_for_a_slow_ledger_and_is_reject
     let (world, _replicas) = opened(fragile().open_for(s(60)), 1).await;
     world.network.set_plan(Plan { delay_all: 20, ..Plan::default() });
     let fresh = world.start(1);
-    let since = Instant::now();
+    let since = now();
     let rejection = fresh.circuit.acquire().await.unwrap_err();
     assert_eq!(rejection.state(), State::Open);
     assert_eq!(since.elapsed(), ms(40));
@@ -179,7 +181,7 @@ async fn a_fresh_replica_without_a_ledger_lets_its_first_call_pass_within_the_de
     let (world, _replicas) = opened(fragile().open_for(s(60)), 1).await;
     world.network.set_plan(Plan { lose_request: 1000, ..Plan::default() });
     let fresh = world.start(1);
-    let since = Instant::now();
+    let since = now();
     let permit = fresh.circuit.acquire().await.unwrap();
     assert!(since.elapsed() <= ms(51), "{:?}", since.elapsed());
     // Once it is found, it is a replica like any.

@@ -5,14 +5,15 @@
 //!
 //! A seed that fails is told with the command that replays it, with a trace.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tower_breaker::State;
 use tower_breaker::backend::Standing;
 
-use crate::support::faulty::brief;
+use crate::support::network::brief;
 use crate::support::schedule::Schedule;
 use crate::support::sim::{Replica, World};
 use crate::support::witness::Stats;
@@ -20,6 +21,7 @@ use crate::support::*;
 
 const SCHEDULES: u64 = 10_000;
 const THREADS: u64 = 2;
+const REPLAY: &str = "cargo test --features test-util --test it cluster_sim -- --nocapture";
 
 #[test]
 fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
@@ -38,8 +40,8 @@ fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
                 if seed >= schedules {
                     break;
                 }
-                let (wrong, seen) = live(seed, false);
-                stats.add(seen);
+                let (wrong, lived) = live(seed, false);
+                stats.add(lived);
                 if !wrong.is_empty() {
                     failed.push((seed, wrong));
                 }
@@ -56,11 +58,13 @@ fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
         all
     });
     println!("{schedules} schedules: {stats:?}");
-    let replay =
-        "CLUSTER_SIM_SEED=… cargo test --features test-util --test it cluster_sim -- --nocapture";
-    assert!(failed.is_empty(), "replay with `{replay}`: {failed:#?}");
+    for (seed, wrong) in &failed {
+        println!("{wrong:#?}\nTo see it: CLUSTER_SIM_SEED={seed} {REPLAY}");
+    }
+    assert!(failed.is_empty(), "{} seeds failed", failed.len());
 }
 
+#[expect(clippy::disallowed_methods, reason = "of the tests, not of the crate")]
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{value}`")))
@@ -84,13 +88,13 @@ fn live(seed: u64, trace: bool) -> (Vec<String>, Stats) {
 }
 
 struct Cluster {
-    world: std::sync::Arc<World>,
+    world: Arc<World>,
     replicas: Vec<Replica>,
     rng: fastrand::Rng,
 }
 
 impl Cluster {
-    fn new(world: std::sync::Arc<World>) -> Self {
+    fn new(world: Arc<World>) -> Self {
         let rng = fastrand::Rng::with_seed(world.schedule.seed ^ 0x7e11);
         let replicas = (0..world.schedule.replicas).map(|index| world.start(index)).collect();
         Self { world, replicas, rng }
@@ -101,8 +105,8 @@ impl Cluster {
     }
 
     async fn trouble(&mut self) {
-        let end = Instant::now() + self.world.schedule.trouble;
-        while Instant::now() < end {
+        let end = now() + self.world.schedule.trouble;
+        while now() < end {
             sleep(ms(self.rng.u64(50..900))).await;
             let Schedule { partitions, crashes, forgets, hands, .. } = self.world.schedule;
             let upstream = 3;
@@ -135,13 +139,13 @@ impl Cluster {
         let circuit = &self.replicas[at].circuit;
         let name = format!("r{at}");
         self.world.network.trace(|| format!("{name}: by hand"));
-        let _ = match self.rng.u32(..6) {
+        drop(match self.rng.u32(..6) {
             0 => circuit.force_open(name),
             1 => circuit.force_closed(name),
             2 => circuit.disable(name),
             3 => circuit.metrics_only(name),
             _ => circuit.reset(),
-        };
+        });
     }
 
     async fn recover(&mut self) {
@@ -161,12 +165,12 @@ impl Cluster {
             // A hand that a replica has not told of yet would come last.
             sleep(s(3)).await;
             let at = self.any();
-            let _ = self.replicas[at].circuit.force_open("at last");
+            drop(self.replicas[at].circuit.force_open("at last"));
             let forced = |replica: &Replica| replica.circuit.state() == State::ForcedOpen;
             self.within(s(4), "forced open everywhere", |_, all| all.iter().all(forced)).await;
             sleep(s(1)).await;
             let at = self.any();
-            let _ = self.replicas[at].circuit.reset();
+            drop(self.replicas[at].circuit.reset());
             let free = |replica: &Replica| !replica.circuit.state().is_by_hand();
             self.within(s(4), "reset everywhere", |_, all| all.iter().all(free)).await;
         }
@@ -195,7 +199,7 @@ impl Cluster {
         what: &str,
         mut holds: impl FnMut(&World, &[Replica]) -> bool,
     ) {
-        let since = Instant::now();
+        let since = now();
         while !holds(&self.world, &self.replicas) {
             if since.elapsed() > bound {
                 let states: Vec<_> = self.replicas.iter().map(Replica::brief).collect();

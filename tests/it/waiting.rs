@@ -11,7 +11,8 @@ use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store,
 };
 
-use crate::support::faulty::{Faulty, Network};
+use crate::support::faulty::Faulty;
+use crate::support::network::Network;
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 

@@ -1,111 +1,20 @@
-//! A network between replicas and a ledger, that does what networks do.
+//! A replica's line to the ledger, that does what networks do.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{broadcast, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Delta, Geometry, Lease, MemoryBackend, Move, Notice, Probed,
-    Report, Setting, Standing, View,
+    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, Probed, Report, Setting,
+    View,
 };
-use tower_breaker::{Event, Name, Origin, Reason, State, Tally};
+use tower_breaker::{Event, Name, Origin, Reason, State};
 
 use super::ms;
+use super::network::{Network, at_once, brief, state_of};
 use super::witness::Witness;
-
-/// What befalls messages. Chances are in a thousand, times in milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Plan {
-    /// The longest that a request takes, and that a reply takes.
-    pub(crate) delay: u64,
-    /// How long every request takes at least, and every reply.
-    pub(crate) delay_all: u64,
-    /// The request is lost: nothing happens.
-    pub(crate) lose_request: u32,
-    /// The reply is lost: it has happened, and nobody hears.
-    pub(crate) lose_reply: u32,
-    /// It happens twice, the second time a while later.
-    pub(crate) duplicate: u32,
-    pub(crate) lose_push: u32,
-    pub(crate) delay_push: u64,
-    /// What is lost is told as an error, in place of silence.
-    pub(crate) fail_fast: u32,
-}
-
-/// The ledger, everybody's lines to it, and who watches.
-#[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) ledger: MemoryBackend,
-    witness: Mutex<Witness>,
-    weather: Mutex<(fastrand::Rng, Plan)>,
-    start: Instant,
-    trace: bool,
-}
-
-impl Network {
-    pub(crate) fn new(seed: u64, trace: bool) -> Arc<Self> {
-        Arc::new(Self {
-            ledger: MemoryBackend::new(),
-            witness: Mutex::default(),
-            weather: Mutex::new((fastrand::Rng::with_seed(seed), Plan::default())),
-            start: Instant::now(),
-            trace,
-        })
-    }
-
-    pub(crate) fn set_plan(&self, plan: Plan) {
-        self.weather().1 = plan;
-    }
-
-    pub(crate) fn witness(&self) -> MutexGuard<'_, Witness> {
-        self.witness.lock().unwrap()
-    }
-
-    pub(crate) fn wrong(&self, what: impl Into<String>) {
-        let what = format!("{:?}: {}", self.start.elapsed(), what.into());
-        self.trace(|| format!("WRONG {what}"));
-        self.witness().wrong(what);
-    }
-
-    /// Empties the ledger.
-    pub(crate) fn forget(&self) {
-        self.trace(|| "the ledger forgets everything".into());
-        self.witness().forgot();
-        self.ledger.forget();
-    }
-
-    /// The circuit as the ledger has it.
-    pub(crate) fn load(&self, circuit: &Name) -> View {
-        now(self.ledger.load(circuit))
-    }
-
-    /// What it has counted in the last `window`, in its present generation.
-    pub(crate) fn totals(&self, circuit: &Name, window: Geometry) -> Tally {
-        let report = Report {
-            replica: String::new(),
-            seq: 0,
-            generation: self.load(circuit).generation,
-            delta: Delta::default(),
-            window: Some(window),
-            vote: None,
-            shares: false,
-        };
-        now(self.ledger.report(circuit, &report)).tally
-    }
-
-    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
-        if self.trace {
-            println!("{:>9.3} {}", self.start.elapsed().as_secs_f64(), what());
-        }
-    }
-
-    fn weather(&self) -> MutexGuard<'_, (fastrand::Rng, Plan)> {
-        self.weather.lock().unwrap()
-    }
-}
 
 /// One replica's line to the ledger. Clones are the same line.
 #[derive(Clone, Debug)]
@@ -218,44 +127,34 @@ impl Faulty {
         &self,
         what: &'static str,
         may_repeat: bool,
-        act: impl Fn(&Line) -> T + Send + 'static,
+        act: impl Fn(&Line) -> T + Send + Sync + 'static,
     ) -> Answer<'static, T> {
         let line = self.line.clone();
         let fate = line.fate();
         let (tell, hears) = oneshot::channel();
-        let network = async move {
-            sleep(ms(fate.request)).await;
-            let lost = if fate.request_lost || line.is_cut() {
-                line.network.trace(|| format!("r{} {what}: lost", line.replica));
-                true
-            } else {
-                let answer = act(&line);
-                sleep(ms(fate.reply)).await;
-                let lost = fate.reply_lost || line.is_cut();
-                if lost {
-                    line.network.trace(|| format!("r{} {what}: reply lost", line.replica));
-                } else {
+        tokio::spawn(async move {
+            let answer = line.carry(what, &fate, &act).await;
+            match answer {
+                Some(answer) => {
                     if let Some(view) = answer.view() {
                         line.hears(view);
                     }
                     // Nobody may be waiting.
                     let _ = tell.send(Ok(answer));
-                    if let (Some(later), true) = (fate.again, may_repeat) {
-                        sleep(ms(later)).await;
-                        if !line.is_cut() {
-                            line.network.trace(|| format!("r{} {what}: again", line.replica));
-                            act(&line);
-                        }
-                    }
-                    return;
                 }
-                lost
-            };
-            if lost && fate.fail_fast {
-                let _ = tell.send(Err(BackendError::unavailable("connection reset")));
+                None if fate.fail_fast => {
+                    let _ = tell.send(Err(BackendError::unavailable("connection reset")));
+                }
+                None => drop(tell),
             }
-        };
-        tokio::spawn(network);
+            if let (Some(later), true) = (fate.again, may_repeat) {
+                sleep(ms(later)).await;
+                if !line.is_cut() {
+                    line.network.trace(|| format!("r{} {what}: again", line.replica));
+                    act(&line);
+                }
+            }
+        });
         Box::pin(async {
             match hears.await {
                 Ok(answer) => answer,
@@ -269,6 +168,27 @@ impl Faulty {
 impl Line {
     fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Carries a request there and its answer back; `None` where one of them is lost.
+    async fn carry<T>(
+        &self,
+        what: &str,
+        fate: &Fate,
+        act: &(impl Fn(&Self) -> T + Sync),
+    ) -> Option<T> {
+        sleep(ms(fate.request)).await;
+        if fate.request_lost || self.is_cut() {
+            self.network.trace(|| format!("r{} {what}: lost", self.replica));
+            return None;
+        }
+        let answer = act(self);
+        sleep(ms(fate.reply)).await;
+        if fate.reply_lost || self.is_cut() {
+            self.network.trace(|| format!("r{} {what}: reply lost", self.replica));
+            return None;
+        }
+        Some(answer)
     }
 
     fn fate(&self) -> Fate {
@@ -374,7 +294,7 @@ impl Backend for Faulty {
     fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
         let circuit = circuit.clone();
         self.send("load", true, move |line| {
-            line.at_ledger("load", |ledger, _| ((), now(ledger.load(&circuit)))).1
+            line.at_ledger("load", |ledger, _| ((), at_once(ledger.load(&circuit)))).1
         })
     }
 
@@ -386,7 +306,7 @@ impl Backend for Faulty {
                 format!("r{} report {seq} of {generation}: {delta:?} {vote:?}", line.replica)
             });
             let act = |ledger: &MemoryBackend, witness: &mut Witness| {
-                let view = now(ledger.report(&circuit, &report));
+                let view = at_once(ledger.report(&circuit, &report));
                 witness.reported(&report, &view);
                 ((), view)
             };
@@ -400,7 +320,7 @@ impl Backend for Faulty {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
             let act = |ledger: &MemoryBackend, witness: &mut Witness| {
                 witness.proposed(from, to);
-                ((), now(ledger.transition(&circuit, from, &to)))
+                ((), at_once(ledger.transition(&circuit, from, &to)))
             };
             line.at_ledger("transition", act).1
         })
@@ -418,9 +338,9 @@ impl Backend for Faulty {
         self.send("acquire", false, move |line| {
             line.at_ledger("acquire", |ledger, witness| {
                 if again {
-                    now(ledger.acquire_probe(&circuit, generation, nonce));
+                    at_once(ledger.acquire_probe(&circuit, generation, nonce));
                 }
-                let (lease, view) = now(ledger.acquire_probe(&circuit, generation, nonce));
+                let (lease, view) = at_once(ledger.acquire_probe(&circuit, generation, nonce));
                 line.network.trace(|| format!("r{} in {generation}: {lease:?}", line.replica));
                 witness.granted(line.start, lease);
                 (lease, view)
@@ -438,7 +358,7 @@ impl Backend for Faulty {
         self.send("settle", true, move |line| {
             line.network.trace(|| format!("r{} settle {lease:?} {probed:?}", line.replica));
             let act = |ledger: &MemoryBackend, witness: &mut Witness| {
-                let view = now(ledger.settle_probe(&circuit, lease, &probed));
+                let view = at_once(ledger.settle_probe(&circuit, lease, &probed));
                 witness.settled(line.start, lease, probed, &view);
                 ((), view)
             };
@@ -451,7 +371,7 @@ impl Backend for Faulty {
         self.send("restore", true, move |line| {
             line.network.trace(|| format!("r{} restores {}", line.replica, brief(&view)));
             let act = |ledger: &MemoryBackend, witness: &mut Witness| {
-                let told = now(ledger.restore(&circuit, &view));
+                let told = at_once(ledger.restore(&circuit, &view));
                 witness.stats.restored += u64::from(told.generation == view.generation);
                 ((), told)
             };
@@ -464,7 +384,7 @@ impl Backend for Faulty {
         self.send("impose", false, move |line| {
             line.network.trace(|| format!("r{} imposes {setting:?}", line.replica));
             let act = |ledger: &MemoryBackend, _: &mut _| {
-                ((), now(ledger.impose(&circuit, setting.as_ref())))
+                ((), at_once(ledger.impose(&circuit, setting.as_ref())))
             };
             line.at_ledger("impose", act).1
         })
@@ -477,30 +397,4 @@ impl Backend for Faulty {
     fn ping(&self) -> Answer<'_, ()> {
         self.send("ping", false, |_| ())
     }
-}
-
-/// The time of all ledgers in this process: what is new there bears it.
-pub(crate) fn millis() -> u64 {
-    now(MemoryBackend::new().impose(&Name::new("clock").unwrap(), None)).generation
-}
-
-/// What a ledger in this process says, it says at once.
-fn now<T>(mut answer: Answer<'_, T>) -> T {
-    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(answer)) => answer,
-        _ => panic!("a ledger in memory answers at once"),
-    }
-}
-
-pub(crate) fn state_of(view: &View) -> State {
-    match view.standing {
-        Standing::Closed => State::Closed,
-        Standing::Open { .. } => State::Open,
-        Standing::HalfOpen { .. } => State::HalfOpen,
-    }
-}
-
-pub(crate) fn brief(view: &View) -> String {
-    let View { generation, revision, standing, tally, votes, imposed, .. } = view;
-    format!("{generation}.{revision} {standing:?} {tally:?} votes {votes} {imposed:?}")
 }

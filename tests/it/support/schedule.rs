@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_breaker::{Cancelled, Policy, PolicyBuilder};
 
-use super::faulty::Plan;
+use super::network::Plan;
 use super::{ms, s};
 
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Schedule {
             plan,
             partitions: some(rng, 4),
             crashes: some(rng, 2),
-            forgets: if rng.u32(..3) == 0 { 1 } else { 0 },
+            forgets: u32::from(rng.u32(..3) == 0),
             hands: if rng.u32(..4) == 0 { 2 } else { 0 },
         }
     }

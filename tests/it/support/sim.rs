@@ -12,9 +12,10 @@ use tower_breaker::{
     Circuit, Name, Origin, Outcome, Permit, Policy, Snapshot, State, Store, Tally,
 };
 
-use super::faulty::{self, Faulty, Network, Plan};
-use super::ms;
+use super::faulty::Faulty;
+use super::network::{self, Network, Plan};
 use super::schedule::Schedule;
+use super::{ms, now};
 
 /// How long a call may wait for the ledger, and what it may take beyond that.
 const DEADLINE: Duration = ms(50);
@@ -80,7 +81,7 @@ struct Seen {
 impl World {
     pub(crate) async fn new(schedule: Schedule, trace: bool) -> Arc<Self> {
         // A ledger's buckets begin at round times: let every life begin at one.
-        advance(ms(1_000 - faulty::millis() % 1_000)).await;
+        advance(ms(1_000 - network::millis() % 1_000)).await;
         let network = Network::new(schedule.seed ^ 0x5eed, trace);
         network.set_plan(schedule.plan);
         Arc::new(Self {
@@ -247,19 +248,15 @@ impl Replica {
         // What a replica has opened alone it keeps, while the ledger has nothing against it.
         let alone = snapshot.origin == Origin::Local && snapshot.state != State::Closed;
         let voting = self.votes && alone && view.standing == Standing::Closed;
-        voting
-            || (snapshot.state == faulty::state_of(view) && self.is_of(view, snapshot.generation))
-    }
-
-    /// A replica that has opened alone meanwhile has counted on.
-    fn is_of(&self, view: &View, generation: u64) -> bool {
-        view.generation == View::FIRST || generation >= view.generation
+        // A replica that has opened alone meanwhile has counted on.
+        let there = view.generation == View::FIRST || snapshot.generation >= view.generation;
+        voting || (there && snapshot.state == network::state_of(view))
     }
 }
 
 impl Seen {
     fn connect(&self) {
-        *self.connected.lock().unwrap() = Some(Instant::now());
+        *self.connected.lock().unwrap() = Some(now());
     }
 
     fn is_rejoining(&self) -> bool {
@@ -302,7 +299,7 @@ impl Caller {
             let patience = ms(self.rng.u64(..30));
             return timeout(patience, self.circuit.acquire()).await.ok()?.ok();
         }
-        let since = Instant::now();
+        let since = now();
         let answer = self.circuit.acquire().await;
         let took = since.elapsed();
         if took > DEADLINE + SLACK {
@@ -324,7 +321,7 @@ impl Caller {
             // Whose leave this is cannot be known from outside.
             State::HalfOpen if !alone && self.seen.is_rejoining() => None,
             State::HalfOpen if alone || snapshot.origin == Origin::Cluster => {
-                let (replica, start, since) = (self.index, self.seen.start, Instant::now());
+                let (replica, start, since) = (self.index, self.seen.start, now());
                 Some(Probing { replica, start, generation: snapshot.generation, since, alone })
             }
             State::Open | State::ForcedOpen => {
@@ -337,7 +334,7 @@ impl Caller {
         let under_way = probing.map(|probing| self.world.probe(probing));
         let calm = self.world.calm.load(Ordering::Relaxed);
         let lasts = if !calm && self.happens(long) {
-            self.rng.u64(..2 * lease.as_millis() as u64)
+            self.rng.u64(..2 * u64::try_from(lease.as_millis()).unwrap())
         } else {
             self.rng.u64(..60)
         };

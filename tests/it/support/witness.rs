@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use tower_breaker::Reason;
 use tower_breaker::backend::{Delta, Lease, Move, Opening, Probed, Report, Standing, View};
 
+use super::now;
+
 /// What has happened at the ledger, and what was wrong about it.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
@@ -89,7 +91,7 @@ impl Witness {
 
     /// How many leases of a round this start of a replica has out, or had until a while ago.
     pub(crate) fn leases_of(&self, start: u64, generation: u64, ago: Duration) -> usize {
-        let now = Instant::now();
+        let now = now();
         let live = |out: &&Out| {
             out.start == start && out.generation == generation && out.expires + ago > now
         };
@@ -149,7 +151,7 @@ impl Witness {
         if let Standing::HalfOpen { opening, out, .. } = view.standing {
             let new = Round { opening, passed: 0, failed: false };
             self.rounds.entry(view.generation).or_insert(new);
-            let now = Instant::now();
+            let now = now();
             let live = |out: &&Out| out.generation == view.generation && out.expires > now;
             let granted = self.leases.values().filter(live).count() as u64;
             if out > opening.probes || granted > opening.probes {
@@ -193,14 +195,14 @@ impl Witness {
     /// To be called before [`saw`](Self::saw).
     pub(crate) fn granted(&mut self, start: u64, lease: Option<Lease>) {
         if let Some(Lease { generation, nonce, remaining, .. }) = lease {
-            let expires = Instant::now() + remaining;
+            let expires = now() + remaining;
             self.leases.insert(nonce, Out { start, generation, expires });
         }
     }
 
     /// To be called before [`saw`](Self::saw).
     pub(crate) fn settled(&mut self, start: u64, lease: Lease, probed: Probed, view: &View) {
-        let now = Instant::now();
+        let now = now();
         let current = self.last.as_ref().is_some_and(|last| last.generation == lease.generation);
         let Some(out) = self.leases.remove(&lease.nonce) else { return };
         let Out { generation, expires, .. } = out;
