@@ -27,8 +27,13 @@ mod policy;
 #[cfg(feature = "redis")]
 mod processes;
 #[cfg(feature = "redis")]
+mod redis_backend;
+#[cfg(feature = "redis")]
 mod redis_faults;
+#[cfg(feature = "redis")]
+mod redis_link;
 mod service;
 mod service_props;
 mod store;
 mod threads;
+mod waiting;

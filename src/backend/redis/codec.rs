@@ -165,14 +165,6 @@ pub(super) struct Reply {
     lease: Option<u64>,
 }
 
-/// What a script said, if it understood.
-pub(super) enum Said {
-    /// The view, and what remains of a lease, if one was granted.
-    View(View, Option<Duration>),
-    /// It was too late for the caller: nothing was done.
-    Late,
-}
-
 impl Reply {
     pub(super) fn parse(text: &str) -> Result<Self, BackendError> {
         serde_json::from_str(text).map_err(|error| {
@@ -180,10 +172,12 @@ impl Reply {
         })
     }
 
-    pub(super) fn said(self) -> Result<Said, BackendError> {
+    /// The view, and what remains of a lease, if one was granted. `None`: it was too late for the
+    /// caller, and nothing was done.
+    pub(super) fn said(self) -> Result<Option<(View, Option<Duration>)>, BackendError> {
         match (self.view, self.refused.as_deref()) {
-            (Some(view), _) => Ok(Said::View(view.into(), self.lease.map(Duration::from_millis))),
-            (None, Some("late")) => Ok(Said::Late),
+            (Some(view), _) => Ok(Some((view.into(), self.lease.map(Duration::from_millis)))),
+            (None, Some("late")) => Ok(None),
             (None, _) => Err(BackendError::refused(
                 "the record was written by a newer version of tower-breaker, which this one must \
                  not touch: upgrade this one, or delete the circuit's keys",
@@ -309,7 +303,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_ignored_and_what_is_missing_has_its_default() {
         let reply = Reply::parse(r#"{"now":7,"new":1,"view":{"generation":9,"what":{}}}"#).unwrap();
-        let Said::View(view, lease) = reply.said().unwrap() else { panic!("not late") };
+        let (view, lease) = reply.said().unwrap().expect("not late");
         assert_eq!((view.generation, view.standing, lease), (9, Standing::Closed, None));
     }
 }

@@ -7,6 +7,22 @@ use crate::backend::BackendError;
 /// Servers of these versions and later have all that the scripts need.
 const OLDEST: (u64, u64) = (6, 2);
 
+/// Why a first connection failed. Who speaks TLS and who does not wait for each other in silence, or
+/// hang up.
+pub(super) fn first_connection(error: &Error, tls: bool) -> BackendError {
+    let unexpected = match error.kind() {
+        ErrorKind::Timeout => tls,
+        ErrorKind::IO => !tls && error.details().contains("ConnectionReset"),
+        _ => false,
+    };
+    let fault = fault(error);
+    if !unexpected {
+        return fault;
+    }
+    let expected = if tls { "speaks" } else { "does not speak" };
+    BackendError::unavailable(format!("{fault} (is it sure that it {expected} TLS there?)"))
+}
+
 /// Sorts an error into "nobody is there" and "it will not do that". The client's kinds are coarse, and
 /// a server before 7.0 wraps what a command answered to a script: what counts is the word in it.
 pub(super) fn fault(error: &Error) -> BackendError {

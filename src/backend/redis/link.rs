@@ -14,12 +14,12 @@ use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, PubsubInterface};
 use fred::types::config::Options;
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use fred::util::redis_keyslot;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
-use super::codec::{self, Args, Reply, Said};
+use super::codec::{self, Args, Reply};
 use super::config::RedisConfig;
 use super::fault;
 use super::scripts::{CHECK, Script};
@@ -46,6 +46,7 @@ pub(super) struct Link {
     pub(super) status: watch::Sender<Status>,
     prefix: String,
     clustered: bool,
+    pub(super) tls: bool,
     pub(super) timeout: Duration,
     in_flight: AtomicUsize,
     lost: AtomicU32,
@@ -69,6 +70,7 @@ impl Link {
             status: watch::channel(Status::Connecting).0,
             prefix: config.prefix.clone(),
             clustered: client.is_clustered(),
+            tls: config.tls,
             timeout: config.command_timeout,
             client,
             in_flight: AtomicUsize::new(0),
@@ -89,13 +91,12 @@ impl Link {
         let slot = self.slot(&key);
         for _ in 0..2 {
             let not_after = self.not_after(slot).await?;
-            match self.ask(verb, &key, circuit, not_after, &args).await? {
-                Said::View(view, lease) => return Ok((view, lease)),
-                // Its clock was not where we thought; now we know where it is.
-                Said::Late => {}
+            if let Some(said) = self.ask(verb, &key, circuit, not_after, &args).await? {
+                return Ok(said);
             }
+            // Its clock was not where we thought; now we know where it is.
         }
-        Err(BackendError::unavailable("redis's clock jumps, or it answers too late"))
+        Err(late())
     }
 
     /// Runs a verb that is as right late as it is now.
@@ -107,10 +108,8 @@ impl Link {
     ) -> Result<View, BackendError> {
         let _place = self.take_place()?;
         let key = codec::key(&self.prefix, circuit.as_str());
-        match self.ask(verb, &key, circuit, 0, &args).await? {
-            Said::View(view, _) => Ok(view),
-            Said::Late => Err(BackendError::refused("redis refuses as late what has no bound")),
-        }
+        let said = self.ask(verb, &key, circuit, 0, &args).await?;
+        said.map(|(view, _)| view).ok_or_else(late)
     }
 
     async fn ask(
@@ -120,7 +119,7 @@ impl Link {
         circuit: &Name,
         not_after: u64,
         args: &Args,
-    ) -> Result<Said, BackendError> {
+    ) -> Result<Option<(View, Option<Duration>)>, BackendError> {
         let common = [
             key.to_owned(),
             format!("{key}:o"),
@@ -131,7 +130,7 @@ impl Link {
         let all = common.into_iter().chain(args.0.iter().cloned()).collect();
         let slot = self.slot(key);
         let sent = now();
-        let answer: String = self.eval(verb, slot, 2, all).await?;
+        let answer = self.eval(verb, slot, all).await?;
         let reply = Reply::parse(&answer)?;
         // Measured from the sending, it is too large by the way there: a caller that still waits is
         // never refused, and one that has gone lingers for no longer than its timeout.
@@ -139,15 +138,14 @@ impl Link {
         reply.said()
     }
 
-    async fn eval<T: fred::types::FromValue>(
+    async fn eval(
         &self,
         script: &Script,
         slot: u16,
-        keys: usize,
         args: Vec<String>,
-    ) -> Result<T, BackendError> {
+    ) -> Result<String, BackendError> {
         let with = |script: &str| -> Vec<String> {
-            [script.to_owned(), keys.to_string()].into_iter().chain(args.iter().cloned()).collect()
+            [script.to_owned(), "2".to_owned()].into_iter().chain(args.iter().cloned()).collect()
         };
         match self.send("EVALSHA", slot, with(&script.hash), self.timeout).await {
             // To the one node that asked: the client's own way loads scripts on all nodes, and one
@@ -160,7 +158,7 @@ impl Link {
         .map_err(|error| self.fault(&error))
     }
 
-    async fn send<T: fred::types::FromValue>(
+    async fn send<T: FromValue>(
         &self,
         command: &'static str,
         slot: u16,
@@ -308,9 +306,14 @@ impl Link {
 
         let key = codec::key(&self.prefix, "");
         let slot = self.slot(&key);
-        let args = vec![key.clone(), format!("{key}:o"), self.channel.clone()];
-        let failed: Vec<String> = self.eval(&CHECK, slot, 2, args).await?;
-        fault::check_permissions(&failed)
+        // Both ways to run a script: the one is missed only when the server has lost its scripts.
+        for (command, script) in [("EVAL", CHECK.body), ("EVALSHA", &CHECK.hash)] {
+            let args = [script, "2", &key, &format!("{key}:o"), &self.channel];
+            let args = args.map(str::to_owned).to_vec();
+            let failed = self.send::<Vec<String>>(command, slot, args, PATIENCE).await;
+            fault::check_permissions(&failed.map_err(|error| self.fault(&error))?)?;
+        }
+        Ok(())
     }
 }
 
@@ -321,6 +324,10 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn late() -> BackendError {
+    BackendError::unavailable("redis's clock jumps, or it gets to commands too late")
 }
 
 fn now() -> u64 {

@@ -27,7 +27,8 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
     let (mut messages, mut errors) = (client.message_rx(), client.error_rx());
     let (mut connected, mut moved) = (client.reconnect_rx(), client.cluster_change_rx());
     async move {
-        let mut listener = Listener { link, subscribed: false, not_before: None };
+        let mut listener =
+            Listener { link, subscribed: false, not_before: None, connected_once: false };
         let mut tick = interval(PING_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -56,6 +57,7 @@ struct Listener {
     link: Arc<Link>,
     subscribed: bool,
     not_before: Option<Instant>,
+    connected_once: bool,
 }
 
 impl Listener {
@@ -73,13 +75,18 @@ impl Listener {
 
     fn failed(&self, error: &fred::error::Error) {
         if !self.link.client.is_connected() {
-            self.link.broken(fault::fault(error));
+            let why = if self.connected_once {
+                fault::fault(error)
+            } else {
+                fault::first_connection(error, self.link.tls)
+            };
+            self.link.broken(why);
         }
     }
 
     async fn connected(&mut self) {
         self.link.forget_clocks();
-        self.subscribed = false;
+        (self.subscribed, self.connected_once) = (false, true);
         self.subscribe().await;
     }
 

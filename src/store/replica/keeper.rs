@@ -105,13 +105,14 @@ impl Keeper {
     /// Does the next thing that is due.
     async fn step(&mut self) -> Next {
         let life = *self.life.borrow_and_update();
-        match life {
-            Life::Orphaned if self.circuit.is_last() => return Next::End,
-            Life::Running | Life::Orphaned => {}
-            Life::ShuttingDown => {
-                self.finish().await;
-                return Next::End;
-            }
+        let ends = match life {
+            Life::Running => false,
+            Life::Orphaned => self.circuit.is_last(),
+            Life::ShuttingDown => true,
+        };
+        if ends {
+            self.finish().await;
+            return Next::End;
         }
         if self.status.borrow_and_update().is_degraded() {
             self.stand_alone();

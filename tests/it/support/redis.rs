@@ -6,12 +6,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tower_breaker::backend::RedisConfig;
 
 /// More than anything here takes, on any machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether something has come.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A server on a free port, without persistence; gone when it is dropped.
 pub(crate) struct Server {
@@ -111,6 +114,12 @@ impl Server {
         self.try_cli(args).unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
+    /// The same, after the default user's password was changed.
+    #[track_caller]
+    pub(crate) fn cli_as(&self, password: &str, args: &[&str]) -> String {
+        self.connect_and_ask(Some(password), args).unwrap()
+    }
+
     pub(crate) fn number(&self, args: &[&str]) -> u64 {
         let answer = self.cli(args);
         answer.parse().unwrap_or_else(|_| panic!("{args:?}: {answer}"))
@@ -132,10 +141,14 @@ impl Server {
     }
 
     fn try_cli(&self, args: &[&str]) -> std::io::Result<String> {
+        self.connect_and_ask(self.login, args)
+    }
+
+    fn connect_and_ask(&self, login: Option<&str>, args: &[&str]) -> std::io::Result<String> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(LONG))?;
         let mut reader = BufReader::new(stream);
-        if let Some(password) = self.login {
+        if let Some(password) = login {
             ask(&mut reader, &["AUTH", password])?;
         }
         ask(&mut reader, args)
@@ -265,20 +278,24 @@ impl Drop for Certificates {
 /// Waits for what is certain to come.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < LONG, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
+    for _ in 0..LONG.as_millis() / LOOK.as_millis() {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(LOOK);
     }
+    panic!("waited in vain for {what}");
 }
 
 /// The same, while other tasks go on.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let start = Instant::now();
-    while !is_so().await {
-        assert!(start.elapsed() < LONG, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let looking = async {
+        while !is_so().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let found = tokio::time::timeout(LONG, looking).await;
+    assert!(found.is_ok(), "waited in vain for {what}");
 }
 
 /// Runs `test` in real time, on two threads.
