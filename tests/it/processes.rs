@@ -172,7 +172,7 @@ struct Referee {
 
 impl Referee {
     async fn new(server: &Server) -> Self {
-        let ledger = RedisBackend::connect(&server.config()).await.unwrap();
+        let ledger = RedisBackend::connect(&server.config().command_timeout(s(2))).await.unwrap();
         let told = ledger.subscribe();
         Self { ledger, told, name: Name::new("test").unwrap(), last: 0, rounds: 0 }
     }
@@ -252,7 +252,7 @@ fn a_replica_whose_clock_is_an_hour_off_agrees_with_the_others() {
     }
     let before = upstream.calls.load(SeqCst);
     until("calls again", || upstream.calls.load(SeqCst) > before + 100);
-    let server = server.config();
+    let server = server.config().command_timeout(s(2));
     let state = real(async {
         let ledger = RedisBackend::connect(&server).await.unwrap();
         let store = Store::builder().backend(ledger).build();

@@ -52,7 +52,6 @@ async fn open(replica: &Replica) {
 }
 
 /// How long it takes until the service is ready, or says why not.
-#[expect(clippy::disallowed_methods, reason = "how long is what this is about")]
 async fn readying(service: &mut Breaker) -> (std::time::Duration, bool) {
     let start = now();
     let ready = service.ready().await.is_ok();
