@@ -80,7 +80,8 @@ fn denied(said: &str) -> Option<BackendError> {
     if has("NOAUTH") {
         return Some(BackendError::unavailable("redis asks for a password, and none is set"));
     }
-    let no_permission = ["NOPERM", "ACL failure", "can't run this command", "No permissions"];
+    // Of servers that answer scripts; before 7.0, and since.
+    let no_permission = ["NOPERM", "ACL failure", "user executing the script can't"];
     no_permission.into_iter().any(has).then(|| {
         BackendError::refused(
             "the user may not do this: grant what docs/redis.md lists under \"Permissions\"",

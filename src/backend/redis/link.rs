@@ -31,7 +31,7 @@ use crate::name::Name;
 const MOST_IN_FLIGHT: usize = 256;
 
 /// What is not asked on behalf of a caller has a little more time.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// So many pings without an answer, and a connection that seems alive is made anew.
 const LOST_PINGS: u32 = 4;
@@ -260,11 +260,14 @@ impl Link {
                 Ok(())
             }
             Err(error) => {
-                if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= LOST_PINGS {
+                let fault = self.fault(&error);
+                // A refusal is an answer.
+                let lost = u32::from(fault.is_unavailable());
+                if self.lost.fetch_add(lost, Ordering::Relaxed) + lost >= LOST_PINGS {
                     self.lost.store(0, Ordering::Relaxed);
                     self.reconnect();
                 }
-                Err(self.fault(&error))
+                Err(fault)
             }
         }
     }
@@ -275,19 +278,19 @@ impl Link {
         tokio::spawn(async move { timeout(PATIENCE * 4, client.force_reconnection()).await });
     }
 
-    /// Subscribes, and makes sure of it: the client says "done" before the server does, and what is
-    /// answered next on the same connection is answered after that.
-    pub(super) async fn subscribe(&self) -> Result<(), BackendError> {
+    /// Subscribes, and says `hello` on the channel: only who hears it knows that it is subscribed. The
+    /// client does not wait for the server's answer, and one that denies it may go unnoticed.
+    pub(super) async fn subscribe(&self, hello: &str) -> Result<(), BackendError> {
         let options = Options { timeout: Some(PATIENCE), ..Options::default() };
         let client = self.client.with_options(&options);
-        let heard = async {
+        let hash = ClusterHash::Custom(self.own_slot());
+        let publish = CustomCommand::new_static("PUBLISH", hash, false);
+        let args = vec![self.channel.clone(), hello.to_owned()];
+        let said = async {
             client.subscribe(self.channel.as_str()).await?;
-            let hash = ClusterHash::Custom(self.own_slot());
-            client
-                .custom::<Value, String>(CustomCommand::new_static("PING", hash, false), vec![])
-                .await
+            client.custom::<Value, _>(publish, args).await
         };
-        heard.await.map(drop).map_err(|error| fault::fault(&error))
+        said.await.map(drop).map_err(|error| fault::fault(&error))
     }
 
     /// Where the client sends its subscription in a cluster.
@@ -297,6 +300,7 @@ impl Link {
 
     /// Whether the server is new enough, and the user may do what is needed.
     pub(super) async fn check(&self) -> Result<(), BackendError> {
+        self.ping(PATIENCE).await?;
         let told = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
         let told = told.await.map_err(|error| self.fault(&error))?;
         let version = told.get("version").and_then(Value::as_string).unwrap_or_default();

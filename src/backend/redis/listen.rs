@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use fred::interfaces::{ClientLike, EventInterface};
 use fred::types::Message;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::codec;
 use super::fault;
-use super::link::{Link, Status};
-use crate::backend::Notice;
+use super::link::{Link, PATIENCE, Status};
+use crate::backend::{BackendError, Notice};
 
 /// A connection that only listens does not notice that nobody is there any more: it is asked.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -24,11 +25,11 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// missed between this and the first poll of what it returns.
 pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
     let client = &link.client;
-    let (mut messages, mut errors) = (client.message_rx(), client.error_rx());
+    let (messages, mut errors) = (client.message_rx(), client.error_rx());
     let (mut connected, mut moved) = (client.reconnect_rx(), client.cluster_change_rx());
     async move {
         let mut listener =
-            Listener { link, subscribed: false, not_before: None, connected_once: false };
+            Listener { link, messages, subscribed: false, not_before: None, connected_once: false };
         let mut tick = interval(PING_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -42,7 +43,7 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
                 },
                 _ = connected.recv() => listener.connected().await,
                 _ = moved.recv() => listener.connected().await,
-                message = messages.recv() => match message {
+                message = listener.messages.recv() => match message {
                     Ok(message) => listener.heard(&message),
                     Err(RecvError::Lagged(_)) => listener.tell(Notice::Gap),
                     Err(RecvError::Closed) => return,
@@ -55,6 +56,7 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
 
 struct Listener {
     link: Arc<Link>,
+    messages: Receiver<Message>,
     subscribed: bool,
     not_before: Option<Instant>,
     connected_once: bool,
@@ -96,7 +98,7 @@ impl Listener {
         if self.not_before.is_some_and(|moment| now < moment) {
             return;
         }
-        match self.link.subscribe().await {
+        match self.subscribe_and_hear().await {
             Ok(()) => {
                 (self.subscribed, self.not_before) = (true, None);
                 // First, so that who has waited for this does not take it for a loss after that.
@@ -106,13 +108,35 @@ impl Listener {
             Err(error) => {
                 if !error.is_unavailable() {
                     self.not_before = Some(now + REFUSED_FOR);
-                    // The client does not expect an answer to SUBSCRIBE; after one, every answer on
-                    // this connection would be taken for another command's.
+                    // The client does not expect an answer to SUBSCRIBE: it may have been taken for the
+                    // next command's, and so on from there.
                     self.link.reconnect();
                 }
                 self.link.status.send_replace(Status::Broken(error));
             }
         }
+    }
+
+    async fn subscribe_and_hear(&mut self) -> Result<(), BackendError> {
+        let hello = format!(r#"{{"hello":"{}"}}"#, self.link.client.id());
+        self.link.subscribe(&hello).await?;
+        let heard = async {
+            loop {
+                match self.messages.recv().await {
+                    Ok(message) if message.value.as_str().as_deref() == Some(&hello) => return,
+                    Ok(message) => self.heard(&message),
+                    // A gap is told at the end in any case.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        };
+        timeout(PATIENCE, heard).await.map_err(|_| {
+            BackendError::unavailable(
+                "what is published is not heard: may the user SUBSCRIBE, as docs/redis.md lists \
+                 under \"Permissions\"?",
+            )
+        })
     }
 
     async fn look(&mut self) {
