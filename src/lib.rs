@@ -23,5 +23,7 @@ pub use machine::{
 pub use name::{Name, NameError};
 pub use observe::BackendStatus;
 pub use outcome::Outcome;
+#[cfg(feature = "tower")]
+pub use service::RetryUnlessOpen;
 pub use service::{CircuitBreaker, CircuitBreakerLayer};
 pub use store::{Store, StoreBuilder};

@@ -23,8 +23,12 @@
 //! is counted once, in its own phase, or is stale.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::grant::Grant;
 use super::lanes::Lanes;
@@ -55,6 +59,8 @@ pub(crate) struct Engine {
     stale: AtomicU64,
     /// The epoch at which the engine became this circuit's.
     birth: AtomicU64,
+    /// Told when what is rejected may have changed.
+    changed: Notify,
 }
 
 /// Why a call is not admitted, or not yet.
@@ -88,6 +94,7 @@ impl Engine {
             locked: Mutex::new(locked),
             stale: AtomicU64::new(0),
             birth: AtomicU64::new(0),
+            changed: Notify::new(),
         };
         engine.cut(|_| ());
         engine
@@ -273,6 +280,30 @@ impl Engine {
         (horizon > now).then_some(Rejection { state, generation, retry_after })
     }
 
+    /// Waits until it may be of use to ask for leave again.
+    ///
+    /// Until then it is polled when it is made and when something has changed, and not in between.
+    pub(super) async fn changed(&self) {
+        let mut changed = pin!(self.changed.notified());
+        // From here on no change is missed; one from before shows in what is read now.
+        changed.as_mut().enable();
+        if !matches!(self.check(), Err(Refusal::Rejected(_))) {
+            return;
+        }
+        let until = self.lock().rejected_until();
+        // By the clock that admits.
+        let wait = until.since(clock::coarse());
+        if until == Timestamp::NEVER {
+            changed.await;
+        } else {
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
     /// What a call would be told that is not admitted now.
     pub(super) fn rejection_now(&self) -> Rejection {
         self.lock().rejection(clock::now())
@@ -391,10 +422,12 @@ impl Engine {
         // old phase did, and should a new phase begin here, they are not of it.
         locked.epoch = word.epoch() + 1;
         locked.successes(self.lanes.drain(locked.epoch));
+        let closed_off = locked.closed_off();
         locked.run_out();
 
         let answer = f(locked);
 
+        let changed = closed_off != locked.closed_off();
         self.publish(locked);
         let news = !locked.outbox.is_empty() && !locked.telling;
         locked.telling |= news;
@@ -402,6 +435,9 @@ impl Engine {
         drop(guard);
         if let Some(link) = ring {
             link.wake();
+        }
+        if changed {
+            self.changed.notify_waiters();
         }
         if news {
             self.tell();

@@ -179,6 +179,17 @@ impl Locked {
         (Word::new(self.epoch, machine.state(), flags), horizon)
     }
 
+    /// Whom this turns away, and until when: if this changes, some may be admitted who were not.
+    pub(super) fn closed_off(&self) -> (u64, Option<Timestamp>, bool) {
+        (self.phase, self.machine.rejects_until(&self.policy), self.is_asking())
+    }
+
+    /// Until when rejections are certain, unless something changes.
+    pub(super) fn rejected_until(&self) -> Timestamp {
+        let until = self.machine.rejects_until(&self.policy).filter(|_| !self.is_asking());
+        until.unwrap_or(Timestamp::NEVER)
+    }
+
     pub(super) fn read(&mut self, stale: u64) -> Reading {
         let now = clock::now();
         self.machine.slide(now);

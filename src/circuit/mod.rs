@@ -153,6 +153,12 @@ impl Circuit {
         self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
     }
 
+    /// Until it may be of use to ask again after a rejection.
+    pub(crate) fn changed(&self) -> Wait<()> {
+        let circuit = self.clone();
+        Box::pin(async move { circuit.engine.changed().await })
+    }
+
     #[inline]
     pub(crate) fn holds(&self, grant: Grant) -> bool {
         self.engine.holds(grant)

@@ -6,8 +6,10 @@ use std::panic::Location;
 use ::http::Response;
 use tower_layer::Layer;
 
+use super::fallback::Fallback;
 use super::respond::{DefaultBody, Respond};
 use super::service::CircuitBreaker;
+use super::wait::WaitWhileOpen;
 use crate::circuit::OpenCircuit;
 use crate::classify::{ClassifyFn, HttpStatus};
 use crate::machine::Policy;
@@ -110,6 +112,66 @@ impl<C> CircuitBreakerLayer<C, Reject> {
         F: Fn(&OpenCircuit, Response<()>) -> Response<B>,
     {
         self.with_mode(Respond(body))
+    }
+
+    /// While the circuit is open, `poll_ready` is pending. It is woken when the open interval ends, when a
+    /// probe's place comes back or its lease is over, and by every change by hand or of the cluster.
+    ///
+    /// For `tower::balance`, which drops an endpoint whose readiness is an error, and sends elsewhere
+    /// what one that is pending does not take: an open endpoint is passed over, and gets traffic again
+    /// when it is well.
+    ///
+    /// Where nobody else takes the calls they queue up here, for the whole open interval, and behind a
+    /// forced-open circuit until a hand ends it: under a `Buffer` or with a single endpoint use
+    /// [`reject_in_call`](Self::reject_in_call). A call that is made although the circuit opened after
+    /// it was ready is rejected by its future.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory()).named("replica 7").wait_while_open();
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// `poll_ready` does, while the circuit is open, outside of a tokio runtime with time enabled.
+    pub fn wait_while_open(self) -> CircuitBreakerLayer<C, WaitWhileOpen> {
+        self.with_mode(WaitWhileOpen)
+    }
+
+    /// While the circuit is open, `service` answers: from a cache, or with a default. Its error type is
+    /// the inner service's, and that of this one.
+    ///
+    /// The response bears the [`OpenCircuit`] as an extension: so one knows that it is no reply of the
+    /// upstream's, and so do other circuit breakers, which do not count it. What the fallback does is
+    /// not told to the circuit. A call that was made and failed comes back with its own failure: only a
+    /// rejection is replaced.
+    ///
+    /// A clone of `service` is readied and called for each rejected call, so that the circuit breaker
+    /// is ready although the fallback may not be.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::convert::Infallible> {
+    /// use std::convert::Infallible;
+    /// use http::{Request, Response};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    /// use tower_breaker::{CircuitBreakerLayer, OpenCircuit, Store};
+    ///
+    /// let prices = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new("12.50")) });
+    /// let yesterdays = service_fn(|_: Request<()>| async { Ok(Response::new("12.00")) });
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory()).named("prices").fallback(yesterdays);
+    /// let prices = layer.layer(prices);
+    ///
+    /// prices.circuit().force_open("an example");
+    /// let response = prices.oneshot(Request::new(())).await?;
+    /// assert_eq!(*response.body(), "12.00");
+    /// assert!(response.extensions().get::<OpenCircuit>().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn fallback<F>(self, service: F) -> CircuitBreakerLayer<C, Fallback<F>> {
+        self.with_mode(Fallback(service))
     }
 
     fn with_mode<M>(self, mode: M) -> CircuitBreakerLayer<C, M> {

@@ -87,13 +87,21 @@
 //! closed, and a call that would have been a probe is rejected. If the backend does not answer for long,
 //! nothing waits for it any more: circuits of this process decide alone.
 
+mod fallback;
 mod future;
 mod layer;
 mod respond;
+#[cfg(feature = "tower")]
+mod retry;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
 mod service;
+mod wait;
 
+pub use fallback::{Fallback, FallbackFuture};
 pub use future::ResponseFuture;
 pub use layer::{CircuitBreakerLayer, Reject};
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
+#[cfg(feature = "tower")]
+pub use retry::{MaybeOpen, RetryUnlessOpen};
 pub use service::CircuitBreaker;
+pub use wait::WaitWhileOpen;

@@ -32,12 +32,13 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
     reserved: Option<Grant>,
     /// Or the reason why the next call is to be rejected. The inner service may not be ready.
     rejected: Option<OpenCircuit>,
-    /// What the cluster has been asked, and has not answered yet.
+    /// What is waited for: an answer of the cluster's, or a change of the circuit.
     waiting: Option<Waiting>,
 }
 
 enum Waiting {
-    Known(Wait<()>),
+    /// For this, and then the circuit is asked again.
+    Change(Wait<()>),
     Lease(Wait<Option<Held>>),
 }
 
@@ -111,7 +112,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     {
         self.waiting = match denial {
             Denial::Open(open) => return Poll::Ready(Ok(Err(open))),
-            Denial::Unknown(known) => Some(Waiting::Known(known)),
+            Denial::Unknown(known) => Some(Waiting::Change(known)),
             Denial::Ask(lease) => Some(Waiting::Lease(lease)),
         };
         self.poll_cluster(cx)
@@ -123,8 +124,8 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         S: Service<R>,
     {
         match &mut self.waiting {
-            Some(Waiting::Known(known)) => {
-                ready!(known.as_mut().poll(cx));
+            Some(Waiting::Change(change)) => {
+                ready!(change.as_mut().poll(cx));
                 self.waiting = None;
                 self.poll_admit(cx)
             }
@@ -144,6 +145,11 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     fn hold(&mut self, grant: Grant) -> Result<(), OpenCircuit> {
         self.reserved = Some(grant);
         Ok(())
+    }
+
+    /// Lets the next `poll_admit` wait until it may be of use.
+    pub(super) fn wait_for_change(&mut self) {
+        self.waiting = Some(Waiting::Change(self.circuit.changed()));
     }
 
     /// Remembers that the next call is to be rejected.
