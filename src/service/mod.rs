@@ -62,6 +62,28 @@
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
 //! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, tonic clients, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
 //! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`, hyper and tonic servers, where an error closes the connection |
+//! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
+//! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
+//!
+//! # Which mode under which layer
+//!
+//! What tower's layers do with an open circuit inside of them; in bold, the mode to take.
+//! `respond` and `fallback` answer like an upstream: every layer passes that on.
+//!
+//! | layer | default | `reject_in_call` | `wait_while_open` |
+//! | --- | --- | --- | --- |
+//! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
+//! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval is over |
+//! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessOpen` not retried** | waits |
+//! | `Steer` | one open circuit fails all routes | **only calls to that route fail** | one open circuit blocks all routes |
+//! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
+//! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
+//! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
+//! | `Balance` | **destructive**: drops the endpoint for good | goes on sending calls to it, which fail | **passes it over; takes it again** |
+//! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
+//! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
+//!
+//! `tests/it/under_tower.rs` holds each cell that is not plain from the mode itself.
 //!
 //! # Readiness
 //!

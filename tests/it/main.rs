@@ -15,6 +15,7 @@ mod cluster_faults;
 mod cluster_sim;
 mod config;
 mod execute;
+mod fallback;
 mod half_open;
 mod imports;
 mod machine_props;
@@ -36,4 +37,6 @@ mod service;
 mod service_props;
 mod store;
 mod threads;
+#[cfg(feature = "tower")]
+mod under_tower;
 mod waiting;
