@@ -29,6 +29,7 @@ use crate::name::Name;
 use engine::{Engine, Refusal};
 pub use error::{Error, OpenCircuit, find_open};
 pub(crate) use grant::Grant;
+pub(crate) use lanes::Width;
 use locked::Locked;
 pub(crate) use locked::Observer;
 pub(crate) use member::{Draft, Link, News, Wait, Work};
@@ -117,8 +118,8 @@ impl Circuit {
 
 /// What the layers above need.
 impl Circuit {
-    pub(crate) fn new(name: Name, policy: Policy, observers: Vec<Observer>) -> Self {
-        Self { engine: pool::take(policy, observers), name }
+    pub(crate) fn new(name: Name, policy: Policy, observers: Vec<Observer>, width: Width) -> Self {
+        Self { engine: pool::take(policy, observers, width), name }
     }
 
     /// Says that the store has let go of this circuit. To be said once.
@@ -150,6 +151,13 @@ impl Circuit {
     /// Like [`reserve`](Self::reserve), for who has waited already.
     pub(crate) fn reserve_at_once(&self) -> Result<Grant, OpenCircuit> {
         self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Asks for leave to make a call at once.
+    #[inline]
+    pub(crate) fn begin_now(&self) -> Result<Permit, Denial> {
+        let granted = self.engine.acquire(Begin::Now);
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.denied(refusal))
     }
 
     #[inline]
@@ -308,6 +316,12 @@ impl Circuit {
     /// Whether nobody has a handle but the one who asks.
     pub(crate) fn is_last(&self) -> bool {
         self.engine.lanes().handles() == 1
+    }
+
+    /// Whether nobody has a handle but the one who asks, and the keeper if there is one.
+    pub(crate) fn is_unused(&self) -> bool {
+        let handles = self.engine.lanes().handles();
+        handles == 1 || handles == 2 && self.engine.link().is_some()
     }
 }
 

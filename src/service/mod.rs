@@ -63,6 +63,9 @@
 //! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, tonic clients, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
 //! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`, hyper and tonic servers, where an error closes the connection |
 //!
+//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after either of the last two, has a circuit for each
+//! key of the requests: for clients of more hosts than one, for routes, for tenants.
+//!
 //! # Readiness
 //!
 //! The circuit is asked before the inner service: while it is open, the inner service is not
@@ -88,12 +91,15 @@
 //! nothing waits for it any more: circuits of this process decide alone.
 
 mod future;
+pub mod key;
+mod keyed;
 mod layer;
 mod respond;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
 mod service;
 
 pub use future::ResponseFuture;
+pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
 pub use service::CircuitBreaker;

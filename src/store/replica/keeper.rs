@@ -1,6 +1,7 @@
 //! The task that keeps one circuit in agreement with the ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,7 +37,6 @@ pub(super) struct Keeper {
     alone: bool,
     /// Whether the ledger has refused this circuit, and that was told.
     refused: bool,
-    seq: u64,
     /// A report that may not have arrived, and when it was made.
     unanswered: Option<(Report, Timestamp)>,
     reported: Timestamp,
@@ -69,7 +69,6 @@ impl Keeper {
             life: replica.life.subscribe(),
             alone: true,
             refused: false,
-            seq: 0,
             unanswered: None,
             reported: clock::now(),
             turn: None,
@@ -106,8 +105,12 @@ impl Keeper {
     async fn step(&mut self) -> Next {
         let life = *self.life.borrow_and_update();
         match life {
-            Life::Orphaned if self.circuit.is_last() => return Next::End,
-            Life::Running | Life::Orphaned => {}
+            Life::Running | Life::Orphaned => {
+                let forgotten = life == Life::Orphaned || self.peer.is_let_go();
+                if forgotten && self.circuit.is_last() {
+                    return Next::End;
+                }
+            }
             Life::ShuttingDown => {
                 self.finish().await;
                 return Next::End;
@@ -269,8 +272,8 @@ impl Keeper {
             Some(last) => last,
             None => match self.circuit.draft(true) {
                 Some(draft) => {
-                    self.seq += 1;
-                    (self.sign(draft, self.seq), clock::now())
+                    let seq = self.peer.replica.seq.fetch_add(1, Ordering::Relaxed);
+                    (self.sign(draft, seq), clock::now())
                 }
                 None => return Next::End,
             },

@@ -30,6 +30,7 @@ pub(super) struct Peer {
     pub(super) known: watch::Sender<bool>,
     inbox: Mutex<Vec<View>>,
     load: AtomicBool,
+    let_go: AtomicBool,
 }
 
 impl Peer {
@@ -41,7 +42,18 @@ impl Peer {
             known: watch::Sender::new(false),
             inbox: Mutex::default(),
             load: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
         }
+    }
+
+    /// Says that the store has forgotten the circuit.
+    pub(super) fn let_go(&self) {
+        self.let_go.store(true, Ordering::Relaxed);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn is_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
     }
 
     /// Puts down a view that the ledger has told unasked.
