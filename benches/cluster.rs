@@ -5,6 +5,10 @@
 mod load;
 #[path = "cluster/naive.rs"]
 mod naive;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it reads a variable of the crate's, as the example does"
+)]
 #[path = "../examples/cluster/redis.rs"]
 mod redis;
 
@@ -12,10 +16,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fred::prelude::*;
+use fred::types::InfoKind;
 use load::{Breaker, Cluster, Trip};
 use redis::Redis;
+use tokio::task::JoinSet;
 use tower_breaker::backend::{RedisBackend, RedisConfig};
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
+use tower_breaker_benches::clock;
 use tower_breaker_benches::report::{figure, table, verdict};
 
 const REPLICAS: usize = 10;
@@ -50,7 +57,7 @@ async fn run(trips: usize, steady: Duration, smoke: bool) -> anyhow::Result<()> 
         let circuit = closed.clone();
         async move { circuit.reset().await.context("nobody was told") }
     };
-    let (our_trips, our_commands) = measure(circuits, close, &server, trips, steady).await?;
+    let ours_measured = measure(circuits, close, &server, trips, steady).await?;
 
     let naive = naive::join(&redis, REPLICAS, THRESHOLD).await?;
     let first = naive[0].clone();
@@ -58,24 +65,33 @@ async fn run(trips: usize, steady: Duration, smoke: bool) -> anyhow::Result<()> 
         let first = first.clone();
         async move { first.close().await }
     };
-    let (naive_trips, naive_commands) = measure(naive, close, &server, trips, steady).await?;
+    let naive_measured = measure(naive, close, &server, trips, steady).await?;
 
     println!("\n{REPLICAS} replicas, {CALLS_PER_SECOND} calls a second each, {trips} trips\n");
     let mut rows = vec![
-        ["", "all open after, p50 ms", "p99", "calls let through, p50", "p99", "commands per call"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "",
+            "all open after, p50 ms",
+            "p99",
+            "calls let through, p50",
+            "p99",
+            "commands per call",
+            "wait per call, p50 us",
+            "p99",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
-    for (name, trips, commands) in [
-        ("tower-breaker", &our_trips, our_commands),
-        ("naive: a read before and a write after each call", &naive_trips, naive_commands),
+    for (name, measured) in [
+        ("tower-breaker", &ours_measured),
+        ("naive: a read before and a write after each call", &naive_measured),
     ] {
-        let open = |percent| percentile(trips.iter().map(|trip| trip.all_open_ms), percent);
-        let leaked = |percent| percentile(trips.iter().map(|trip| trip.leaked as f64), percent);
-        let figures = [open(50), open(99), leaked(50), leaked(99)].map(figure);
+        let [open, through] = [measured.open(), measured.let_through()];
         let mut row = vec![name.to_owned()];
-        row.extend(figures);
-        row.push(format!("{commands:.4}"));
+        row.extend([50, 99].map(|percent| figure(percentile(&open, percent))));
+        row.extend([50, 99].map(|percent| figure(percentile(&through, percent))));
+        row.push(format!("{:.4}", measured.commands_per_call));
+        row.extend([50, 99].map(|percent| figure(percentile(&measured.waits, percent))));
         rows.push(row);
     }
     table(&rows);
@@ -84,16 +100,34 @@ async fn run(trips: usize, steady: Duration, smoke: bool) -> anyhow::Result<()> 
     println!(
         "\n{REPLICAS} replicas, {circuits} circuits each, all in use: {commands:.0} commands a second"
     );
+    let lasting = if smoke { steady } else { steady * 3 };
+    let frozen = match redis.is_ours() {
+        true => Some(frozen(&redis, &ours, lasting).await?),
+        false => None,
+    };
+    if let Some([closed, probing, grown]) = frozen {
+        println!(
+            "Redis frozen for {lasting:?}: the slowest admission took {closed:.1} ms closed, {probing:.1} \
+             ms while probing; the process grew by {grown:.1} MB"
+        );
+    }
     if !smoke {
         println!();
-        let p99 = percentile(our_trips.iter().map(|trip| trip.all_open_ms), 99);
-        verdict("all open, p99, ms", p99, 20.0, "20");
-        let leaked = percentile(our_trips.iter().map(|trip| trip.leaked as f64), 99);
-        verdict("calls let through, p99", leaked, 100.0, "100");
-        verdict("commands per hundred calls", our_commands * 100.0, 2.0, "2");
+        let Measured { commands_per_call, .. } = ours_measured;
+        verdict("all open, p99, ms", percentile(&ours_measured.open(), 99), 20.0, "20");
+        verdict(
+            "calls let through, p99",
+            percentile(&ours_measured.let_through(), 99),
+            100.0,
+            "100",
+        );
+        verdict("commands per hundred calls", commands_per_call * 100.0, 2.0, "2");
         // The budget, and one ping a second.
         let allowed = (REPLICAS * (50 + 1)) as f64;
         verdict("commands a second with 100 circuits", commands, allowed, "the formula's");
+        if let Some([closed, probing, _]) = frozen {
+            verdict("slowest admission, frozen, ms", closed.max(probing), 70.0, "deadline + 20");
+        }
     }
     Ok(())
 }
@@ -107,24 +141,42 @@ async fn join(redis: &Redis, policy: &Policy) -> anyhow::Result<Vec<Store>> {
     Ok(stores)
 }
 
-/// Trips, and commands per call while all is well.
+struct Measured {
+    trips: Vec<Trip>,
+    commands_per_call: f64,
+    /// While all is well, how long each call waited before it was made, in microseconds.
+    waits: Vec<f64>,
+}
+
+impl Measured {
+    fn open(&self) -> Vec<f64> {
+        self.trips.iter().map(|trip| trip.all_open_ms).collect()
+    }
+
+    fn let_through(&self) -> Vec<f64> {
+        self.trips.iter().map(|trip| trip.leaked as f64).collect()
+    }
+}
+
 async fn measure<B, F>(
     breakers: Vec<B>,
     close: impl Fn() -> F,
     server: &Client,
     trips: usize,
     steady: Duration,
-) -> anyhow::Result<(Vec<Trip>, f64)>
+) -> anyhow::Result<Measured>
 where
     B: Breaker,
     F: Future<Output = anyhow::Result<()>>,
 {
     let cluster = Cluster::start(breakers, CALLS_PER_SECOND, THRESHOLD);
     cluster.settle().await;
+    cluster.waits();
     let before = (commands(server).await?, cluster.calls());
     tokio::time::sleep(steady).await;
     let after = (commands(server).await?, cluster.calls());
-    let per_call = (after.0 - before.0) / (after.1 - before.1) as f64;
+    let commands_per_call = (after.0 - before.0) / (after.1 - before.1) as f64;
+    let waits = cluster.waits();
 
     let mut measured = Vec::new();
     for _ in 0..trips {
@@ -133,7 +185,7 @@ where
         cluster.settle().await;
     }
     cluster.stop().await;
-    Ok((measured, per_call))
+    Ok(Measured { trips: measured, commands_per_call, waits })
 }
 
 /// A hundred circuits in each replica, all in use.
@@ -166,6 +218,65 @@ async fn many(stores: &[Store], server: &Client, steady: Duration) -> anyhow::Re
     }
 }
 
+/// What a call waits for while Redis is frozen, in milliseconds at worst: closed, and as a probe; and
+/// by how many megabytes this process grows.
+async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::Result<[f64; 3]> {
+    let short = Policy::builder()
+        .consecutive_failures(1)
+        .open_for(Duration::from_millis(200))
+        .backoff(1, Duration::from_millis(200))
+        .build()?;
+    let join =
+        |store: &Store| (store.circuit("closed"), store.circuit_with("probing", short.clone()));
+    let circuits: Vec<_> = stores.iter().map(join).collect();
+    circuits[0].1.acquire().await?.settle(Outcome::failure());
+    for (_, probing) in &circuits {
+        while probing.state() == State::Closed {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    redis.freeze(true)?;
+    let before = resident_megabytes()?;
+    let end = clock::now() + lasting;
+    let mut drivers = JoinSet::new();
+    for (closed, probing) in circuits {
+        for (circuit, well) in [(closed, true), (probing, false)] {
+            drivers.spawn(async move {
+                let mut tick = tokio::time::interval(Duration::from_millis(1));
+                let (mut slowest, mut calls) = (Duration::ZERO, 0_u64);
+                while clock::now() < end {
+                    tick.tick().await;
+                    let start = clock::now();
+                    let permit = circuit.acquire().await;
+                    slowest = slowest.max(start.elapsed());
+                    calls += u64::from(permit.is_ok());
+                    if let Ok(permit) = permit {
+                        permit.settle(if well { Outcome::Success } else { Outcome::failure() });
+                    }
+                }
+                assert!(calls > 0 || !well, "calls go on");
+                (well, slowest)
+            });
+        }
+    }
+    let (mut closed, mut probing) = (Duration::ZERO, Duration::ZERO);
+    while let Some(driver) = drivers.join_next().await {
+        let (well, slowest) = driver?;
+        let worst = if well { &mut closed } else { &mut probing };
+        *worst = slowest.max(*worst);
+    }
+    let grown = resident_megabytes()? - before;
+    redis.freeze(false)?;
+    Ok([closed.as_secs_f64() * 1000.0, probing.as_secs_f64() * 1000.0, grown])
+}
+
+fn resident_megabytes() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()).context("Linux has it")?;
+    Ok(kilobytes.parse::<f64>()? / 1024.0)
+}
+
 /// How many commands the server has run that no script has called, and how many scripts.
 async fn commands(server: &Client) -> anyhow::Result<f64> {
     let stats: String = server.info(Some(InfoKind::CommandStats)).await?;
@@ -179,8 +290,8 @@ async fn commands(server: &Client) -> anyhow::Result<f64> {
     Ok(calls("evalsha") + calls("eval") + calls("ping") + naive)
 }
 
-fn percentile(values: impl Iterator<Item = f64>, percent: usize) -> f64 {
-    let mut values: Vec<_> = values.collect();
+fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100).max(1) - 1;
     values[rank.min(values.len() - 1)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tower_breaker_benches::clock;
 
 /// How long the upstream takes.
 const SERVICE_TIME: Duration = Duration::from_millis(5);
@@ -37,6 +38,8 @@ struct Upstream {
     calls: AtomicU64,
     /// Of this trip: when each call came, and when each failure was answered.
     log: Mutex<(Vec<Instant>, Vec<Instant>)>,
+    /// How long calls waited before they were made.
+    waits: Mutex<Vec<Duration>>,
 }
 
 pub struct Cluster<B> {
@@ -57,6 +60,12 @@ impl<B: Breaker> Cluster<B> {
 
     pub fn calls(&self) -> u64 {
         self.upstream.calls.load(Ordering::Relaxed)
+    }
+
+    /// How long calls since the last time waited before they were made, in microseconds.
+    pub fn waits(&self) -> Vec<f64> {
+        let waits = std::mem::take(&mut *self.upstream.waits.lock().unwrap());
+        waits.into_iter().map(|wait| wait.as_secs_f64() * 1e6).collect()
     }
 
     /// Waits until all are closed, and calls flow.
@@ -93,7 +102,7 @@ impl<B: Breaker> Cluster<B> {
                 all &= !breaker.is_closed().await;
             }
             if all {
-                return Instant::now();
+                return clock::now();
             }
             tokio::task::yield_now().await;
         }
@@ -114,17 +123,24 @@ async fn drive<B: Breaker>(breaker: B, upstream: Arc<Upstream>, calls_per_second
     loop {
         tick.tick().await;
         let (breaker, upstream) = (breaker.clone(), upstream.clone());
-        tokio::spawn(async move { breaker.call(|| serve(&upstream)).await });
+        tokio::spawn(async move {
+            let start = clock::now();
+            let call = || {
+                upstream.waits.lock().unwrap().push(start.elapsed());
+                serve(&upstream)
+            };
+            breaker.call(call).await;
+        });
     }
 }
 
 async fn serve(upstream: &Upstream) -> bool {
     upstream.calls.fetch_add(1, Ordering::Relaxed);
-    upstream.log.lock().unwrap().0.push(Instant::now());
+    upstream.log.lock().unwrap().0.push(clock::now());
     sleep(SERVICE_TIME).await;
     let failing = upstream.failing.load(Ordering::Relaxed);
     if failing {
-        upstream.log.lock().unwrap().1.push(Instant::now());
+        upstream.log.lock().unwrap().1.push(clock::now());
     }
     !failing
 }

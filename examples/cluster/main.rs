@@ -9,6 +9,11 @@
 //! `redis-server`; or set `CIRCUIT_BREAKER_REDIS_URL` to use another, which is not frozen then), and five
 //! replicas: processes of this same program. It ends by itself in about 15 s.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate has one reader of time; this is no part of it"
+)]
+
 mod redis;
 mod replica;
 mod team;
@@ -41,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{REPLICAS} replicas, each with its circuit closed, 100 calls a second each");
     wait(seconds(1)).await;
     upstream.take();
+    team.said();
 
     println!("\nthe upstream fails");
     let start = Instant::now();

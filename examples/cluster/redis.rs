@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use tokio::net::TcpStream;
 
-pub struct Redis {
+pub(crate) struct Redis {
     url: String,
     server: Option<Child>,
 }
 
 impl Redis {
-    pub async fn from_env_or_start() -> anyhow::Result<Self> {
+    pub(crate) async fn from_env_or_start() -> anyhow::Result<Self> {
         if let Ok(url) = std::env::var("CIRCUIT_BREAKER_REDIS_URL") {
             return Ok(Self { url, server: None });
         }
@@ -33,16 +33,16 @@ impl Redis {
         anyhow::bail!("redis-server did not start")
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.server.is_some()
     }
 
     /// Stops the server in the middle of whatever it does; or lets it go on.
-    pub fn freeze(&self, freeze: bool) -> anyhow::Result<()> {
+    pub(crate) fn freeze(&self, freeze: bool) -> anyhow::Result<()> {
         let server = self.server.as_ref().context("only a server of our own is frozen")?;
         let signal = if freeze { "-STOP" } else { "-CONT" };
         let done = Command::new("kill").args([signal, &server.id().to_string()]).status()?;

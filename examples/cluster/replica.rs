@@ -17,7 +17,7 @@ static FAILED: AtomicU64 = AtomicU64::new(0);
 static REJECTED: AtomicU64 = AtomicU64::new(0);
 static SLOWEST: AtomicU64 = AtomicU64::new(0);
 
-pub async fn run(upstream: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
     let policy = Policy::builder()
         .consecutive_failures(super::THRESHOLD as u64)
         .open_for(Duration::from_millis(1500))

@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// When, which replica, what.
-pub type Said = (Instant, usize, String);
+pub(crate) type Said = (Instant, usize, String);
 
-pub struct Team {
+pub(crate) struct Team {
     replicas: Vec<(Child, ChildStdin)>,
     lines: mpsc::UnboundedReceiver<Said>,
     /// What was said and not looked at yet.
@@ -20,7 +20,7 @@ pub struct Team {
 }
 
 impl Team {
-    pub fn start(replicas: usize, upstream: &str, redis: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(replicas: usize, upstream: &str, redis: &str) -> anyhow::Result<Self> {
         let (sender, lines) = mpsc::unbounded_channel();
         let start = |replica| -> anyhow::Result<_> {
             let mut process = Command::new(std::env::current_exe()?)
@@ -46,7 +46,7 @@ impl Team {
     }
 
     /// What was said since the last time.
-    pub fn said(&mut self) -> Vec<Said> {
+    pub(crate) fn said(&mut self) -> Vec<Said> {
         while let Ok(said) = self.lines.try_recv() {
             self.said.push(said);
         }
@@ -54,12 +54,12 @@ impl Team {
     }
 
     /// Waits until every replica has said something that starts so, from now on.
-    pub async fn until_all(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn until_all(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
         self.until(start, self.replicas.len(), within).await
     }
 
     /// Waits until one has.
-    pub async fn until_any(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn until_any(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
         self.until(start, 1, within).await
     }
 
@@ -77,7 +77,7 @@ impl Team {
     }
 
     /// How the calls of each went since the last time.
-    pub async fn report(&mut self) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn report(&mut self) -> anyhow::Result<Vec<String>> {
         for (_, stdin) in &mut self.replicas {
             stdin.write_all(b"report\n").await?;
         }
@@ -89,7 +89,7 @@ impl Team {
         Ok(reports.into_iter().map(|(_, _, said)| said).collect())
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for (mut process, stdin) in self.replicas {
             drop(stdin);
             if timeout(Duration::from_secs(2), process.wait()).await.is_err() {

@@ -18,19 +18,19 @@ struct Shared {
 
 /// A call that has come: when, from whom, and how many were being served then.
 #[derive(Clone)]
-pub struct Call {
-    pub at: Instant,
-    pub replica: String,
-    pub busy: usize,
+pub(crate) struct Call {
+    pub(crate) at: Instant,
+    pub(crate) replica: String,
+    pub(crate) busy: usize,
 }
 
-pub struct Upstream {
+pub(crate) struct Upstream {
     url: String,
     shared: Arc<Shared>,
 }
 
 impl Upstream {
-    pub async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         let app = Router::new().fallback(serve).with_state(shared.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -39,21 +39,21 @@ impl Upstream {
         Ok(Self { url, shared })
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url.clone()
     }
 
-    pub fn fail(&self, fail: bool) {
+    pub(crate) fn fail(&self, fail: bool) {
         self.shared.failing.store(fail, Ordering::Relaxed);
     }
 
     /// The calls since the last time.
-    pub fn take(&self) -> Vec<Call> {
+    pub(crate) fn take(&self) -> Vec<Call> {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
     }
 
     /// Of the first calls since the last time: who made them, and how many were served at once.
-    pub fn take_probes(&self, first: usize) -> (Vec<String>, usize) {
+    pub(crate) fn take_probes(&self, first: usize) -> (Vec<String>, usize) {
         let probes: Vec<_> = self.take().into_iter().take(first).collect();
         let at_once = probes.iter().map(|call| call.busy).max().unwrap_or_default();
         (probes.into_iter().map(|call| call.replica).collect(), at_once)

@@ -16,6 +16,8 @@
 mod error;
 #[cfg(feature = "test-util")]
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 mod view;
 
 use std::fmt::Debug;
@@ -27,6 +29,8 @@ use tokio::sync::broadcast;
 pub use error::BackendError;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryBackend;
+#[cfg(feature = "redis")]
+pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use view::{Imposed, Opening, Setting, Standing, View};
 
 use crate::machine::{Policy, Reason, Shape, Tally};
@@ -42,7 +46,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// thing a backend decides is a half-open round, as that must be atomic over all replicas: how many
 /// probes are out, and whether the next result ends the round.
 ///
-/// [`RedisBackend`](crate::RedisBackend) is one. To share circuits through something else, write
+/// `RedisBackend` (feature `redis`) is one. To share circuits through something else, write
 /// another, and hold it to the laws as `tests/it/backend_laws.rs` does.
 ///
 /// # Laws

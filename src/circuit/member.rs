@@ -468,12 +468,15 @@ impl Locked {
     }
 
     /// The ledger was asked for a lease, and gave one. Unless it is to be kept for who comes next,
-    /// it is granted at once.
-    pub(super) fn give(&mut self, lease: Lease, keep: bool, now: Timestamp) -> Option<Grant> {
+    /// it is granted at once. It has been running since some time after it was `asked` for.
+    pub(super) fn give(&mut self, lease: Lease, keep: bool, asked: Timestamp) -> Option<Grant> {
         let id = LeaseId(lease.nonce);
-        let current = self.member.as_ref()?.view.generation == lease.generation;
+        let member = self.member.as_mut()?;
+        let current = member.view.generation == lease.generation;
+        // The keeper is to look when the lease runs out.
+        member.hurry();
         let ours = lease.remaining.saturating_sub((lease.remaining / 10).min(LEASE_MARGIN));
-        if !current || !self.machine.give(id, now.after(ours)) {
+        if !current || !self.machine.give(id, asked.after(ours)) {
             // Of a round that is over; or of one in which a hand has stepped: the place is free
             // again when the lease runs out.
             return None;

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use crate::backend::{Lease, View};
 use crate::machine::{Begin, Event, Policy, State};
 use crate::name::Name;
+use crate::timestamp::Timestamp;
 use engine::{Engine, Refusal};
 pub use error::{Error, OpenCircuit, find_open};
 pub(crate) use grant::Grant;
@@ -300,10 +301,17 @@ impl Circuit {
         })
     }
 
-    pub(crate) fn give(&self, lease: Lease, view: &View, keep: bool) -> Option<Held> {
+    /// Takes on a grant, which was `asked` for then.
+    pub(crate) fn give(
+        &self,
+        lease: Lease,
+        view: &View,
+        keep: bool,
+        asked: Timestamp,
+    ) -> Option<Held> {
         let grant = self.engine.with(|locked, now| {
             locked.adopt(view, true, now);
-            locked.give(lease, keep, now)
+            locked.give(lease, keep, asked)
         })?;
         Some(Held { circuit: self.clone(), grant: Some(grant) })
     }

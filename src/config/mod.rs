@@ -69,10 +69,14 @@ pub struct Config {
     pub budget: Option<u32>,
 }
 
+/// How long the start of a store may take that can start alone.
+#[cfg(feature = "redis")]
+const START: Duration = Duration::from_millis(500);
+
 /// What to do if the ledger cannot be reached at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// Start alone, and join when it can be reached. The default: a service that can do without its
+    /// Wait half a second for it; then start alone, and join when it can be reached. The default: a service that can do without its
     /// ledger while it runs can do so when it starts. Why it is alone, be it for a wrong password,
     /// shows in [`Store::backend`] and in the log.
     #[default]
@@ -147,7 +151,11 @@ impl Config {
             redis = redis.key_prefix(prefix);
         }
         let backend = match self.start {
-            Start::Degraded => RedisBackend::start(&redis)?,
+            Start::Degraded => {
+                let backend = RedisBackend::start(&redis)?;
+                backend.ready(START).await;
+                backend
+            }
             Start::Fail => RedisBackend::connect(&redis).await?,
         };
         Ok(builder.backend(backend))

@@ -142,22 +142,22 @@ impl Inner {
         for _ in 0..most.min(turns.len()) {
             let Some(name) = turns.pop_front() else { break };
             let idle = self.keys.settings.idle;
-            let gone = self.circuits.remove_if(&name, |_, entry| entry.is_forgettable(now, idle));
+            let gone = self.circuits.remove_if(&name, |_, entry| {
+                let gone = entry.is_forgettable(now, idle);
+                // Before the map is unlocked: the name may be another circuit's right after.
+                if let (Some(replica), true) = (&self.replica, gone) {
+                    replica.let_go(&name);
+                }
+                gone
+            });
             match gone {
                 Some((_, entry)) => {
                     self.keys.count.fetch_sub(1, Ordering::Relaxed);
-                    self.forget(&entry);
+                    entry.circuit.abandon();
                 }
                 None => turns.push_back(name),
             }
         }
-    }
-
-    fn forget(&self, entry: &Entry) {
-        if let Some(replica) = &self.replica {
-            replica.let_go(entry.circuit.name());
-        }
-        entry.circuit.abandon();
     }
 }
 

@@ -4,10 +4,15 @@ mod support;
 
 mod autotraits;
 mod axum;
+#[cfg(feature = "redis")]
+mod backend_agrees;
+mod backend_laws;
 mod cancellation;
 mod classify;
 mod closed;
 mod cluster;
+mod cluster_faults;
+mod cluster_sim;
 mod config;
 mod execute;
 mod half_open;
@@ -19,7 +24,16 @@ mod observe;
 mod open;
 mod overrides;
 mod policy;
+#[cfg(feature = "redis")]
+mod processes;
+#[cfg(feature = "redis")]
+mod redis_backend;
+#[cfg(feature = "redis")]
+mod redis_faults;
+#[cfg(feature = "redis")]
+mod redis_link;
 mod service;
 mod service_props;
 mod store;
 mod threads;
+mod waiting;

@@ -104,17 +104,14 @@ impl Keeper {
     /// Does the next thing that is due.
     async fn step(&mut self) -> Next {
         let life = *self.life.borrow_and_update();
-        match life {
-            Life::Running | Life::Orphaned => {
-                let forgotten = life == Life::Orphaned || self.peer.is_let_go();
-                if forgotten && self.circuit.is_last() {
-                    return Next::End;
-                }
-            }
-            Life::ShuttingDown => {
-                self.finish().await;
-                return Next::End;
-            }
+        let ends = match life {
+            Life::Running => self.peer.is_let_go() && self.circuit.is_last(),
+            Life::Orphaned => self.circuit.is_last(),
+            Life::ShuttingDown => true,
+        };
+        if ends {
+            self.finish().await;
+            return Next::End;
         }
         if self.status.borrow_and_update().is_degraded() {
             self.stand_alone();
@@ -251,14 +248,14 @@ impl Keeper {
             return self.report().await;
         }
         let usual = if work.closed { POLL_CLOSED } else { POLL_OPEN };
-        let poll = self.heard.after(usual.mul_f64(self.spread));
+        let mut poll = self.heard.after(usual.mul_f64(self.spread));
         if poll <= now {
-            let turn = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
-            if turn <= now {
+            // Until it has its turn, nothing else is to be late for it.
+            poll = *self.turn.get_or_insert_with(|| self.peer.replica.budget.turn(now));
+            if poll <= now {
                 self.turn = None;
                 return if work.closed { self.look_at_totals().await } else { self.load().await };
             }
-            return Next::At(turn);
         }
         let look = now.after(self.look);
         let times = [due, work.next_expiry, Some(poll), Some(look)];

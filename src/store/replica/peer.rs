@@ -10,7 +10,9 @@ use tokio::time::sleep;
 use super::Replica;
 use crate::backend::View;
 use crate::circuit::{Circuit, Held, Link, Wait};
+use crate::clock;
 use crate::name::Name;
+use crate::timestamp::Timestamp;
 
 /// More views than this in a keeper's inbox, and it loads the circuit instead.
 const INBOX: usize = 16;
@@ -28,6 +30,8 @@ pub(super) struct Peer {
     /// The keeper has something to do.
     pub(super) woken: Notify,
     pub(super) known: watch::Sender<bool>,
+    /// When the circuit was made: its first callers wait to know the ledger's state.
+    made: Timestamp,
     inbox: Mutex<Vec<View>>,
     load: AtomicBool,
     let_go: AtomicBool,
@@ -40,6 +44,7 @@ impl Peer {
             name,
             woken: Notify::new(),
             known: watch::Sender::new(false),
+            made: clock::now(),
             inbox: Mutex::default(),
             load: AtomicBool::new(false),
             let_go: AtomicBool::new(false),
@@ -99,7 +104,13 @@ impl Link for Peer {
     fn ask(&self, circuit: Circuit, keep: bool) -> Wait<Option<Held>> {
         let (tell, hears) = oneshot::channel();
         if let Some(generation) = circuit.begin_asking() {
-            let asking = Asking { replica: self.replica.clone(), circuit, generation, keep };
+            // Who has waited for the ledger's state does not wait as long again for a lease.
+            let waited = clock::now().since(self.made);
+            let patience = self.replica.settings.deadline;
+            let patience =
+                patience.checked_sub(waited).filter(|p| !p.is_zero()).unwrap_or(patience);
+            let replica = self.replica.clone();
+            let asking = Asking { replica, circuit, generation, keep, patience };
             self.replica.runtime.spawn(asking.run(tell));
         }
         Box::pin(async { hears.await.ok().flatten() })
@@ -112,11 +123,12 @@ struct Asking {
     circuit: Circuit,
     generation: u64,
     keep: bool,
+    patience: Duration,
 }
 
 impl Asking {
     async fn run(mut self, tell: oneshot::Sender<Option<Held>>) {
-        let deadline = self.replica.settings.deadline;
+        let patience = self.patience;
         let mut lease = std::pin::pin!(self.lease());
         tokio::select! {
             biased;
@@ -124,7 +136,7 @@ impl Asking {
                 // If nobody waits any more, what is sent back to us is dropped, and so given back.
                 let _ = tell.send(held);
             }
-            () = sleep(deadline) => {
+            () = sleep(patience) => {
                 let _ = tell.send(None);
                 // A lease that comes late is given back at once.
                 lease.await;
@@ -139,10 +151,11 @@ impl Asking {
             if replica.is_degraded() {
                 return None;
             }
+            let asked = clock::now();
             let answer = replica.backend.acquire_probe(circuit.name(), self.generation, nonce);
             let (lease, view) = replica.heed(answer, LATE).await.ok()?;
             if let Some(lease) = lease {
-                return circuit.give(lease, &view, *keep);
+                return circuit.give(lease, &view, *keep, asked);
             }
             let known = circuit.refused(&view);
             if known == self.generation {

@@ -1,7 +1,14 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
+pub(crate) mod faulty;
 pub(crate) mod model;
+pub(crate) mod network;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+pub(crate) mod schedule;
+pub(crate) mod sim;
 pub(crate) mod upstream;
+pub(crate) mod witness;
 
 use std::time::Duration;
 
@@ -89,6 +96,12 @@ pub(crate) fn trip(circuit: &Circuit) {
     while circuit.state() != State::Open {
         fail(circuit);
     }
+}
+
+/// The time that [`advance`] moves.
+#[expect(clippy::disallowed_methods, reason = "tests have no other clock")]
+pub(crate) fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 pub(crate) async fn advance(time: Duration) {

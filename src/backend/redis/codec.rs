@@ -1,0 +1,309 @@
+//! What goes to the scripts, and what comes back.
+//!
+//! Answers are JSON. What this version does not know is ignored, and what is missing has its default,
+//! so that versions can share a ledger for as long as the schema's number is the same.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::backend::{
+    BackendError, Geometry, Imposed, Move, Opening, Probed, Report, Setting, Standing, View,
+};
+use crate::machine::{Override, Reason, Tally};
+use crate::name::Name;
+
+/// Numbers of a script are doubles; this is the greatest that they count up to.
+const MOST: u64 = 1 << 53;
+
+/// A circuit's key: the prefix and the name are the hash tag, whole, so that the two keys of a
+/// circuit share a slot. What could end the tag, or a line of a log, is escaped.
+pub(super) fn key(prefix: &str, name: &str) -> String {
+    let mut key = format!("{{{prefix}:");
+    for character in name.chars() {
+        if matches!(character, '{' | '}' | '%' | ' ') || character.is_control() {
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(key, "%{byte:02x}");
+            }
+        } else {
+            key.push(character);
+        }
+    }
+    key + "}"
+}
+
+/// The arguments of a verb.
+#[derive(Default)]
+pub(super) struct Args(pub(super) Vec<String>);
+
+impl Args {
+    pub(super) fn number(mut self, number: u64) -> Self {
+        self.0.push(number.min(MOST).to_string());
+        self
+    }
+
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.0.push(text.to_owned());
+        self
+    }
+
+    /// A nonce names something; it is not counted with.
+    pub(super) fn nonce(self, nonce: u64) -> Self {
+        self.text(&format!("{nonce:x}"))
+    }
+
+    fn millis(self, duration: Duration) -> Self {
+        self.number(millis(duration))
+    }
+
+    fn millis_or_never(self, duration: Option<Duration>) -> Self {
+        match duration {
+            Some(duration) => self.millis(duration),
+            None => self.text("-1"),
+        }
+    }
+
+    fn flag(self, flag: bool) -> Self {
+        self.number(flag.into())
+    }
+
+    fn opening(self, opening: &Opening) -> Self {
+        self.millis(opening.interval)
+            .number(opening.reopenings.into())
+            .number(opening.probes)
+            .millis(opening.lease)
+            .number(opening.successes_to_close)
+    }
+
+    fn tally(self, tally: &Tally) -> Self {
+        self.number(tally.calls)
+            .number(tally.failures)
+            .number(tally.slow_calls)
+            .number(tally.consecutive_failures)
+    }
+
+    pub(super) fn report(self, report: &Report) -> Self {
+        let delta = &report.delta;
+        let args = self
+            .text(&report.replica)
+            .number(report.seq)
+            .number(report.generation)
+            .number(delta.calls)
+            .number(delta.failures)
+            .number(delta.slow_calls)
+            .number(delta.streak)
+            .flag(delta.succeeded)
+            .millis_or_never(report.vote)
+            .flag(report.shares);
+        match report.window {
+            Some(window) => args.window(window),
+            None => args,
+        }
+    }
+
+    fn window(self, window: Geometry) -> Self {
+        self.number(window.millis).number(window.bucket_millis()).number(window.buckets.into())
+    }
+
+    pub(super) fn transition(self, to: &Move) -> Self {
+        match to {
+            Move::Open { opening, reason, tally } => {
+                self.text("open").text(reason.as_str()).opening(opening).tally(tally)
+            }
+            Move::Closed { reason } => self.text("closed").text(reason.as_str()),
+        }
+    }
+
+    pub(super) fn probed(self, result: &Probed) -> Self {
+        match result {
+            Probed::Passed => self.text("passed"),
+            Probed::Released => self.text("released"),
+            Probed::Failed { opening, reason } => {
+                self.text("failed").text(reason.as_str()).opening(opening)
+            }
+        }
+    }
+
+    pub(super) fn setting(self, setting: Option<&Setting>) -> Self {
+        let Some(setting) = setting else { return self.text("").text("").text("-1") };
+        let args = self
+            .text(setting.state.state().as_str())
+            .text(&setting.reason)
+            .millis_or_never(setting.remaining);
+        match &setting.actor {
+            Some(actor) => args.text(actor),
+            None => args,
+        }
+    }
+
+    pub(super) fn view(self, view: &View) -> Self {
+        let (state, remaining, opening) = match view.standing {
+            Standing::Closed => ("closed", Duration::ZERO, Opening::default()),
+            Standing::Open { opening, remaining } => ("open", remaining, opening),
+            Standing::HalfOpen { opening, .. } => ("half_open", Duration::ZERO, opening),
+        };
+        self.number(view.generation)
+            .number(view.revision)
+            .text(state)
+            .text(view.reason.map_or("", Reason::as_str))
+            .millis(remaining)
+            .opening(&opening)
+            .tally(&view.tally)
+            .number(view.imposed.version)
+            .setting(view.imposed.setting.as_ref())
+    }
+}
+
+/// What a script answers.
+#[derive(Debug, Deserialize)]
+pub(super) struct Reply {
+    /// The server's time.
+    pub(super) now: u64,
+    refused: Option<String>,
+    view: Option<Told>,
+    lease: Option<u64>,
+}
+
+impl Reply {
+    pub(super) fn parse(text: &str) -> Result<Self, BackendError> {
+        serde_json::from_str(text).map_err(|error| {
+            BackendError::refused(format!("the ledger's answer is not of this version: {error}"))
+        })
+    }
+
+    /// The view, and what remains of a lease, if one was granted. `None`: it was too late for the
+    /// caller, and nothing was done.
+    pub(super) fn said(self) -> Result<Option<(View, Option<Duration>)>, BackendError> {
+        match (self.view, self.refused.as_deref()) {
+            (Some(view), _) => Ok(Some((view.into(), self.lease.map(Duration::from_millis)))),
+            (None, Some("late")) => Ok(None),
+            (None, _) => Err(BackendError::refused(
+                "the record was written by a newer version of tower-breaker, which this one must \
+                 not touch: upgrade this one, or delete the circuit's keys",
+            )),
+        }
+    }
+}
+
+/// What a script tells all, if it is about a circuit.
+pub(super) fn notice(text: &str) -> Option<(Name, View)> {
+    #[derive(Deserialize)]
+    struct Notice {
+        name: String,
+        view: Told,
+    }
+    let Notice { name, view } = serde_json::from_str(text).ok()?;
+    Some((Name::new(name).ok()?, view.into()))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    generation: u64,
+    revision: u64,
+    state: String,
+    reason: Option<String>,
+    tally: [u64; 4],
+    shares: Vec<[u64; 4]>,
+    votes: u64,
+    opening: [u64; 5],
+    remaining: u64,
+    passed: u64,
+    out: u64,
+    next_expiry: Option<u64>,
+    imposed: ToldImposed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ToldImposed {
+    version: u64,
+    state: Option<String>,
+    reason: String,
+    actor: Option<String>,
+    remaining: Option<u64>,
+}
+
+impl From<Told> for View {
+    fn from(told: Told) -> Self {
+        let opening = opening(told.opening);
+        let standing = match told.state.as_str() {
+            "open" => Standing::Open { opening, remaining: Duration::from_millis(told.remaining) },
+            "half_open" => Standing::HalfOpen {
+                opening,
+                passed: told.passed,
+                out: told.out,
+                next_expiry: told.next_expiry.map(Duration::from_millis),
+            },
+            _ => Standing::Closed,
+        };
+        Self {
+            generation: told.generation,
+            revision: told.revision,
+            standing,
+            reason: told.reason.as_deref().and_then(Reason::from_name),
+            tally: tally(told.tally),
+            shares: told.shares.into_iter().map(tally).collect(),
+            votes: told.votes,
+            imposed: told.imposed.into(),
+        }
+    }
+}
+
+impl From<ToldImposed> for Imposed {
+    fn from(told: ToldImposed) -> Self {
+        let state = told.state.as_deref().and_then(Override::from_name);
+        let setting = state.map(|state| Setting {
+            state,
+            reason: told.reason,
+            actor: told.actor,
+            remaining: told.remaining.map(Duration::from_millis),
+        });
+        Self { version: told.version, setting }
+    }
+}
+
+fn opening([interval, reopenings, probes, lease, successes_to_close]: [u64; 5]) -> Opening {
+    Opening {
+        interval: Duration::from_millis(interval),
+        reopenings: u32::try_from(reopenings).unwrap_or(u32::MAX),
+        probes,
+        lease: Duration::from_millis(lease),
+        successes_to_close,
+    }
+}
+
+fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally {
+    Tally { calls, failures, slow_calls, consecutive_failures }
+}
+
+/// Rounded up: what lasts at all lasts a millisecond. Cut off far from where a sum with the server's
+/// time would not be exact any more.
+fn millis(duration: Duration) -> u64 {
+    let millis = duration.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).unwrap_or(u64::MAX).min(u64::MAX >> 16)
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_names_share_a_key_and_none_can_leave_its_hash_tag() {
+        let names = ["a", "a b", "a%20b", "{a}", "}", "a\nb", "a%0ab", "a:b", "ä\u{85}", "%7d"];
+        let keys: std::collections::BTreeSet<_> = names.map(|name| key("cb", name)).into();
+        assert_eq!(keys.len(), names.len());
+        for key in keys {
+            let tag = key.strip_prefix('{').and_then(|key| key.strip_suffix('}')).unwrap();
+            assert!(!tag.contains(['{', '}', ' ', '\n']), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_ignored_and_what_is_missing_has_its_default() {
+        let reply = Reply::parse(r#"{"now":7,"new":1,"view":{"generation":9,"what":{}}}"#).unwrap();
+        let (view, lease) = reply.said().unwrap().expect("not late");
+        assert_eq!((view.generation, view.standing, lease), (9, Standing::Closed, None));
+    }
+}

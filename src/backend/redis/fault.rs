@@ -1,0 +1,151 @@
+//! What went wrong, in words for people, without secrets.
+
+use fred::error::{Error, ErrorKind};
+
+use crate::backend::BackendError;
+
+/// Servers of these versions and later have all that the scripts need.
+const OLDEST: (u64, u64) = (6, 2);
+
+/// Why a first connection failed. Who speaks TLS and who does not wait for each other in silence, or
+/// hang up.
+pub(super) fn first_connection(error: &Error, tls: bool) -> BackendError {
+    let unexpected = match error.kind() {
+        ErrorKind::Timeout => tls,
+        ErrorKind::IO => !tls && error.details().contains("ConnectionReset"),
+        _ => false,
+    };
+    let fault = fault(error);
+    if !unexpected {
+        return fault;
+    }
+    let expected = if tls { "speaks" } else { "does not speak" };
+    BackendError::unavailable(format!("{fault} (is it sure that it {expected} TLS there?)"))
+}
+
+/// Sorts an error into "nobody is there" and "it will not do that". The client's kinds are coarse, and
+/// a server before 7.0 wraps what a command answered to a script: what counts is the word in it.
+pub(super) fn fault(error: &Error) -> BackendError {
+    let said = error.details();
+    let has = |word: &str| said.contains(word);
+    if let Some(fault) = denied(said) {
+        return fault;
+    }
+    if has("WRONGTYPE") {
+        return BackendError::refused(
+            "a key of the circuit holds something that is not ours: delete it, or choose another \
+             key prefix",
+        );
+    }
+    if has("unknown command") && (has("HELLO") || has("hello")) {
+        return too_old("older than 6.0");
+    }
+    // What a server says of itself; after READONLY it is a replica, after OOM it is full.
+    let states = [
+        "OOM",
+        "READONLY",
+        "LOADING",
+        "CLUSTERDOWN",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "TRYAGAIN",
+        "BUSY",
+    ];
+    if let Some(state) = states.into_iter().find(|state| has(state)) {
+        return BackendError::unavailable(format!("redis cannot do this now: {state}"));
+    }
+    match error.kind() {
+        ErrorKind::Timeout => BackendError::unavailable("redis did not answer in time"),
+        ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => {
+            BackendError::unavailable(format!("redis cannot be reached: {said}"))
+        }
+        ErrorKind::Cluster | ErrorKind::Sentinel | ErrorKind::Protocol => {
+            BackendError::unavailable(format!("redis cannot be reached: {error}"))
+        }
+        ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand => {
+            BackendError::refused(format!("redis refuses: {said}"))
+        }
+        _ => BackendError::unavailable(format!("redis cannot be reached: {error}")),
+    }
+}
+
+fn denied(said: &str) -> Option<BackendError> {
+    let has = |word: &str| said.contains(word);
+    if has("WRONGPASS") || has("invalid password") {
+        return Some(BackendError::unavailable(
+            "redis does not accept the user name or the password",
+        ));
+    }
+    if has("NOAUTH") {
+        return Some(BackendError::unavailable("redis asks for a password, and none is set"));
+    }
+    let no_permission = ["NOPERM", "ACL failure", "can't run this command", "No permissions"];
+    no_permission.into_iter().any(has).then(|| {
+        BackendError::refused(
+            "the user may not do this: grant what docs/redis.md lists under \"Permissions\"",
+        )
+    })
+}
+
+pub(super) fn too_old(version: &str) -> BackendError {
+    let (major, minor) = OLDEST;
+    BackendError::refused(format!("redis {major}.{minor} or later is needed, this is {version}"))
+}
+
+/// Whether a server of this version can do what the scripts need. One that tells no version it can
+/// take apart is given a try.
+pub(super) fn check_version(version: &str) -> Result<(), BackendError> {
+    let mut parts = version.split('.').map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST => Err(too_old(version)),
+        _ => Ok(()),
+    }
+}
+
+/// What the tried commands answered: one line each, the command and the answer.
+pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
+    let mut missing = Vec::new();
+    for line in failed {
+        let (command, said) = line.split_once('\t').unwrap_or((line, ""));
+        if denied(said).is_none() {
+            return Err(fault(&Error::new(ErrorKind::Unknown, said.to_owned())));
+        }
+        if !missing.contains(&command) {
+            missing.push(command);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(BackendError::refused(format!(
+        "the user may not use {} on our keys or channel: grant what docs/redis.md lists under \
+         \"Permissions\"",
+        missing.join(", ")
+    )))
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_told_from_one_that_is_not() {
+        for old in ["5.0.14", "6.0.9", "6.1.240"] {
+            assert!(check_version(old).unwrap_err().to_string().contains(old));
+        }
+        for good in ["6.2.0", "7.0.15", "10.0.1", "255.255.255", "", "who knows"] {
+            assert_eq!(check_version(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_a_wrapped_error_says_is_understood() {
+        let said = "ERR Error running script (call to f_1): @user_script:3: WRONGTYPE Operation";
+        let error = fault(&Error::new(ErrorKind::Unknown, said));
+        assert!(!error.is_unavailable() && error.to_string().contains("not ours"));
+        assert!(
+            fault(&Error::new(ErrorKind::Unknown, "-OOM command not allowed")).is_unavailable()
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! The task that hears what others have done, and notices when nothing can be heard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::interfaces::{ClientLike, EventInterface};
+use fred::types::Message;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::codec;
+use super::fault;
+use super::link::{Link, Status};
+use crate::backend::Notice;
+
+/// A connection that only listens does not notice that nobody is there any more: it is asked.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_WAITS: Duration = Duration::from_millis(250);
+
+/// The user may not subscribe. It may be allowed to, later; until then replicas have to poll.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+
+/// Listens until the client is gone. Subscribes to the client's events at once, so that nothing is
+/// missed between this and the first poll of what it returns.
+pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
+    let client = &link.client;
+    let (mut messages, mut errors) = (client.message_rx(), client.error_rx());
+    let (mut connected, mut moved) = (client.reconnect_rx(), client.cluster_change_rx());
+    async move {
+        let mut listener =
+            Listener { link, subscribed: false, not_before: None, connected_once: false };
+        let mut tick = interval(PING_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // An error that is older than a connection must not be taken for its end.
+                biased;
+                error = errors.recv() => match error {
+                    Ok((error, _)) => listener.failed(&error),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                },
+                _ = connected.recv() => listener.connected().await,
+                _ = moved.recv() => listener.connected().await,
+                message = messages.recv() => match message {
+                    Ok(message) => listener.heard(&message),
+                    Err(RecvError::Lagged(_)) => listener.tell(Notice::Gap),
+                    Err(RecvError::Closed) => return,
+                },
+                _ = tick.tick() => listener.look().await,
+            }
+        }
+    }
+}
+
+struct Listener {
+    link: Arc<Link>,
+    subscribed: bool,
+    not_before: Option<Instant>,
+    connected_once: bool,
+}
+
+impl Listener {
+    fn heard(&self, message: &Message) {
+        let text = message.value.as_str().unwrap_or_default();
+        if let Some((name, view)) = codec::notice(&text) {
+            self.tell(Notice::View(name, Box::new(view)));
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody may be listening.
+        let _ = self.link.notices.send(notice);
+    }
+
+    fn failed(&self, error: &fred::error::Error) {
+        if !self.link.client.is_connected() {
+            let why = if self.connected_once {
+                fault::fault(error)
+            } else {
+                fault::first_connection(error, self.link.tls)
+            };
+            self.link.broken(why);
+        }
+    }
+
+    async fn connected(&mut self) {
+        self.link.forget_clocks();
+        (self.subscribed, self.connected_once) = (false, true);
+        self.subscribe().await;
+    }
+
+    async fn subscribe(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "the task's own timer; decides nothing")]
+        let now = Instant::now();
+        if self.not_before.is_some_and(|moment| now < moment) {
+            return;
+        }
+        match self.link.subscribe().await {
+            Ok(()) => {
+                (self.subscribed, self.not_before) = (true, None);
+                self.tell(Notice::Gap);
+            }
+            Err(error) => {
+                if !error.is_unavailable() {
+                    self.not_before = Some(now + REFUSED_FOR);
+                    // The client does not expect an answer to SUBSCRIBE; after one, every answer on
+                    // this connection would be taken for another command's.
+                    self.link.reconnect();
+                }
+                self.link.status.send_replace(Status::Broken(error));
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        if !self.link.client.is_connected() {
+            return;
+        }
+        if self.subscribed {
+            // What a lost ping leads to is in `ping`.
+            let _ = self.link.ping(PING_WAITS).await;
+        } else {
+            self.subscribe().await;
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! One random history, played to the ledger in memory and to Redis: they show the same at each step.
+//!
+//! What lasts is over at once or lasts an hour, so that it does not matter how long a step takes.
+//! Generations are the ledger's time, and so differ; they are compared by their order of appearance.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tokio::sync::broadcast::Receiver;
+use tower_breaker::backend::{
+    Backend, Delta, Geometry, Lease, MemoryBackend, Move, Notice, Opening, Probed, RedisBackend,
+    Report, Setting, Standing, View,
+};
+use tower_breaker::{Name, Override, Reason, Tally};
+
+use crate::support::redis::Server;
+use crate::support::s;
+
+const HOUR: Duration = s(3_600);
+
+/// Above what any clock tells, and below what a double counts to.
+const FAR: u64 = 1 << 50;
+
+#[derive(Clone, Debug)]
+struct Step {
+    circuit: usize,
+    verb: Verb,
+}
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Load,
+    Report(Report, When),
+    Transition(Move, When),
+    Acquire(u64, When),
+    Settle(u64, Probed, When),
+    Restore { ahead: u64, revision: u64, standing: Standing, setting: Option<Setting> },
+    Impose(Option<Setting>),
+}
+
+/// Which generation a step names.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    Now,
+    Before(usize),
+    Never,
+}
+
+#[test]
+fn redis_shows_what_memory_shows() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = Server::start();
+    let config = server.config().command_timeout(s(2));
+    let redis = runtime.block_on(RedisBackend::connect(&config)).unwrap();
+    let history = prop::collection::vec(step(), 1..60);
+    let number = Cell::new(0);
+    TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() })
+        .run(&(history,), |(history,)| {
+            number.set(number.get() + 1);
+            runtime.block_on(play(&redis, number.get(), &history));
+            Ok(())
+        })
+        .unwrap();
+    runtime.block_on(redis.close()).unwrap();
+}
+
+async fn play(redis: &RedisBackend, number: u32, history: &[Step]) {
+    let memory = MemoryBackend::new();
+    let names = ["a", "b", "end"].map(|name| Name::new(format!("{number} {name}")).unwrap());
+    let (mut here, mut there) = (memory.subscribe(), redis.subscribe());
+    let mut memories = [Ledger::new(&memory), Ledger::new(&memory)];
+    let mut redises = [Ledger::new(redis), Ledger::new(redis)];
+    for (at, Step { circuit, verb }) in history.iter().enumerate() {
+        let ours = memories[*circuit].play(&names[*circuit], verb).await;
+        let theirs = redises[*circuit].play(&names[*circuit], verb).await;
+        assert_eq!(theirs, ours, "at step {at} of {history:#?}");
+    }
+    // What was told before the end is what was told.
+    memory.impose(&names[2], None).await.unwrap();
+    redis.impose(&names[2], None).await.unwrap();
+    let ours = told(&mut here, &names, &mut memories).await;
+    let theirs = told(&mut there, &names, &mut redises).await;
+    assert_eq!(theirs, ours, "of {history:#?}");
+}
+
+async fn told(
+    notices: &mut Receiver<Notice>,
+    names: &[Name; 3],
+    ledgers: &mut [Ledger<'_>; 2],
+) -> Vec<(usize, Shown)> {
+    let mut told = Vec::new();
+    loop {
+        let notice = tokio::time::timeout(s(20), notices.recv()).await.expect("to be told");
+        let Notice::View(about, view) = notice.unwrap() else { continue };
+        match names.iter().position(|name| *name == about) {
+            Some(2) => return told,
+            Some(circuit) => told.push((circuit, ledgers[circuit].shown(*view))),
+            None => {}
+        }
+    }
+}
+
+/// A ledger, and what it has shown of one circuit.
+struct Ledger<'a> {
+    backend: &'a dyn Backend,
+    generations: Vec<u64>,
+    versions: Vec<u64>,
+}
+
+/// A view, without what differs from clock to clock.
+type Shown = (usize, usize, View);
+
+impl<'a> Ledger<'a> {
+    fn new(backend: &'a dyn Backend) -> Self {
+        Self { backend, generations: vec![View::FIRST], versions: vec![0] }
+    }
+
+    fn when(&self, when: When) -> u64 {
+        match when {
+            When::Now => *self.generations.last().unwrap(),
+            When::Before(n) => *self.generations.iter().rev().nth(n + 1).unwrap_or(&View::FIRST),
+            When::Never => 0,
+        }
+    }
+
+    async fn play(&mut self, name: &Name, verb: &Verb) -> (Option<bool>, Shown) {
+        let backend = self.backend;
+        let mut granted = None;
+        let view = match verb {
+            Verb::Load => backend.load(name).await,
+            Verb::Report(report, when) => {
+                let report = Report { generation: self.when(*when), ..report.clone() };
+                backend.report(name, &report).await
+            }
+            Verb::Transition(to, when) => backend.transition(name, self.when(*when), to).await,
+            Verb::Acquire(nonce, when) => {
+                let answer = backend.acquire_probe(name, self.when(*when), *nonce).await;
+                answer.map(|(lease, view)| {
+                    granted = lease.map(|lease| lease.generation == view.generation);
+                    view
+                })
+            }
+            Verb::Settle(nonce, result, when) => {
+                let lease = Lease { generation: self.when(*when), nonce: *nonce, remaining: HOUR };
+                backend.settle_probe(name, lease, result).await
+            }
+            Verb::Restore { ahead, revision, standing, setting } => {
+                let last = self.when(When::Now);
+                let mut view = View::default();
+                view.generation = if *ahead == 0 { last } else { last.max(FAR) + ahead };
+                view.revision = *revision;
+                view.standing = *standing;
+                view.tally =
+                    Tally { calls: 7, failures: 6, slow_calls: 5, consecutive_failures: 4 };
+                view.imposed.version = self.versions.last().unwrap() + u64::from(setting.is_some());
+                view.imposed.setting = setting.clone();
+                backend.restore(name, &view).await
+            }
+            Verb::Impose(setting) => backend.impose(name, setting.as_ref()).await,
+        };
+        (granted, self.shown(view.unwrap()))
+    }
+
+    fn shown(&mut self, mut view: View) -> Shown {
+        let generation = place(&mut self.generations, &mut view.generation);
+        let version = place(&mut self.versions, &mut view.imposed.version);
+        let round = |left: &mut Duration| *left = if left.is_zero() { *left } else { HOUR };
+        match &mut view.standing {
+            Standing::Open { remaining, .. } => round(remaining),
+            Standing::HalfOpen { next_expiry: Some(next), .. } => round(next),
+            _ => {}
+        }
+        if let Some(left) = view.imposed.setting.as_mut().and_then(|set| set.remaining.as_mut()) {
+            round(left);
+        }
+        // A replica that has only asked has no share to tell of.
+        view.shares.retain(|share| *share != Tally::default());
+        view.shares.sort_by_key(|share| (share.failures, share.calls, share.consecutive_failures));
+        (generation, version, view)
+    }
+}
+
+fn place(seen: &mut Vec<u64>, number: &mut u64) -> usize {
+    let place = seen.iter().position(|known| known == number).unwrap_or_else(|| {
+        assert!(seen.last().unwrap() < number, "generations and versions grow");
+        seen.push(*number);
+        seen.len() - 1
+    });
+    *number = 0;
+    place
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (0..2_usize, verb()).prop_map(|(circuit, verb)| Step { circuit, verb })
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let settings = || prop::option::of(setting());
+    prop_oneof![
+        1 => Just(Verb::Load),
+        6 => (report(), when()).prop_map(|(report, when)| Verb::Report(report, when)),
+        2 => (to(), when()).prop_map(|(to, when)| Verb::Transition(to, when)),
+        6 => (0..5_u64, when()).prop_map(|(nonce, when)| Verb::Acquire(nonce, when)),
+        5 => (0..5_u64, probed(), when())
+            .prop_map(|(nonce, result, when)| Verb::Settle(nonce, result, when)),
+        1 => (0..3_u64, 0..9_u64, standing(), settings()).prop_map(
+            |(ahead, revision, standing, setting)| {
+                Verb::Restore { ahead, revision, standing, setting }
+            }
+        ),
+        1 => settings().prop_map(Verb::Impose),
+    ]
+}
+
+fn when() -> impl Strategy<Value = When> {
+    prop_oneof![
+        8 => Just(When::Now),
+        2 => (0..2_usize).prop_map(When::Before),
+        1 => Just(When::Never),
+    ]
+}
+
+fn lasts() -> impl Strategy<Value = Duration> {
+    prop_oneof![Just(Duration::ZERO), Just(HOUR)]
+}
+
+fn opening() -> impl Strategy<Value = Opening> {
+    (
+        prop_oneof![4 => Just(Duration::ZERO), 1 => Just(HOUR)],
+        0..4_u32,
+        0..4_u64,
+        prop_oneof![1 => Just(Duration::ZERO), 4 => Just(HOUR)],
+        0..4_u64,
+    )
+        .prop_map(|(interval, reopenings, probes, lease, successes_to_close)| Opening {
+            interval,
+            reopenings,
+            probes,
+            lease,
+            successes_to_close,
+        })
+}
+
+fn to() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        3 => (opening(), 0..100_u64).prop_map(|(opening, failures)| Move::Open {
+            opening,
+            reason: Reason::SlowCallRate,
+            tally: Tally { calls: 100, failures, slow_calls: 3, consecutive_failures: failures / 2 },
+        }),
+        1 => Just(Move::Closed { reason: Reason::ByHand }),
+    ]
+}
+
+fn probed() -> impl Strategy<Value = Probed> {
+    prop_oneof![
+        3 => Just(Probed::Passed),
+        1 => Just(Probed::Released),
+        1 => opening()
+            .prop_map(|opening| Probed::Failed { opening, reason: Reason::ProbeExpired }),
+    ]
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        Just(Standing::Closed),
+        (opening(), lasts()).prop_map(|(opening, remaining)| Standing::Open { opening, remaining }),
+        opening().prop_map(|opening| {
+            Standing::HalfOpen { opening, passed: 1, out: 1, next_expiry: Some(HOUR) }
+        }),
+    ]
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    (
+        prop_oneof![Just(Override::ForcedOpen), Just(Override::MetricsOnly)],
+        ".{0,6}",
+        prop::option::of(".{0,6}"),
+        prop::option::of(lasts()),
+    )
+        .prop_map(|(state, reason, actor, remaining)| Setting {
+            state,
+            reason,
+            actor,
+            remaining,
+        })
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let window = |millis, buckets| Just(Some(Geometry { millis, buckets }));
+    (
+        "[abc]",
+        0..12_u64,
+        (0..9_u64, 0..4_u64, 0..3_u64, 0..3_u64, any::<bool>()),
+        prop_oneof![Just(None), window(36_000_000, 10), window(360_000_000, 60)],
+        prop::option::of(lasts()),
+        any::<bool>(),
+    )
+        .prop_map(|(replica, seq, delta, window, vote, shares)| {
+            let (calls, failures, slow_calls, streak, succeeded) = delta;
+            let delta = Delta { calls, failures, slow_calls, streak, succeeded };
+            Report { replica, seq, generation: 0, delta, window, vote, shares }
+        })
+}

@@ -1,0 +1,475 @@
+//! The ledger in Redis: its records, its manners towards a server, and what it says when it cannot.
+
+use std::time::Duration;
+
+use tower_breaker::backend::{
+    Backend, BackendError, Delta, Geometry, Move, Opening, RedisBackend, RedisConfig, Report,
+    Setting, Standing, View,
+};
+use tower_breaker::{Name, Override, Reason, Tally};
+
+use crate::support::redis::{Server, eventually, real};
+use crate::support::{ms, s};
+
+/// What `docs/redis.md` says that the user must be allowed.
+const PERMISSIONS: &str = include_str!("../../docs/redis.md");
+
+const OPENING: Opening =
+    Opening { interval: s(60), reopenings: 0, probes: 2, lease: s(10), successes_to_close: 2 };
+
+const OPEN: Move = Move::Open {
+    opening: OPENING,
+    reason: Reason::ConsecutiveFailures,
+    tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0 },
+};
+
+pub(crate) fn name(name: &str) -> Name {
+    Name::new(name.to_owned()).unwrap()
+}
+
+/// With time enough for a machine that is busy.
+pub(crate) async fn connect(config: &RedisConfig) -> RedisBackend {
+    RedisBackend::connect(&config.clone().command_timeout(s(2))).await.unwrap()
+}
+
+async fn refusal(config: &RedisConfig) -> String {
+    let Err(error) = RedisBackend::connect(config).await else { return "let in".to_owned() };
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    error.to_string()
+}
+
+fn report(replica: &str, seq: u64, buckets: u32) -> Report {
+    let delta = Delta { calls: 90, failures: 10, slow_calls: 2, streak: 1, succeeded: true };
+    let window = Some(Geometry { millis: 60_000, buckets });
+    Report {
+        replica: replica.to_owned(),
+        seq,
+        generation: 1,
+        delta,
+        window,
+        vote: None,
+        shares: false,
+    }
+}
+
+#[test]
+fn scripts_that_the_server_has_lost_are_sent_again() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        backend.load(&name("a")).await.unwrap();
+        server.cli(&["SCRIPT", "FLUSH"]);
+        let before = server.calls("eval");
+        backend.load(&name("a")).await.unwrap();
+        backend.load(&name("a")).await.unwrap();
+        assert_eq!(server.calls("eval"), before + 1);
+    });
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_refused_and_left_alone() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        for (circuit, key) in [("a", "{cb:a}"), ("b", "{cb:b}:o")] {
+            server.cli(&["HSET", key, "schema", "2", "generation", "5", "state", "twilight"]);
+            let before = server.cli(&["HGETALL", key]);
+            let circuit = name(circuit);
+            let errors = [
+                backend.load(&circuit).await,
+                backend.report(&circuit, &report("r", 1, 10)).await,
+                backend.transition(&circuit, 5, &OPEN).await,
+                backend.impose(&circuit, None).await,
+            ];
+            for error in errors {
+                let error = error.unwrap_err();
+                assert!(!error.is_unavailable() && error.to_string().contains("newer"), "{error}");
+            }
+            assert_eq!(server.cli(&["HGETALL", key]), before);
+        }
+    });
+}
+
+#[test]
+fn what_a_later_release_adds_to_a_record_is_ignored() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
+        server.cli(&["HSET", "{cb:a}", "mood", "sombre", "reason", "boredom", "streak", "many"]);
+        server.cli(&["HDEL", "{cb:a}", "probes", "lease"]);
+        let view = backend.load(&name("a")).await.unwrap();
+        assert_eq!((view.generation, view.reason), (opened.generation, None));
+        let Standing::Open { opening, .. } = view.standing else { panic!("{view:?}") };
+        assert_eq!(opening, Opening { probes: 0, lease: Duration::ZERO, ..OPENING });
+    });
+}
+
+#[test]
+fn a_key_that_is_not_ours_is_refused_and_left_alone() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        server.cli(&["SET", "{cb:a}", "a string"]);
+        let error = backend.load(&name("a")).await.unwrap_err();
+        assert!(!error.is_unavailable() && error.to_string().contains("not ours"), "{error}");
+        assert!(backend.transition(&name("a"), 1, &OPEN).await.is_err());
+        assert_eq!(server.cli(&["GET", "{cb:a}"]), "a string");
+        backend.load(&name("b")).await.unwrap();
+    });
+}
+
+#[test]
+fn names_of_any_kind_have_keys_of_their_own_in_one_slot() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let names = ["a b", "a%20b", "{a}", "a}", "a\nb", "a:b", "ü \u{7}", "}:o", "a"];
+        let mut generations = Vec::new();
+        for text in names {
+            backend.impose(&name(text), Some(&forced())).await.unwrap();
+            generations.push(backend.transition(&name(text), 1, &OPEN).await.unwrap().generation);
+        }
+        assert_eq!(server.number(&["DBSIZE"]), 2 * names.len() as u64);
+        for (text, generation) in names.into_iter().zip(generations) {
+            let view = backend.load(&name(text)).await.unwrap();
+            assert_eq!(view.generation, generation, "{text:?}");
+            assert_eq!(view.imposed.setting, Some(forced()));
+        }
+        for key in server.cli(&["KEYS", "*"]).lines() {
+            let tag = key.strip_prefix('{').unwrap().split('}').next().unwrap();
+            assert!(key == format!("{{{tag}}}") || key == format!("{{{tag}}}:o"), "{key}");
+        }
+    });
+}
+
+#[test]
+fn a_record_expires_and_what_a_hand_has_set_does_not() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let circuit = name("a");
+        backend.impose(&circuit, Some(&forced())).await.unwrap();
+        assert_eq!(server.cli(&["PTTL", "{cb:a}:o"]), "-1");
+        let ttl = || server.number(&["PTTL", "{cb:a}"]);
+        let hour = 3_600_000;
+        backend.report(&circuit, &report("r", 1, 10)).await.unwrap();
+        assert!((hour..=hour + 60_000).contains(&ttl()), "the window, and an hour: {}", ttl());
+        let opened = backend.transition(&circuit, 1, &OPEN).await.unwrap();
+        assert!((hour..=hour + 60_000).contains(&ttl()), "the interval, and an hour: {}", ttl());
+        let closed = Move::Closed { reason: Reason::ByHand };
+        backend.transition(&circuit, opened.generation, &closed).await.unwrap();
+        assert!((hour - 60_000..=hour).contains(&ttl()), "an hour: {}", ttl());
+    });
+}
+
+#[test]
+fn a_circuit_takes_few_bytes() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let bytes = async |circuit: &str, buckets, replicas: usize| {
+            let name = name(circuit);
+            for seq in 1..=30 {
+                for replica in 0..replicas {
+                    let replica = format!("{replica:032x}");
+                    backend.report(&name, &report(&replica, seq, buckets)).await.unwrap();
+                }
+            }
+            memory(&server, circuit)
+        };
+        let (small, large, shared) =
+            (bytes("a", 10, 1).await, bytes("b", 60, 1).await, bytes("c", 60, 20).await);
+        println!("bytes: 10 buckets {small}, 60 buckets {large}, and 20 replicas {shared}");
+        assert!(small < 600 && large < 1_000 && shared < 4_500, "{small} {large} {shared}");
+        // All buckets in use, each with counts of four digits, is the worst that a window can be.
+        let width = ms(20);
+        let window = Some(Geometry { millis: 1_200, buckets: 60 });
+        let delta = Delta { calls: 9_000, failures: 8_000, slow_calls: 7_000, ..Delta::default() };
+        for seq in 1..=60 {
+            let full = Report { window, delta, ..report("r", seq, 60) };
+            backend.report(&name("full"), &full).await.unwrap();
+            let end = server.millis() + u64::try_from(width.as_millis()).unwrap();
+            eventually("the next bucket", async || server.millis() >= end).await;
+        }
+        let full = memory(&server, "full");
+        println!("bytes: 60 buckets in use {full}");
+        assert!(full < 1_500, "{full}");
+    });
+}
+
+#[test]
+fn replicas_that_come_and_go_do_not_grow_a_record_without_bound() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let circuit = name("a");
+        let mut most = 0;
+        for replica in 0..10_000 {
+            let one = report(&format!("{replica:032x}"), 1, 10);
+            backend.report(&circuit, &one).await.unwrap();
+            if replica % 250 == 0 {
+                most = most.max(server.number(&["HLEN", "{cb:a}"]));
+            }
+        }
+        let bytes = memory(&server, "a");
+        println!("fields: {most} at most; bytes: {bytes}");
+        assert!(most <= 1_010, "{most} fields");
+        // Nothing was lost from what is counted.
+        let view = backend.report(&circuit, &report("r", 0, 10)).await.unwrap();
+        assert_eq!(view.tally.calls, 900_000);
+    });
+}
+
+#[test]
+fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
+    let rules = PERMISSIONS.lines().find_map(|line| line.strip_prefix("ACL SETUSER breaker "));
+    let rules: Vec<_> = rules.unwrap().split(' ').collect();
+    real(async {
+        let server = Server::start();
+        let rules = |without: &str| {
+            let rules = rules.iter().filter(|rule| **rule != without && **rule != ">secret");
+            let all = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2"].into_iter();
+            assert_eq!(server.cli(&all.chain(rules.copied()).collect::<Vec<_>>()), "OK");
+        };
+        let config = server.config().username("breaker").password("hunter2");
+        rules("");
+        let backend = connect(&config).await;
+        let mut notices = backend.subscribe();
+        let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
+        backend.impose(&name("a"), Some(&forced())).await.unwrap();
+        backend.impose(&name("a"), None).await.unwrap();
+        backend.report(&name("b"), &report("r", 1, 10)).await.unwrap();
+        backend.restore(&name("c"), &opened).await.unwrap();
+        tokio::time::timeout(s(20), notices.recv()).await.expect("to be told").unwrap();
+        backend.close().await.unwrap();
+
+        for missing in PERMISSIONS_USED {
+            rules(missing);
+            let said = refusal(&config).await;
+            let command = missing.trim_start_matches('+');
+            let named = said.contains(command) || said.contains("Permissions");
+            assert!(named, "without {missing}: {said}");
+        }
+    });
+}
+
+/// Each of the rules, but for those of connecting, after which there is nobody to complain.
+const PERMISSIONS_USED: [&str; 15] = [
+    "~{cb:*",
+    "&cb:views",
+    "+evalsha",
+    "+eval",
+    "+time",
+    "+hset",
+    "+hget",
+    "+hmget",
+    "+hgetall",
+    "+hlen",
+    "+hdel",
+    "+pexpire",
+    "+del",
+    "+publish",
+    "+subscribe",
+];
+
+#[test]
+fn a_permission_that_is_taken_away_is_a_refusal() {
+    real(async {
+        let server = Server::start();
+        let all = ["ACL", "SETUSER", "breaker", "on", ">hunter2", "~*", "&*", "+@all"];
+        assert_eq!(server.cli(&all), "OK");
+        let config = server.config().username("breaker").password("hunter2");
+        let backend = connect(&config).await;
+        server.cli(&["ACL", "SETUSER", "breaker", "-hmget"]);
+        let error = backend.load(&name("a")).await.unwrap_err();
+        assert!(!error.is_unavailable() && error.to_string().contains("Permissions"), "{error}");
+    });
+}
+
+#[test]
+fn who_is_not_let_in_is_told_so_without_the_password() {
+    real(async {
+        let server = Server::with_password("right");
+        for (config, says) in [
+            (server.config(), "asks for a password"),
+            (server.config().password("hunter2"), "does not accept"),
+            (server.config().username("nobody").password("hunter2"), "does not accept"),
+        ] {
+            let said = refusal(&config).await;
+            assert!(said.contains(says), "{said}");
+            // Started in the background, it goes on trying, and says what is wrong.
+            let backend = RedisBackend::start(&config).unwrap();
+            eventually("the reason", async || {
+                let error = backend.ping().await.unwrap_err();
+                let shown = format!("{error} {backend:?}");
+                assert!(error.is_unavailable() && !shown.contains("hunter2"), "{shown}");
+                shown.contains(says)
+            })
+            .await;
+        }
+        assert!(connect(&server.config().password("right")).await.ping().await.is_ok());
+    });
+}
+
+#[test]
+fn a_password_that_is_changed_meanwhile_is_the_reason_that_is_given() {
+    real(async {
+        let server = Server::with_password("old");
+        let backend = connect(&server.config().password("old")).await;
+        server.cli(&["CONFIG", "SET", "requirepass", "new"]);
+        server.cli_as("new", &["CLIENT", "KILL", "SKIPME", "yes"]);
+        eventually("the reason", async || {
+            let error = backend.load(&name("a")).await.err();
+            error.is_some_and(|error| error.to_string().contains("does not accept"))
+        })
+        .await;
+        server.cli_as("new", &["CONFIG", "SET", "requirepass", "old"]);
+        eventually("to be let in again", async || backend.load(&name("a")).await.is_ok()).await;
+    });
+}
+
+#[test]
+fn a_server_that_is_too_old_is_refused() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 512];
+            while stream.read(&mut request).is_ok_and(|n| n > 0) {
+                let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
+                if stream.write_all(answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    real(async {
+        let said = refusal(&RedisConfig::new("127.0.0.1", port)).await;
+        assert!(said.contains("6.2 or later"), "{said}");
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_at_once_or_waited_for() {
+    real(async {
+        let mut server = Server::start();
+        let config = server.config().command_timeout(s(2));
+        server.kill();
+        let said = refusal(&config).await;
+        assert!(said.contains("cannot be reached"), "{said}");
+        let backend = RedisBackend::start(&config).unwrap();
+        let error = backend.load(&name("a")).await.unwrap_err();
+        assert!(error.is_unavailable());
+        server.restart();
+        eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
+    });
+}
+
+#[test]
+fn a_server_that_is_no_cluster_is_told_from_one() {
+    real(async {
+        let server = Server::start();
+        let said = refusal(&RedisConfig::cluster([("127.0.0.1", server.port())])).await;
+        assert!(said.contains("cluster support disabled"), "{said}");
+    });
+}
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn a_server_whose_tls_is_not_as_expected_is_told_from_one() {
+    real(async {
+        let tls = crate::support::redis::TlsServer::start();
+        let plain = tls.server.config().tls_ca_file(tls.ca_file());
+        let said = refusal(&plain).await;
+        assert!(said.contains("TLS"), "TLS to a plain port: {said}");
+        let said = refusal(&tls.config()).await;
+        assert!(said.contains("TLS"), "plain to a TLS port: {said}");
+        let said = refusal(&tls.config().tls()).await;
+        assert!(said.contains("UnknownIssuer"), "a stranger's certificate: {said}");
+        let nowhere = tls.config().tls_ca_file("/nowhere/ca.crt");
+        let said = refusal(&nowhere).await;
+        assert!(said.contains("/nowhere/ca.crt"), "no such file: {said}");
+    });
+}
+
+#[test]
+fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
+    let wrong = |url: &str| {
+        let error = RedisConfig::from_url(url).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        error.problems().to_vec()
+    };
+    assert_eq!(wrong("redis-cluster://u:hunter2@host:0/3?color=red").len(), 3);
+    for url in [
+        "http://u:hunter2@host",
+        "redis://",
+        "redis://u:hunter2@host/first",
+        "redis://u:hunter2@host/256",
+        "redis://u:hunter2@host:99999",
+        "redis://u:hunter2%ff@host",
+        "redis://user@host",
+        "u:hunter2@host",
+        "",
+        "redis-sentinel://u:hunter2@host",
+        "redis-sentinel://host?node=a:b&sentinelServiceName=main&sentinelPassword=hunter2",
+        "redis+unix:///tmp/redis.sock?password=hunter2",
+    ] {
+        assert!(!wrong(url).is_empty(), "{url}");
+    }
+    let good = "redis-sentinel://u%40:hunter%322@[::1]/2?node=b:7&sentinelServiceName=main";
+    let config: RedisConfig = good.parse().unwrap();
+    let expected = RedisConfig::sentinel("main", [("::1", 26379), ("b", 7)])
+        .username("u@")
+        .password("hunter22")
+        .database(2);
+    assert_eq!(config, expected);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for prefix in ["", "a b", "a{b", &"x".repeat(65)] {
+        assert_eq!(
+            RedisConfig::new("host", 1).key_prefix(prefix).check().unwrap_err().problems().len(),
+            1
+        );
+    }
+}
+
+#[test]
+fn prefixes_keep_services_apart() {
+    real(async {
+        let server = Server::start();
+        let one = connect(&server.config().key_prefix("one")).await;
+        let other = connect(&server.config().key_prefix("other")).await;
+        let mut notices = other.subscribe();
+        one.transition(&name("a"), 1, &OPEN).await.unwrap();
+        assert_eq!(other.load(&name("a")).await.unwrap(), View::default());
+        let own = other.transition(&name("b"), 1, &OPEN).await.unwrap();
+        let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
+        assert_eq!(told, tower_breaker::backend::Notice::View(name("b"), Box::new(own)));
+    });
+}
+
+/// Of all fields, not of a sample.
+fn memory(server: &Server, circuit: &str) -> u64 {
+    server.number(&["MEMORY", "USAGE", &format!("{{cb:{circuit}}}"), "SAMPLES", "0"])
+}
+
+fn forced() -> Setting {
+    Setting {
+        state: Override::ForcedOpen,
+        reason: "maintenance".to_owned(),
+        actor: None,
+        remaining: None,
+    }
+}
+
+/// Whether it says "not now" rather than "never".
+#[track_caller]
+pub(crate) fn unavailable<T: std::fmt::Debug>(answer: Result<T, BackendError>) -> String {
+    let error = answer.expect_err("to be unavailable");
+    assert!(error.is_unavailable(), "{error}");
+    error.to_string()
+}

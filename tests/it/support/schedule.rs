@@ -1,0 +1,136 @@
+//! What a seed stands for: how the cluster is set up, and what goes wrong in it.
+
+use std::time::Duration;
+
+use tower_breaker::{Cancelled, Policy, PolicyBuilder};
+
+use super::network::Plan;
+use super::{ms, s};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) replicas: usize,
+    /// Callers of each replica: so many calls at once.
+    pub(crate) callers: u64,
+    /// The longest time between two calls of one caller, in milliseconds.
+    pub(crate) pause: u64,
+    /// How many of a thousand calls are asked for without waiting.
+    pub(crate) at_once: u32,
+    /// How many of a thousand callers go away, before or during their call.
+    pub(crate) cancelled: u32,
+    /// How many of a thousand calls fail although the upstream is up.
+    pub(crate) background: u32,
+    /// How many of a thousand calls last long: up to twice the lease.
+    pub(crate) long: u32,
+    pub(crate) policy: Policy,
+    /// Of every second replica, as in a rolling deploy.
+    pub(crate) other_policy: Option<Policy>,
+    /// The largest quorum of the policies.
+    pub(crate) quorum: u64,
+    pub(crate) lease: Duration,
+    pub(crate) longest_open: Duration,
+    pub(crate) report_interval: Duration,
+    /// For how long things go wrong.
+    pub(crate) trouble: Duration,
+    pub(crate) plan: Plan,
+    /// Chances of what may go wrong next, against each other.
+    pub(crate) partitions: u32,
+    pub(crate) crashes: u32,
+    pub(crate) forgets: u32,
+    pub(crate) hands: u32,
+}
+
+impl Schedule {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        // Each kind of trouble is there or not, so that each is also met alone.
+        let some =
+            |rng: &mut fastrand::Rng, most: u32| if rng.bool() { 0 } else { rng.u32(1..=most) };
+        let plan = Plan {
+            delay: [8, 8, 40, 120, 300][rng.usize(..5)],
+            delay_all: 0,
+            lose_request: some(rng, 150),
+            lose_reply: some(rng, 150),
+            duplicate: some(rng, 300),
+            lose_push: [0, 0, 200, 500, 1000][rng.usize(..5)],
+            delay_push: [0, 0, 20, 300][rng.usize(..4)],
+            fail_fast: [0, 500, 1000][rng.usize(..3)],
+        };
+        let lease = ms(rng.u64(5..=15) * 100);
+        let open_for = ms(rng.u64(5..=15) * 100);
+        let longest = open_for * [1, 2, 4][rng.usize(..3)];
+        let rolling = rng.u32(..6) == 0;
+        let quorum = [1, 1, 1, 2][rng.usize(..4)];
+        let policy =
+            policy(rng).quorum(quorum).open_for(open_for).backoff(2, longest).probe_lease(lease);
+        let other_policy = rolling.then(|| {
+            let other = self::policy(rng)
+                .quorum(quorum)
+                .open_for(open_for)
+                .backoff(2, longest)
+                .probe_lease(lease);
+            other.build().unwrap()
+        });
+        Self {
+            seed,
+            replicas: rng.usize(3..=7),
+            callers: rng.u64(1..=3),
+            pause: [150, 400, 800][rng.usize(..3)],
+            at_once: [0, 0, 0, 300, 1000][rng.usize(..5)],
+            cancelled: some(rng, 200),
+            background: [0, 0, 20][rng.usize(..3)],
+            long: some(rng, 200),
+            policy: policy.build().unwrap(),
+            other_policy,
+            quorum,
+            lease,
+            longest_open: longest,
+            report_interval: ms([50, 100][rng.usize(..2)]),
+            trouble: s(rng.u64(6..=12)),
+            plan,
+            partitions: some(rng, 4),
+            crashes: some(rng, 2),
+            forgets: u32::from(rng.u32(..3) == 0),
+            hands: if rng.u32(..4) == 0 { 2 } else { 0 },
+        }
+    }
+
+    /// Whether the number of probes under way can be known from outside.
+    pub(crate) fn counts_probes(&self) -> bool {
+        // A place that was kept for the next caller has a part of its lease behind it.
+        self.forgets == 0 && self.at_once == 0
+    }
+
+    /// How long it takes at most, once nothing goes wrong any more, until all is as it should be: a
+    /// poll and a half where pushes were lost, leases that nobody is left to settle, and two open
+    /// intervals, as a call of before can still fail.
+    pub(crate) fn bound(&self) -> Duration {
+        s(17) + self.lease * 4 + self.longest_open * 3
+    }
+}
+
+fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
+    let mut policy = Policy::builder()
+        .probes(rng.u64(1..=3))
+        .successes_to_close(rng.u64(1..=3))
+        .jitter([0, 10][rng.usize(..2)]);
+    if rng.u32(..4) == 0 {
+        policy = policy.cancelled(Cancelled::Failure);
+    }
+    match rng.u32(..6) {
+        // Failures in a row, and nothing else.
+        0 => policy.no_window().consecutive_failures(rng.u64(3..=10)),
+        // What has no order over replicas stays with each of them.
+        1 => {
+            policy.count_window(20).failure_rate(50).minimum_calls(5).without_consecutive_failures()
+        }
+        2 => policy
+            .time_window(s(5))
+            .failure_rate(rng.u32(3..=6) * 10)
+            .minimum_calls(10)
+            .without_consecutive_failures(),
+        3 => policy.time_window(s(10)).failure_count(8).without_failure_rate(),
+        _ => policy.time_window(s(10)).consecutive_failures(rng.u64(3..=10)).failure_rate(50),
+    }
+}
