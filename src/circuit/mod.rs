@@ -154,10 +154,11 @@ impl Circuit {
         self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
     }
 
-    /// Asks for leave to make a call at once.
+    /// Asks for leave to make a call now. If the cluster is to be asked first, that has begun.
     #[inline]
     pub(crate) fn begin_now(&self) -> Result<Permit, Denial> {
-        let granted = self.engine.acquire(Begin::Now);
+        // Who acquires is not told that the cluster's state is not known yet.
+        let granted = self.engine.check().and_then(|()| self.engine.acquire(Begin::Now));
         granted.map(|grant| self.permit(grant)).map_err(|refusal| self.denied(refusal))
     }
 

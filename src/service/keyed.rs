@@ -73,7 +73,7 @@ pub struct KeyedCircuitBreaker<S, K, C, M = Reject> {
 enum Decision {
     Call(Circuit, Permit),
     /// The cluster is to be asked first.
-    Ask(Circuit),
+    Ask(Circuit, Denial),
     /// No circuit counts it.
     Pass,
     Reject(OpenCircuit),
@@ -104,7 +104,7 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
         match circuit.begin_now() {
             Ok(permit) => Decision::Call(circuit, permit),
             Err(Denial::Open(open)) => Decision::Reject(open),
-            Err(Denial::Unknown(_) | Denial::Ask(_)) => Decision::Ask(circuit),
+            Err(denial) => Decision::Ask(circuit, denial),
         }
     }
 
@@ -123,9 +123,9 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
             }
             Decision::Pass => Step::Passing { call: self.inner.call(request) },
             Decision::Reject(open) => Step::Rejected { open: Some(open) },
-            Decision::Ask(circuit) => {
+            Decision::Ask(circuit, denial) => {
                 let asked = circuit.clone();
-                let permit: Wait<_> = Box::pin(async move { asked.acquire().await });
+                let permit: Wait<_> = Box::pin(async move { asked.acquire_after(denial).await });
                 let clone = self.inner.clone();
                 // The one that is ready is the one that is to be called.
                 let service = std::mem::replace(&mut self.inner, clone);

@@ -7,6 +7,7 @@ use std::panic::Location;
 use ::http::Response;
 use tower_layer::Layer;
 
+use super::body::ObserveBody;
 use super::key::KeyFn;
 use super::keyed::{KeyedLayer, Keyless};
 use super::respond::{DefaultBody, Respond};
@@ -122,6 +123,42 @@ impl<C> CircuitBreakerLayer<C, Reject> {
 }
 
 impl<C, M> CircuitBreakerLayer<C, M> {
+    /// A call ends when the body of its response has ended, and not with the head. After
+    /// [`respond`](Self::respond) or [`reject_in_call`](Self::reject_in_call), if either.
+    ///
+    /// For gRPC, whose status comes in the trailers, after the messages: without this such a failure is
+    /// taken for a success. And for long downloads, which can break when the head has long been 200.
+    ///
+    /// | the head is good, and the body | counts as |
+    /// | --- | --- |
+    /// | ends | success |
+    /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`] |
+    /// | is gRPC, and ends without one | failure |
+    /// | breaks | failure |
+    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled) |
+    ///
+    /// A head that the classifier does not take for a success is counted at once, by that alone.
+    ///
+    /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
+    /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,
+    /// and a stream that is meant to be open for long is a slow call, where those are counted. Whoever
+    /// keeps a body and does not read it keeps the probe's place, until the lease is over.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// // Around a tonic client's channel, or as a layer of a tonic server.
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+    ///     .named("ledger")
+    ///     .respond()
+    ///     .observe_body();
+    /// # let _ = layer;
+    /// ```
+    pub fn observe_body(self) -> CircuitBreakerLayer<C, ObserveBody<M>> {
+        let Self { store, name, sharing, policy, classifier, mode } = self;
+        CircuitBreakerLayer { store, name, sharing, policy, classifier, mode: ObserveBody(mode) }
+    }
+
     /// Names the circuit. Layers of one name in one store share it.
     ///
     /// # Panics

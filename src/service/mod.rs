@@ -90,6 +90,7 @@
 //! closed, and a call that would have been a probe is rejected. If the backend does not answer for long,
 //! nothing waits for it any more: circuits of this process decide alone.
 
+mod body;
 mod future;
 pub mod key;
 mod keyed;
@@ -98,6 +99,7 @@ mod respond;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
 mod service;
 
+pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
 pub use future::ResponseFuture;
 pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};

@@ -236,8 +236,8 @@ impl Trouble {
         self.times.fetch_add(1, Ordering::Relaxed);
         let next = self.next.load(Ordering::Relaxed);
         let (order, after) = (Ordering::Relaxed, now.after(TELL_AFTER).as_nanos());
-        let told = now.as_nanos() >= next
-            && self.next.compare_exchange(next, after, order, order).is_ok();
+        let told =
+            now.as_nanos() >= next && self.next.compare_exchange(next, after, order, order).is_ok();
         told.then(|| self.times.swap(0, Ordering::Relaxed))
     }
 }

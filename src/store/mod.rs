@@ -93,7 +93,8 @@ impl Store {
         let replica = backend.map(|backend| Replica::start(backend, cluster, told));
         let circuits = DashMap::new();
         let keys = Keys::new(settings.keys);
-        let inner = Inner { circuits, default_policy, policies, observers, disabled, replica, keys };
+        let inner =
+            Inner { circuits, default_policy, policies, observers, disabled, replica, keys };
         Self { inner: Arc::new(inner) }
     }
 

@@ -7,6 +7,7 @@ mod axum;
 #[cfg(feature = "redis")]
 mod backend_agrees;
 mod backend_laws;
+mod body;
 mod cancellation;
 mod classify;
 mod closed;
@@ -17,6 +18,7 @@ mod config;
 mod execute;
 mod half_open;
 mod imports;
+mod keyed;
 mod machine_props;
 mod memory;
 mod mistakes;

@@ -1,6 +1,7 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
 pub(crate) mod faulty;
+pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
 #[cfg(feature = "redis")]
