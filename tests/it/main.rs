@@ -17,6 +17,7 @@ mod cluster_sim;
 mod config;
 mod execute;
 mod half_open;
+mod hyper;
 mod imports;
 mod keyed;
 mod machine_props;
@@ -34,8 +35,10 @@ mod redis_backend;
 mod redis_faults;
 #[cfg(feature = "redis")]
 mod redis_link;
+mod reqwest;
 mod service;
 mod service_props;
 mod store;
 mod threads;
+mod tonic;
 mod waiting;
