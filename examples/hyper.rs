@@ -9,6 +9,7 @@
 //! upstream well. To hyper an error of the service is the end of the connection; `.respond()` has none.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -37,7 +38,7 @@ async fn serve(
         .successes_to_close(1)
         .build()?;
     let layer = CircuitBreakerLayer::new(store).named("orders").policy(policy).respond();
-    let orders = service_fn(move |_: Request<Incoming>| ask(broken.load(Relaxed)));
+    let orders = service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(ask(broken.load(Relaxed)))));
     let service = ServiceBuilder::new().layer(layer).service(orders);
     loop {
         let (stream, _) = listener.accept().await?;
@@ -53,12 +54,12 @@ async fn serve(
 }
 
 /// In your server a database, or another service.
-async fn ask(broken: bool) -> Result<Response<Full<Bytes>>, Infallible> {
+fn ask(broken: bool) -> Response<Full<Bytes>> {
     let mut response = Response::new("an order\n".into());
     if broken {
         *response.status_mut() = StatusCode::BAD_GATEWAY;
     }
-    Ok(response)
+    response
 }
 
 #[tokio::main]

@@ -115,9 +115,11 @@ impl Service<Request<Body>> for Greeter {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let broken = self.broken.load(Relaxed);
-        let greeting = move |name: &str| match broken {
-            true => Err(Status::internal("out of greetings")),
-            false => Ok(format!("hello, {name}")),
+        let greeting = move |name: &str| {
+            if broken {
+                return Err(Status::internal("out of greetings"));
+            }
+            Ok(format!("hello, {name}"))
         };
         let one = service_fn(move |request: tonic::Request<String>| async move {
             greeting(request.get_ref()).map(tonic::Response::new)

@@ -45,6 +45,9 @@ impl KeyedName {
     }
 
     fn write_key(&mut self, key: &str) -> fmt::Result {
+        if key.bytes().all(is_plain) {
+            return self.write_str(key);
+        }
         for byte in key.bytes() {
             if is_plain(byte) {
                 self.push(&[byte])?;
@@ -71,8 +74,25 @@ impl Write for KeyedName {
 }
 
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._:/@[]{}*+,=!$()".contains(&byte)
+    PLAIN[usize::from(byte)]
 }
+
+/// Looked up, as this is asked for each byte of each call's key.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let marks = b"-._:/@[]{}*+,=!$()";
+    let mut at = 0;
+    while at < marks.len() {
+        plain[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    plain
+};
 
 /// FNV-1a.
 fn hash(bytes: &[u8]) -> u128 {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -201,7 +201,7 @@ fn is_bodiless(status: StatusCode) -> bool {
 /// Whether a gRPC status is still to come. gRPC-Web has it in the body, where nobody looks for it.
 fn expects_trailers<B>(response: &Response<B>, in_grpc: bool) -> bool {
     let headers = response.headers();
-    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let native = kind.map(|kind| match kind.strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
         None => false,

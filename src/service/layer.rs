@@ -285,7 +285,8 @@ impl<C, M> CircuitBreakerLayer<C, M> {
         KeyedLayer { circuits, key, classifier, mode, keyless: Keyless::default() }
     }
 
-    /// Like [`keyed_by`](Self::keyed_by), with a closure.
+    /// Like [`keyed_by`](Self::keyed_by), with a closure. Write it in place, as here: of one that has a
+    /// name already, Rust does not see that its key borrows from the request.
     ///
     /// ```
     /// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};

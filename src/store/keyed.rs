@@ -77,11 +77,11 @@ impl KeyedCircuits {
         if inner.keys.is_time_to_look(now) {
             inner.look(LOOKS, now);
         }
-        if let Some(entry) = inner.circuits.get(name.as_str()) {
-            if entry.explicit || self.policy.is_none() {
-                entry.touch(now, inner.keys.settings.idle);
-                return Some(entry.circuit.clone());
-            }
+        if let Some(entry) = inner.circuits.get(name.as_str())
+            && (entry.explicit || self.policy.is_none())
+        {
+            entry.touch(now, inner.keys.settings.idle);
+            return Some(entry.circuit.clone());
         }
         self.make(&name.to_name(), now)
     }
