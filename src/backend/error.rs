@@ -22,7 +22,7 @@ enum Kind {
 impl BackendError {
     /// The ledger cannot be reached, or does not answer in time: for nothing and nobody. A replica
     /// that sees several of these in a row stops asking, and decides alone until a
-    /// [`ping`](crate::Backend::ping) is answered.
+    /// [`ping`](super::Backend::ping) is answered.
     ///
     /// The message is for people. It must contain no secret.
     #[must_use]

@@ -23,7 +23,7 @@ use crate::name::Name;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
+/// # async fn main() -> Result<(), tower_breaker::backend::BackendError> {
 /// use tower_breaker::backend::MemoryBackend;
 /// use tower_breaker::{State, Store};
 ///
@@ -34,7 +34,7 @@ use crate::name::Name;
 /// one.force_open("an example").await?;
 /// tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 /// assert_eq!(other.state(), State::ForcedOpen);
-/// # Ok::<(), tower_breaker::backend::BackendError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct MemoryBackend {

@@ -177,7 +177,9 @@ impl<'a> Ledger<'a> {
         }
         // A replica that has only asked has no share to tell of.
         view.shares.retain(|share| *share != Tally::default());
-        view.shares.sort_by_key(|share| (share.failures, share.calls, share.consecutive_failures));
+        view.shares.sort_by_key(|share| {
+            (share.calls, share.failures, share.slow_calls, share.consecutive_failures)
+        });
         (generation, version, view)
     }
 }

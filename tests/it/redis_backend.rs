@@ -8,11 +8,10 @@ use tower_breaker::backend::{
 };
 use tower_breaker::{Name, Override, Reason, Tally};
 
-use crate::support::redis::{Server, eventually, real};
+use crate::support::redis::{Cluster, Server, eventually, real};
 use crate::support::{ms, s};
 
-/// What `docs/redis.md` says that the user must be allowed.
-const PERMISSIONS: &str = include_str!("../../docs/redis.md");
+const DOCS: &str = include_str!("../../docs/redis.md");
 
 const OPENING: Opening =
     Opening { interval: s(60), reopenings: 0, probes: 2, lease: s(10), successes_to_close: 2 };
@@ -222,19 +221,25 @@ fn replicas_that_come_and_go_do_not_grow_a_record_without_bound() {
     });
 }
 
+/// What `docs/redis.md` says that the user must be allowed, where this line of it begins so.
+fn permissions(start: &str) -> Vec<&'static str> {
+    let line = DOCS.lines().find_map(|line| line.strip_prefix(start));
+    line.unwrap_or_else(|| panic!("docs/redis.md has {start:?}")).split(' ').collect()
+}
+
+/// A user who is allowed this and nothing else.
+fn allow(server: &Server, rules: &[&str]) {
+    let user = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2"];
+    assert_eq!(server.cli(&[&user, rules].concat()), "OK");
+}
+
 #[test]
 fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
-    let rules = PERMISSIONS.lines().find_map(|line| line.strip_prefix("ACL SETUSER breaker "));
-    let rules: Vec<_> = rules.unwrap().split(' ').collect();
+    let rules = permissions("ACL SETUSER breaker on >secret ");
     real(async {
         let server = Server::start();
-        let rules = |without: &str| {
-            let rules = rules.iter().filter(|rule| **rule != without && **rule != ">secret");
-            let all = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2"].into_iter();
-            assert_eq!(server.cli(&all.chain(rules.copied()).collect::<Vec<_>>()), "OK");
-        };
+        allow(&server, &rules);
         let config = server.config().username("breaker").password("hunter2");
-        rules("");
         let backend = connect(&config).await;
         let mut notices = backend.subscribe();
         let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
@@ -245,8 +250,9 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
         tokio::time::timeout(s(20), notices.recv()).await.expect("to be told").unwrap();
         backend.close().await.unwrap();
 
-        for missing in PERMISSIONS_USED {
-            rules(missing);
+        for missing in &rules {
+            let others: Vec<_> = rules.iter().copied().filter(|rule| rule != missing).collect();
+            allow(&server, &others);
             let said = refusal(&config).await;
             let command = missing.trim_start_matches('+');
             let named = said.contains(command) || said.contains("Permissions");
@@ -255,24 +261,28 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
     });
 }
 
-/// Each of the rules, but for those of connecting, after which there is nobody to complain.
-const PERMISSIONS_USED: [&str; 15] = [
-    "~{cb:*",
-    "&cb:views",
-    "+evalsha",
-    "+eval",
-    "+time",
-    "+hset",
-    "+hget",
-    "+hmget",
-    "+hgetall",
-    "+hlen",
-    "+hdel",
-    "+pexpire",
-    "+del",
-    "+publish",
-    "+subscribe",
-];
+#[test]
+fn the_permissions_in_the_docs_are_enough_for_a_cluster_and_for_sentinels() {
+    let rules = permissions("ACL SETUSER breaker on >secret ");
+    let with = |more: &str| [rules.clone(), permissions(more)].concat();
+    real(async {
+        let cluster = Cluster::start();
+        for node in &cluster.nodes {
+            allow(node, &with("In a Cluster: "));
+        }
+        let config = cluster.config().username("breaker").password("hunter2");
+        for circuit in ["a", "b", "c", "d"] {
+            connect(&config).await.transition(&name(circuit), 1, &OPEN).await.unwrap();
+        }
+
+        let master = Server::start();
+        allow(&master, &with("Behind Sentinel: "));
+        let sentinel = Server::sentinel("main", &master);
+        let config = RedisConfig::sentinel("main", [("127.0.0.1", sentinel.port())]);
+        let config = config.username("breaker").password("hunter2");
+        connect(&config).await.transition(&name("a"), 1, &OPEN).await.unwrap();
+    });
+}
 
 #[test]
 fn a_permission_that_is_taken_away_is_a_refusal() {

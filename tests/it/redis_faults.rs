@@ -35,6 +35,11 @@ async fn join(config: &RedisConfig, policy: PolicyBuilder) -> Replica {
     Replica { store, circuit }
 }
 
+/// Looks at the ledger, more patiently than a replica.
+async fn watcher(server: &Server) -> RedisBackend {
+    RedisBackend::connect(&server.config().command_timeout(s(5))).await.unwrap()
+}
+
 /// So many replicas that are connected.
 async fn cluster(server: &Server, replicas: usize, policy: PolicyBuilder) -> Vec<Replica> {
     let mut joined = Vec::new();
@@ -232,7 +237,7 @@ fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
         let replicas = cluster(&server, 3, policy().open_for(s(600)).backoff(1, s(600))).await;
         times(3, fail, &replicas[0].circuit);
         all_open(&replicas).await;
-        let ledger = RedisBackend::connect(&server.config()).await.unwrap();
+        let ledger = watcher(&server).await;
         let name = replicas[0].circuit.name().clone();
         let generation = ledger.load(&name).await.unwrap().generation;
         server.cli(&["FLUSHALL"]);
@@ -256,7 +261,7 @@ fn set_back_by_a_stale_failover_it_is_brought_forward() {
         let open = policy().open_for(s(600)).backoff(1, s(600));
         let replicas = cluster(&server, 3, open).await;
         times(3, succeed, &replicas[0].circuit);
-        let ledger = RedisBackend::connect(&server.config()).await.unwrap();
+        let ledger = watcher(&server).await;
         let name = replicas[0].circuit.name().clone();
         // An older copy, as a replica has it that was promoted too early.
         server.cli(&["COPY", "{cb:test}", "old"]);
@@ -303,7 +308,7 @@ fn a_hundred_failures_at_once_count_as_a_hundred() {
             task.await.unwrap();
         }
         all_open(&replicas).await;
-        let ledger = RedisBackend::connect(&server.config()).await.unwrap();
+        let ledger = watcher(&server).await;
         let view = ledger.load(replicas[0].circuit.name()).await.unwrap();
         assert_eq!((view.tally.calls, view.tally.failures), (100, 100));
     });
@@ -334,7 +339,7 @@ fn a_store_that_is_shut_down_has_told_what_it_knew() {
         let replicas = cluster(&server, 1, policy().consecutive_failures(50)).await;
         times(2, fail, &replicas[0].circuit);
         assert!(replicas[0].store.shutdown(s(5)).await);
-        let ledger = RedisBackend::connect(&server.config()).await.unwrap();
+        let ledger = watcher(&server).await;
         let view = ledger.load(replicas[0].circuit.name()).await.unwrap();
         assert_eq!(view.tally.consecutive_failures, 2);
         succeed(&replicas[0].circuit);

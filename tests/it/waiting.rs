@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_breaker::backend::{Backend, Standing};
@@ -54,7 +53,7 @@ async fn open(replica: &Replica) {
 
 /// How long it takes until the service is ready, or says why not.
 async fn readying(service: &mut Breaker) -> (std::time::Duration, bool) {
-    let start = Instant::now();
+    let start = now();
     let ready = service.ready().await.is_ok();
     (start.elapsed(), ready)
 }

@@ -287,9 +287,7 @@ impl Link {
                 .custom::<Value, String>(CustomCommand::new_static("PING", hash, false), vec![])
                 .await
         };
-        heard.await.map_err(|error| fault::fault(&error))?;
-        self.status.send_replace(Status::Subscribed);
-        Ok(())
+        heard.await.map(drop).map_err(|error| fault::fault(&error))
     }
 
     /// Where the client sends its subscription in a cluster.

@@ -99,7 +99,9 @@ impl Listener {
         match self.link.subscribe().await {
             Ok(()) => {
                 (self.subscribed, self.not_before) = (true, None);
+                // First, so that who has waited for this does not take it for a loss after that.
                 self.tell(Notice::Gap);
+                self.link.status.send_replace(Status::Subscribed);
             }
             Err(error) => {
                 if !error.is_unavailable() {

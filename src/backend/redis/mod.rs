@@ -46,7 +46,7 @@ const QUIT: Duration = Duration::from_millis(500);
 /// # When Redis does not answer
 ///
 /// No operation takes longer than its commands' [timeout](RedisConfig::command_timeout), of which
-/// there is mostly one and never more than six; while there is no connection, each fails at once,
+/// there is mostly one and never more than five; while there is no connection, each fails at once,
 /// with the reason. The connection is made anew for as long as it takes, and a
 /// [gap](Notice::Gap) is told when it is back. At most 256 operations are under way; more fail at
 /// once.
@@ -54,9 +54,9 @@ const QUIT: Duration = Duration::from_millis(500);
 /// # Cancellation
 ///
 /// What was sent for a caller that has gone since, by a timeout or by dropping the future, has no
-/// effect once its timeout is over, even if the server gets to it only later: each command bears the
-/// server's time until which it may act. The result of a probe bears none: it is right whenever it
-/// comes.
+/// effect when the server gets to it only later: each command bears the server's time until which it
+/// may act, at most two timeouts from when it was sent. The result of a probe bears none: it is right
+/// whenever it comes.
 #[derive(Clone)]
 pub struct RedisBackend {
     running: Arc<Running>,

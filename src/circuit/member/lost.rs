@@ -1,0 +1,69 @@
+//! The ledger is lost, and found again.
+
+use std::mem::take;
+
+use crate::backend::{Move, Standing, View};
+use crate::circuit::locked::Locked;
+use crate::machine::{Event, Ledger, Reason, State};
+use crate::timestamp::Timestamp;
+
+impl Locked {
+    /// The ledger cannot be reached: from here on this replica decides alone.
+    pub(in crate::circuit) fn detach(&mut self, now: Timestamp) {
+        let Some(member) = &mut self.member else { return };
+        member.known = true;
+        member.restore = false;
+        if self.machine.ledger() == Ledger::Lost {
+            return;
+        }
+        self.machine.set_ledger(Ledger::Lost);
+        for settled in take(&mut member.settled) {
+            let draw = fastrand::u64(..);
+            let transition = self.machine.settle(settled.verdict, now, &self.policy, draw);
+            self.happened(transition.map(Event::Transition));
+        }
+    }
+
+    /// There is no ledger any more: from here on the circuit is this process's own.
+    pub(in crate::circuit) fn leave(&mut self, now: Timestamp) {
+        self.detach(now);
+        self.machine.set_ledger(Ledger::None);
+        self.member = None;
+    }
+
+    /// The ledger is back, and this is its view.
+    pub(in crate::circuit) fn rejoin(&mut self, view: &View, now: Timestamp) {
+        if self.machine.ledger() == Ledger::Lost {
+            self.machine.set_ledger(Ledger::Reachable);
+        }
+        let Some(member) = &mut self.member else { return };
+        let same = view.generation == member.view.generation;
+        self.adopt(view, true, now);
+        if same && !self.machine.state().is_by_hand() {
+            self.reconcile(view, now);
+        }
+    }
+
+    /// The ledger is where it was when it was lost, but this replica may have gone on.
+    fn reconcile(&mut self, view: &View, now: Timestamp) {
+        let Some(member) = &mut self.member else { return };
+        let until = match view.standing {
+            Standing::Closed => return,
+            Standing::Open { remaining, .. } => now.after(remaining),
+            Standing::HalfOpen { .. } => now,
+        };
+        match self.machine.state() {
+            // Closed by its own probes.
+            State::Closed if until <= now => {
+                member.proposal = Some(Move::Closed { reason: Reason::ProbesSucceeded });
+                member.hurry();
+            }
+            // Opened again by its own probes: the later end holds.
+            State::Open => {
+                let own = self.machine.rejects_until(&self.policy).unwrap_or(now);
+                self.follow(Some(until.max(own)), now);
+            }
+            _ => self.follow(None, now),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the ledger is to be told.
+
+use std::mem::take;
+use std::time::Duration;
+
+use super::{Draft, News, Ring, Settled, VOTE, Work};
+use crate::backend::{Delta, Geometry, Lease, Move, Opening, Probed, Standing};
+use crate::circuit::locked::Locked;
+use crate::machine::{LeaseId, Origin, Reason, State, Transition, Verdict};
+use crate::timestamp::Timestamp;
+
+/// A transition, and a probe's end, as the cluster is to know of them.
+impl Locked {
+    pub(in crate::circuit) fn note(&mut self, transition: &Transition) {
+        let opening = self.opening(transition.open_for.unwrap_or_default());
+        let Some(member) = &mut self.member else { return };
+        if member.view.standing != Standing::Closed || transition.origin != Origin::Local {
+            return;
+        }
+        match transition.to {
+            State::Open => {
+                let Transition { reason, tally, .. } = *transition;
+                member.trip = Some(Move::Open { opening, reason, tally });
+                member.voted = false;
+                member.hurry();
+            }
+            State::Closed => member.trip = None,
+            _ => {}
+        }
+    }
+
+    /// What an open phase of so long shall obey.
+    fn opening(&self, interval: Duration) -> Opening {
+        Opening {
+            interval,
+            reopenings: self.machine.reopenings(),
+            probes: self.policy.probes(),
+            lease: self.policy.probe_lease(),
+            successes_to_close: self.policy.successes_to_close(),
+        }
+    }
+
+    pub(in crate::circuit) fn settle(&mut self, lease: LeaseId, verdict: Verdict) {
+        let reopenings = self.machine.reopenings().saturating_add(1);
+        let probed = match verdict {
+            Verdict::Passed => Probed::Passed,
+            Verdict::Released => Probed::Released,
+            Verdict::Failed { reason, hint } => {
+                let interval = self.policy.open_interval(reopenings, hint, fastrand::u64(..));
+                let opening = Opening { reopenings, ..self.opening(interval) };
+                Probed::Failed { opening, reason }
+            }
+        };
+        let Some(member) = &mut self.member else { return };
+        let lease =
+            Lease { generation: member.view.generation, nonce: lease.0, remaining: Duration::ZERO };
+        member.settled.push(Settled { lease, probed, verdict });
+        member.hurry();
+    }
+}
+
+/// Work, as the keeper takes it.
+impl Locked {
+    /// Takes what the ledger is to be told, reports apart.
+    pub(in crate::circuit) fn work(&mut self, now: Timestamp) -> Option<Work> {
+        for lease in self.machine.run_out(now) {
+            self.settle(lease, Verdict::Failed { reason: Reason::ProbeExpired, hint: None });
+        }
+        let next_expiry = self.machine.next_expiry();
+        let quorum = self.policy.quorum();
+        let member = self.member.as_mut()?;
+        member.ring = Ring::Silent;
+        let restore = take(&mut member.restore).then(|| member.current(now));
+        // Alone, this replica's own evidence is enough.
+        let own = member.trip.filter(|_| quorum == 1);
+        let proposal = member.proposal.take().or(own);
+        let vote = member.trip.is_some() && !member.voted && quorum > 1;
+        Some(Work {
+            settled: take(&mut member.settled),
+            wish: member.wish.take(),
+            restore,
+            proposal: proposal.map(|to| (member.view.generation, to)),
+            news: if vote { News::Alarm } else { member.news },
+            failing_since: member.failing_since,
+            next_expiry,
+            closed: member.view.standing == Standing::Closed,
+        })
+    }
+
+    /// A report. With `all` it takes what there is to report; without, it is of nothing.
+    pub(in crate::circuit) fn draft(&mut self, all: bool, now: Timestamp) -> Option<Draft> {
+        let window = Geometry::of(&self.policy);
+        let votes = self.policy.quorum() > 1;
+        let member = self.member.as_mut()?;
+        let lasting = window.map_or(VOTE, |window| Duration::from_millis(window.millis));
+        let mut draft = Draft {
+            generation: member.view.generation,
+            delta: Delta::default(),
+            window,
+            vote: member.trip.filter(|_| votes).map(|_| lasting),
+            shares: votes,
+        };
+        if all {
+            draft.delta = member.delta(now);
+            member.voted = draft.vote.is_some();
+            member.reshape(&self.policy, now);
+        }
+        Some(draft)
+    }
+
+    /// Takes back what could not be told.
+    pub(in crate::circuit) fn untold(&mut self, work: Work) {
+        let Some(member) = &mut self.member else { return };
+        let generation = member.view.generation;
+        let current = work.settled.into_iter().filter(|s| s.lease.generation == generation);
+        member.settled.extend(current);
+        // A newer wish, or proposal, has taken its place.
+        member.wish = member.wish.take().or(work.wish);
+        let proposal = work.proposal.filter(|(of, _)| *of == generation).map(|(_, to)| to);
+        // What this replica's own evidence proposes is not forgotten by being taken.
+        member.proposal = member.proposal.or(proposal.filter(|to| member.trip != Some(*to)));
+        member.restore |= work.restore.is_some();
+    }
+}
