@@ -221,4 +221,8 @@ fn judge(subjects: &[Subject], costs: &[Costs]) {
         let figure = format!("{name}, two threads, ns over bare");
         report::verdict(&figure, two, 1.5 * one, &format!("1.5 x one thread's {one:.1}"));
     }
+    if let (Some(one), Some(all)) = (find(ONE_KEY), find(ALL_KEYS)) {
+        let (one, all) = (median(&one.one), median(&all.one));
+        report::verdict(ALL_KEYS, all, 2.0 * one, &format!("2 x one key's {one:.1}"));
+    }
 }

@@ -38,7 +38,9 @@ async fn serve(
         .successes_to_close(1)
         .build()?;
     let layer = CircuitBreakerLayer::new(store).named("orders").policy(policy).respond();
-    let orders = service_fn(move |_: Request<Incoming>| ready(Ok::<_, Infallible>(ask(broken.load(Relaxed)))));
+    let orders = service_fn(move |_: Request<Incoming>| {
+        ready(Ok::<_, Infallible>(ask(broken.load(Relaxed))))
+    });
     let service = ServiceBuilder::new().layer(layer).service(orders);
     loop {
         let (stream, _) = listener.accept().await?;

@@ -45,7 +45,7 @@ impl KeyedName {
     }
 
     fn write_key(&mut self, key: &str) -> fmt::Result {
-        if key.bytes().all(is_plain) {
+        if key.len() <= Name::MAX_BYTES - self.len && key.bytes().all(is_plain) {
             return self.write_str(key);
         }
         for byte in key.bytes() {
