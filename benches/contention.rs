@@ -1,5 +1,6 @@
 //! What becomes of the cost when two threads share a circuit: see `README.md`.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ const CLONED_NAME: &str = "tower-breaker, clone per request, name from a `String
 
 /// More circuits than fit the first cache.
 const MANY: usize = 1_000;
+
+/// As many as there may be by default.
+const KEYS: u64 = 10_000;
+const ONE_KEY: &str = "tower-breaker, keyed, one key";
+const ALL_KEYS: &str = "tower-breaker, keyed, 10000 keys";
 
 struct Subject {
     name: &'static str,
@@ -98,6 +104,19 @@ fn layer() -> CircuitBreakerLayer<ErrorsAsFailures> {
     CircuitBreakerLayer::new(Store::in_memory()).named("benched").classify(ErrorsAsFailures)
 }
 
+/// Calls of so many keys, in an order that no cache foresees; all of them have their circuit.
+fn keyed(name: &'static str, keys: u64) -> Subject {
+    let texts: Vec<_> = (0..KEYS).map(|key| format!("host-{key}.example.com")).collect();
+    let texts: &'static [String] = texts.leak();
+    let layer = layer().keyed_by_fn(move |request: &u64| {
+        let key = request.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Some(Cow::Borrowed(texts[(key % keys) as usize].as_str()))
+    });
+    let mut service = layer.layer(Plain);
+    calls(&mut service, 20 * keys);
+    shared(name, service)
+}
+
 fn default() -> CircuitBreaker<Plain, ErrorsAsFailures> {
     layer().layer(Plain)
 }
@@ -124,6 +143,8 @@ fn ours() -> Vec<Subject> {
             "tower-breaker, open, name from a `String`",
             counted_name().policy(open).layer(Plain),
         ),
+        keyed(ONE_KEY, 1),
+        keyed(ALL_KEYS, KEYS),
         subject("tower-breaker, a circuit per thread", true, |_| worker(default())),
         subject("tower-breaker, 1000 circuits in turn", true, move |thread| {
             let mut services = many.clone();
@@ -199,5 +220,9 @@ fn judge(subjects: &[Subject], costs: &[Costs]) {
         let two = median(&costs.two) - median(&bare.two);
         let figure = format!("{name}, two threads, ns over bare");
         report::verdict(&figure, two, 1.5 * one, &format!("1.5 x one thread's {one:.1}"));
+    }
+    if let (Some(one), Some(all)) = (find(ONE_KEY), find(ALL_KEYS)) {
+        let (one, all) = (median(&one.one), median(&all.one));
+        report::verdict(ALL_KEYS, all, 2.0 * one, &format!("2 x one key's {one:.1}"));
     }
 }

@@ -1,10 +1,14 @@
 //! The name of a circuit.
 
+mod keyed;
+
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use keyed::KeyedName;
 
 /// The name of a circuit: 1 to 128 bytes.
 ///

@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::grant::Grant;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Width};
 use super::locked::{Locked, Observer, Reading};
 use super::member::{Link, Member, Told};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
@@ -82,7 +82,7 @@ pub(crate) struct Rejection {
 }
 
 impl Engine {
-    pub(crate) fn new(policy: Policy, observers: Vec<Observer>) -> Self {
+    pub(crate) fn new(policy: Policy, observers: Vec<Observer>, width: Width) -> Self {
         let locked = Locked::new(policy, observers, 0);
         let engine = Self {
             word: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Engine {
             phase: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             slow: AtomicU64::new(0),
-            lanes: Lanes::new(),
+            lanes: Lanes::new(width),
             locked: Mutex::new(locked),
             stale: AtomicU64::new(0),
             birth: AtomicU64::new(0),

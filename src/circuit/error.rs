@@ -25,6 +25,12 @@ impl OpenCircuit {
         Self { name, rejection }
     }
 
+    /// A rejection for the want of a circuit.
+    pub(crate) fn without_circuit(name: Name) -> Self {
+        let state = State::ForcedOpen;
+        Self { name, rejection: Rejection { state, generation: 0, retry_after: None } }
+    }
+
     /// The name of the circuit.
     #[must_use]
     pub fn name(&self) -> &Name {

@@ -117,22 +117,37 @@ impl Circuit {
     ///
     /// A probe's place that comes when the future is gone is given back.
     pub async fn acquire(&self) -> Result<Permit, OpenCircuit> {
-        if let Err(Denial::Unknown(known)) = self.check() {
-            known.await;
+        match self.begin_now() {
+            Ok(permit) => Ok(permit),
+            Err(denial) => self.acquire_after(denial).await,
         }
-        let refusal = match self.engine.acquire(Begin::Now) {
-            Ok(grant) => return Ok(self.permit(grant)),
-            Err(refusal) => refusal,
+    }
+
+    /// Waits for what the cluster has been asked.
+    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<Permit, OpenCircuit> {
+        let lease = match denial {
+            Denial::Open(open) => return Err(open),
+            Denial::Ask(lease) => lease,
+            Denial::Unknown(known) => {
+                known.await;
+                match self.engine.acquire(Begin::Now).map_err(|refusal| self.denied(refusal)) {
+                    Ok(grant) => return Ok(self.permit(grant)),
+                    Err(Denial::Ask(lease)) => lease,
+                    Err(Denial::Open(open)) => return Err(open),
+                    Err(Denial::Unknown(_)) => return self.acquire_at_once(),
+                }
+            }
         };
-        if let Denial::Ask(lease) = self.denied(refusal)
-            && let Some(grant) = lease.await.and_then(Held::take)
-        {
-            return self.begin(grant);
+        match lease.await.and_then(Held::take) {
+            Some(grant) => self.begin(grant),
+            None => self.acquire_at_once(),
         }
-        self.engine
-            .acquire(Begin::Now)
-            .map(|grant| self.permit(grant))
-            .map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// For who has waited already.
+    fn acquire_at_once(&self) -> Result<Permit, OpenCircuit> {
+        let granted = self.engine.acquire(Begin::Now);
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
     }
 
     /// Like [`acquire`](Self::acquire), and never waits, for callers that are not async.

@@ -21,6 +21,16 @@ const MOST_LANES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Lanes(Box<[Lane]>);
 
+/// How many lanes a circuit has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// One for each thread, about: for a circuit that every call goes through.
+    Many,
+    /// For one of the thousands that a key in a request picks: 128 bytes in place of some thousand,
+    /// and two threads seldom meet in one.
+    One,
+}
+
 // Two cache lines: today's processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -31,13 +41,21 @@ struct Lane {
 }
 
 impl Lanes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(width: Width) -> Self {
         let lane = || Lane {
             tally: AtomicU64::new(0),
             clones: AtomicU64::new(0),
             drops: AtomicU64::new(0),
         };
-        Self((0..number()).map(|_| lane()).collect())
+        let lanes = match width {
+            Width::Many => number(),
+            Width::One => 1,
+        };
+        Self((0..lanes).map(|_| lane()).collect())
+    }
+
+    pub(super) fn width(&self) -> Width {
+        if self.0.len() == 1 { Width::One } else { Width::Many }
     }
 
     /// Adds one to the tally of `epoch`. False if that epoch is over, or its count is full: then

@@ -30,6 +30,7 @@ use crate::timestamp::Timestamp;
 use engine::{Engine, Refusal};
 pub use error::{Error, OpenCircuit, find_open};
 pub(crate) use grant::Grant;
+pub(crate) use lanes::Width;
 use locked::Locked;
 pub(crate) use locked::Observer;
 pub(crate) use member::{Draft, Link, News, Wait, Work};
@@ -118,8 +119,8 @@ impl Circuit {
 
 /// What the layers above need.
 impl Circuit {
-    pub(crate) fn new(name: Name, policy: Policy, observers: Vec<Observer>) -> Self {
-        Self { engine: pool::take(policy, observers), name }
+    pub(crate) fn new(name: Name, policy: Policy, observers: Vec<Observer>, width: Width) -> Self {
+        Self { engine: pool::take(policy, observers, width), name }
     }
 
     /// Says that the store has let go of this circuit. To be said once.
@@ -157,6 +158,14 @@ impl Circuit {
     pub(crate) fn changed(&self) -> Wait<()> {
         let circuit = self.clone();
         Box::pin(async move { circuit.engine.changed().await })
+    }
+
+    /// Asks for leave to make a call now. If the cluster is to be asked first, that has begun.
+    #[inline]
+    pub(crate) fn begin_now(&self) -> Result<Permit, Denial> {
+        // Who acquires is not told that the cluster's state is not known yet.
+        let granted = self.engine.check().and_then(|()| self.engine.acquire(Begin::Now));
+        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.denied(refusal))
     }
 
     #[inline]
@@ -322,6 +331,12 @@ impl Circuit {
     /// Whether nobody has a handle but the one who asks.
     pub(crate) fn is_last(&self) -> bool {
         self.engine.lanes().handles() == 1
+    }
+
+    /// Whether nobody has a handle but the one who asks, and the keeper if there is one.
+    pub(crate) fn is_unused(&self) -> bool {
+        let handles = self.engine.lanes().handles();
+        handles == 1 || handles == 2 && self.engine.link().is_some()
     }
 }
 

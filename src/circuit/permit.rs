@@ -53,6 +53,14 @@ impl Permit {
         engine.record(grant, outcome);
     }
 
+    /// Records that nobody waits for the call any more. As dropping, but a panic meanwhile is not the
+    /// call's own.
+    pub(crate) fn cancel(self) {
+        let Self { engine, grant } = self;
+        std::mem::forget(self);
+        engine.cancel(grant);
+    }
+
     /// Runs `f`, which is code of others; should it panic, the call has failed.
     #[inline]
     pub(crate) fn guard<T>(self, f: impl FnOnce() -> T) -> (Self, T) {
@@ -101,8 +109,7 @@ pin_project! {
             // A panic of the call itself has been seen in `poll_settle`. One elsewhere, for which
             // this call is dropped too, says nothing about its upstream.
             if let Some(permit) = this.project().permit.take() {
-                permit.engine.cancel(permit.grant);
-                std::mem::forget(permit);
+                permit.cancel();
             }
         }
     }
@@ -121,15 +128,26 @@ impl<F: Future> Attempt<F> {
         cx: &mut Context<'_>,
         classify: impl FnOnce(&F::Output) -> Outcome,
     ) -> Poll<F::Output> {
+        let ended = self.poll_end(cx, classify);
+        ended.map(|(permit, outcome, output)| {
+            permit.settle(outcome);
+            output
+        })
+    }
+
+    /// Polls the call; once it is ready, its permit is the caller's.
+    #[inline]
+    pub(crate) fn poll_end(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        classify: impl FnOnce(&F::Output) -> Outcome,
+    ) -> Poll<(Permit, Outcome, F::Output)> {
         let this = self.project();
         let permit = this.permit.take().expect("not polled after it was ready");
         let (permit, output) =
             permit.guard(|| this.call.poll(cx).map(|output| (classify(&output), output)));
         match output {
-            Poll::Ready((outcome, output)) => {
-                permit.settle(outcome);
-                Poll::Ready(output)
-            }
+            Poll::Ready((outcome, output)) => Poll::Ready((permit, outcome, output)),
             Poll::Pending => {
                 *this.permit = Some(permit);
                 Poll::Pending

@@ -9,27 +9,31 @@
 //! that its store has let go of and that no handle is left of serves the next circuit that is
 //! made. So there are about as many engines as there were circuits at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::engine::Engine;
+use super::lanes::Width;
 use super::locked::Observer;
 use crate::machine::Policy;
 
-/// Engines whose stores have let go of them. Some may still have handles.
-static ABANDONED: Mutex<Vec<&'static Engine>> = Mutex::new(Vec::new());
+/// Engines whose stores have let go of them, by their width. Some may still have handles.
+static WIDE: Abandoned = Mutex::new(Vec::new());
+static NARROW: Abandoned = Mutex::new(Vec::new());
+
+type Abandoned = Mutex<Vec<&'static Engine>>;
 
 /// How many abandoned engines are looked at for each new circuit. More than one, so that the list
 /// gets shorter when it can; bounded, so that a circuit is made in constant time.
 const LOOKS: usize = 8;
 
 /// An engine for a new circuit, with its first handle counted.
-pub(super) fn take(policy: Policy, observers: Vec<Observer>) -> &'static Engine {
-    let engine = match reusable() {
+pub(super) fn take(policy: Policy, observers: Vec<Observer>, width: Width) -> &'static Engine {
+    let engine = match reusable(width) {
         Some(engine) => {
             engine.recycle(policy, observers);
             engine
         }
-        None => Box::leak(Box::new(Engine::new(policy, observers))),
+        None => Box::leak(Box::new(Engine::new(policy, observers, width))),
     };
     engine.lanes().handle_cloned();
     engine
@@ -37,11 +41,11 @@ pub(super) fn take(policy: Policy, observers: Vec<Observer>) -> &'static Engine 
 
 /// Says that the store has let go of the engine. Once per circuit.
 pub(super) fn abandon(engine: &'static Engine) {
-    abandoned().push(engine);
+    abandoned(engine.lanes().width()).push(engine);
 }
 
-fn reusable() -> Option<&'static Engine> {
-    let mut abandoned = abandoned();
+fn reusable(width: Width) -> Option<&'static Engine> {
+    let mut abandoned = abandoned(width);
     for _ in 0..LOOKS.min(abandoned.len()) {
         // From a random place, as those that are still in use would gather at a fixed one.
         let place = fastrand::usize(..abandoned.len());
@@ -52,6 +56,10 @@ fn reusable() -> Option<&'static Engine> {
     None
 }
 
-fn abandoned() -> std::sync::MutexGuard<'static, Vec<&'static Engine>> {
-    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+fn abandoned(width: Width) -> MutexGuard<'static, Vec<&'static Engine>> {
+    let abandoned = match width {
+        Width::Many => &WIDE,
+        Width::One => &NARROW,
+    };
+    abandoned.lock().unwrap_or_else(PoisonError::into_inner)
 }

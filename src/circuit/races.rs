@@ -10,7 +10,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::engine::{Engine, Refusal};
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Width};
 use super::member::{Link, Wait};
 use super::{Circuit, Held};
 use crate::backend::{Setting, View};
@@ -23,7 +23,7 @@ const TEN_SECONDS: Duration = Duration::from_secs(10);
 fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     clock::set(Duration::from_secs(1));
     let policy = policy.jitter(0).build().expect("a policy that can work");
-    Arc::new(Engine::new(policy, Vec::new()))
+    Arc::new(Engine::new(policy, Vec::new(), Width::Many))
 }
 
 fn by_hand(state: Override) -> Setting {
@@ -259,7 +259,7 @@ fn everything_is_told_once_and_in_order() {
 #[test]
 fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
     loom::model(|| {
-        let lanes = Arc::new(Lanes::new());
+        let lanes = Arc::new(Lanes::new(Width::Many));
         lanes.handle_cloned();
         let other = lanes.clone();
         // A handle is cloned on one thread and dropped on it; the clone moves back.

@@ -1,4 +1,5 @@
-//! gRPC replies whose status is in the headers ("trailers-only"), as failures mostly are.
+//! The status of gRPC replies: in the headers ("trailers-only"), as that of failures mostly is, or in the
+//! trailers.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const DATA_LOSS: u16 = 15;
 
 /// What `grpc-status` says, if there is one. A malformed one is a failure: the upstream is not
 /// well if it cannot write a number.
-pub(super) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
+pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(&STATUS)?;
     let code = status.to_str().ok().and_then(|code| code.parse().ok());
     let failed = code.is_none_or(|code: u16| {

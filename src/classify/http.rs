@@ -23,7 +23,8 @@ use crate::outcome::Outcome;
 /// `Retry-After` may be seconds or a date; a date is taken against the `Date` of the same response,
 /// so that clocks need not agree. What cannot be read, or has passed, is no hint.
 ///
-/// A gRPC status in trailers comes after the response has been judged.
+/// A gRPC status in trailers comes after the response has been judged: see
+/// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpStatus;
 

@@ -2,10 +2,15 @@
 
 mod grpc;
 mod http;
+#[cfg(feature = "tower-http")]
+mod tower_http;
 
 use std::fmt;
 
+pub(crate) use self::grpc::outcome as grpc_outcome;
 pub use self::http::{HttpStatus, HttpStatusOf};
+#[cfg(feature = "tower-http")]
+pub use self::tower_http::TowerHttp;
 use crate::outcome::Outcome;
 
 /// Says what a result means for the circuit.

@@ -4,4 +4,6 @@ mod backend;
 mod tracing;
 
 pub use backend::BackendStatus;
-pub(crate) use tracing::{backend, refused, second_policy, trace, unknown_variable, unnamed};
+pub(crate) use tracing::{
+    backend, no_key, no_room, refused, second_policy, trace, unknown_variable, unnamed,
+};

@@ -79,6 +79,20 @@ pub(crate) fn unnamed(circuit: &Name) {
     );
 }
 
+/// `calls` of new keys have passed without a circuit.
+pub(crate) fn no_room(layer: &str, limit: usize, calls: u64) {
+    warn!(
+        target: "tower_breaker",
+        layer, limit, calls,
+        "there are as many circuits of keys as there may be: calls of new keys pass uncounted"
+    );
+}
+
+/// `calls` have had no key.
+pub(crate) fn no_key(layer: &str, calls: u64) {
+    warn!(target: "tower_breaker", layer, calls, "no circuit for requests without a usable key");
+}
+
 pub(crate) fn unknown_variable(variable: &str) {
     warn!(target: "tower_breaker", variable, "unknown variable of the environment; is it misspelt?");
 }

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::circuit::{Attempt, Error, OpenCircuit};
+use crate::circuit::{Attempt, Error, OpenCircuit, Permit};
 use crate::classify::Classify;
+use crate::outcome::Outcome;
 
 pin_project! {
     /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
@@ -75,6 +76,28 @@ impl<F: Future, C> Classified<F, C> {
     #[inline]
     pub(super) fn new(attempt: Attempt<F>, classifier: C) -> Self {
         Self { attempt, classifier }
+    }
+}
+
+impl<F, C, T, E> Classified<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    /// Polls the call. Its permit comes with a response that is good so far; otherwise it is settled.
+    pub(super) fn poll_keep(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Result<T, E>, Option<Permit>)> {
+        let this = self.project();
+        let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
+        this.attempt.poll_end(cx, classify).map(|(permit, outcome, result)| {
+            if let (Ok(_), Outcome::Success) = (&result, outcome) {
+                return (result, Some(permit));
+            }
+            permit.settle(outcome);
+            (result, None)
+        })
     }
 }
 

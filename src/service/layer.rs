@@ -1,21 +1,25 @@
 //! The layer: how a circuit breaker is put around a service.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
 
 use ::http::Response;
 use tower_layer::Layer;
 
+use super::body::ObserveBody;
 use super::fallback::Fallback;
+use super::key::KeyFn;
+use super::keyed::{KeyedLayer, Keyless};
 use super::respond::{DefaultBody, Respond};
 use super::service::CircuitBreaker;
 use super::wait::WaitWhileOpen;
 use crate::circuit::OpenCircuit;
 use crate::classify::{ClassifyFn, HttpStatus};
 use crate::machine::Policy;
-use crate::name::Name;
+use crate::name::{KeyedName, Name};
 use crate::outcome::Outcome;
-use crate::store::{Sharing, Store};
+use crate::store::{KeyedCircuits, Sharing, Store};
 
 /// Puts a [`CircuitBreaker`] around a service.
 ///
@@ -181,6 +185,42 @@ impl<C> CircuitBreakerLayer<C, Reject> {
 }
 
 impl<C, M> CircuitBreakerLayer<C, M> {
+    /// A call ends when the body of its response has ended, and not with the head. After
+    /// [`respond`](Self::respond) or [`reject_in_call`](Self::reject_in_call), if either.
+    ///
+    /// For gRPC, whose status comes in the trailers, after the messages: without this such a failure is
+    /// taken for a success. And for long downloads, which can break when the head has long been 200.
+    ///
+    /// | the head is good, and the body | counts as |
+    /// | --- | --- |
+    /// | ends | success |
+    /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`] |
+    /// | is gRPC, and ends without one | failure |
+    /// | breaks | failure |
+    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled) |
+    ///
+    /// A head that the classifier does not take for a success is counted at once, by that alone.
+    ///
+    /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
+    /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,
+    /// and a stream that is meant to be open for long is a slow call, where those are counted. Whoever
+    /// keeps a body and does not read it keeps the probe's place, until the lease is over.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// // Around a tonic client's channel, or as a layer of a tonic server.
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+    ///     .named("ledger")
+    ///     .respond()
+    ///     .observe_body();
+    /// # let _ = layer;
+    /// ```
+    pub fn observe_body(self) -> CircuitBreakerLayer<C, ObserveBody<M>> {
+        let Self { store, name, sharing, policy, classifier, mode } = self;
+        CircuitBreakerLayer { store, name, sharing, policy, classifier, mode: ObserveBody(mode) }
+    }
+
     /// Names the circuit. Layers of one name in one store share it.
     ///
     /// # Panics
@@ -249,6 +289,91 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     }
 }
 
+/// # A circuit for each key
+impl<C, M> CircuitBreakerLayer<C, M> {
+    /// One circuit for each key of the requests: for each host that a client calls, each route, each
+    /// tenant. To be called last.
+    ///
+    /// One circuit for all hosts would stop the calls of those that are well, when one of them is down.
+    ///
+    /// ```
+    /// use tower_breaker::service::key::Authority;
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let store = Store::in_memory();
+    /// let layer = CircuitBreakerLayer::new(store.clone()).named("outbound").keyed_by(Authority);
+    ///
+    /// // The circuit of one host, to look at it or to override it:
+    /// let host = store.circuit("outbound:api.example.com");
+    /// # let _ = (layer, host);
+    /// ```
+    ///
+    /// The circuit of a key is called `name:key`. What of the key is no letter, digit or one of
+    /// `-._:/@[]{}*+,=!$()` is escaped as in URLs; if the whole is longer than 128 bytes, it ends in
+    /// `~` and a hash of the key, which keeps two keys apart unless somebody has forged one. Policy and
+    /// classifier are those of this layer, for every key; a policy that the store has for the name of
+    /// a circuit goes first. In a store with a backend each is shared with the other replicas.
+    ///
+    /// An open circuit is an error of the response future, as with
+    /// [`reject_in_call`](Self::reject_in_call), or a response if the layer
+    /// [responds](Self::respond): the key is known only when there is a request. So the inner service
+    /// is readied whatever its circuits say. It is cloned where a call has to wait for the cluster.
+    ///
+    /// # Bounds
+    ///
+    /// There are never more than [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and
+    /// closed ones that are [idle](crate::StoreBuilder::key_idle) are forgotten. Past the bound a new
+    /// key's calls pass uncounted, and the log says so. Each takes about 2 KiB with the default policy.
+    /// A call through one costs more than through a plain layer: it is looked up, and its counters are
+    /// shared by all threads.
+    ///
+    /// # Panics
+    ///
+    /// If the name of the layer is longer than 64 bytes: keys would have no room.
+    #[track_caller]
+    pub fn keyed_by<K>(self, key: K) -> KeyedLayer<K, C, M> {
+        let Self { store, name, sharing, policy, classifier, mode } = self;
+        let most = KeyedName::MOST_PREFIX;
+        let layer = match sharing {
+            Sharing::Process => Name::expect(last(name.as_str(), most).to_owned()),
+            Sharing::Cluster => name,
+        };
+        assert!(
+            layer.as_str().len() <= most,
+            "the name of a layer with keys has at most {most} bytes, this one has {}",
+            layer.as_str().len()
+        );
+        let circuits = KeyedCircuits { store, layer, policy, sharing };
+        KeyedLayer { circuits, key, classifier, mode, keyless: Keyless::default() }
+    }
+
+    /// Like [`keyed_by`](Self::keyed_by), with a closure. Write it in place, as here: of one that has a
+    /// name already, Rust does not see that its key borrows from the request.
+    ///
+    /// ```
+    /// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
+    ///
+    /// struct Query { shard: u32 }
+    ///
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+    ///     .named("shards")
+    ///     .classify(ErrorsAsFailures)
+    ///     .keyed_by_fn(|query: &Query| Some(query.shard.to_string().into()));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`keyed_by`](Self::keyed_by).
+    #[track_caller]
+    pub fn keyed_by_fn<F, R>(self, key: F) -> KeyedLayer<KeyFn<F>, C, M>
+    where
+        F: Fn(&R) -> Option<Cow<'_, str>>,
+    {
+        self.keyed_by(KeyFn(key))
+    }
+}
+
 impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
     type Service = CircuitBreaker<S, C, M>;
 
@@ -260,8 +385,12 @@ impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
 
 /// The name of a place in the code; of a long one the end, which tells more.
 fn place(location: &Location<'_>) -> Name {
-    let place = location.to_string();
-    let surplus = place.len().saturating_sub(Name::MAX_BYTES);
-    let start = (surplus..place.len()).find(|&at| place.is_char_boundary(at)).unwrap_or_default();
-    Name::expect(place[start..].to_owned())
+    Name::expect(last(&location.to_string(), Name::MAX_BYTES).to_owned())
+}
+
+/// The last bytes of a text, as far as it can be cut there.
+fn last(text: &str, most: usize) -> &str {
+    let surplus = text.len().saturating_sub(most);
+    let start = (surplus..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+    &text[start..]
 }

@@ -85,6 +85,9 @@
 //!
 //! `tests/it/under_tower.rs` holds each cell that is not plain from the mode itself.
 //!
+//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after `reject_in_call` or `respond`, has a circuit for each
+//! key of the requests: for clients of more hosts than one, for routes, for tenants.
+//!
 //! # Readiness
 //!
 //! The circuit is asked before the inner service: while it is open, the inner service is not
@@ -109,8 +112,11 @@
 //! closed, and a call that would have been a probe is rejected. If the backend does not answer for long,
 //! nothing waits for it any more: circuits of this process decide alone.
 
+mod body;
 mod fallback;
 mod future;
+pub mod key;
+mod keyed;
 mod layer;
 mod respond;
 #[cfg(feature = "tower")]
@@ -119,8 +125,10 @@ mod retry;
 mod service;
 mod wait;
 
+pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
 pub use fallback::{Fallback, FallbackFuture};
 pub use future::ResponseFuture;
+pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
 #[cfg(feature = "tower")]

@@ -75,10 +75,19 @@ impl<S, C, F> CircuitBreaker<S, C, Respond<F>> {
         F: RejectionBody<B>,
     {
         let open = self.rejection()?;
+        Some(self.mode().response(open, in_grpc))
+    }
+}
+
+impl<F> Respond<F> {
+    pub(super) fn response<B>(&self, open: OpenCircuit, in_grpc: bool) -> Response<B>
+    where
+        F: RejectionBody<B>,
+    {
         let head = if in_grpc { grpc(&open) } else { http(&open) };
-        let mut response = self.mode().0.response(&open, head);
+        let mut response = self.0.response(&open, head);
         response.extensions_mut().insert(open);
-        Some(response)
+        response
     }
 }
 
@@ -125,7 +134,7 @@ where
     }
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

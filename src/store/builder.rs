@@ -37,6 +37,20 @@ pub struct StoreBuilder {
     pub(super) backend: Option<Arc<dyn Backend>>,
     pub(super) cluster: ClusterSettings,
     pub(super) backend_observers: Vec<BackendObserver>,
+    pub(super) keys: KeySettings,
+}
+
+/// The bounds of circuits that are named by requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeySettings {
+    pub(super) limit: usize,
+    pub(super) idle: Duration,
+}
+
+impl Default for KeySettings {
+    fn default() -> Self {
+        Self { limit: 10_000, idle: Duration::from_secs(600) }
+    }
 }
 
 /// How a store gets on with its backend.
@@ -103,6 +117,28 @@ impl StoreBuilder {
     /// what is wrong.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.disabled = !enabled;
+        self
+    }
+
+    /// How many circuits of [keys](crate::CircuitBreakerLayer::keyed_by) there may be at once, those of
+    /// all layers together. Default: 10 000. Zero: none, and every such call passes uncounted.
+    ///
+    /// Where there is no room for one more, the calls of a new key pass, and are counted by nobody; the
+    /// log has a warning, at most one a minute. A key that has its circuit keeps it.
+    pub fn key_limit(mut self, limit: usize) -> Self {
+        self.keys.limit = limit;
+        self
+    }
+
+    /// How long nobody must have asked for the circuit of a [key](crate::CircuitBreakerLayer::keyed_by)
+    /// until it makes room for another. Default: 10 min; from 1 s on, and what is below is taken as
+    /// that.
+    ///
+    /// Only a closed circuit that nobody has a handle of, and that no call is under way through, is
+    /// forgotten; one that is open or half-open, or under an override, is not. What is idle is looked
+    /// for little by little, by calls of keys; no timer runs for it.
+    pub fn key_idle(mut self, idle: Duration) -> Self {
+        self.keys.idle = idle.max(Duration::from_secs(1));
         self
     }
 
@@ -175,6 +211,7 @@ impl fmt::Debug for StoreBuilder {
             .field("policies", &self.policies)
             .field("backend", &self.backend)
             .field("cluster", &self.cluster)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
 }

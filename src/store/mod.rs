@@ -1,6 +1,7 @@
 //! Where circuits live.
 
 mod builder;
+mod keyed;
 mod replica;
 
 use std::collections::HashMap;
@@ -10,12 +11,14 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::circuit::{Circuit, Observer};
+use crate::circuit::{Circuit, Observer, Width};
 use crate::machine::Policy;
 use crate::name::Name;
 use crate::observe::{self, BackendStatus};
 pub use builder::StoreBuilder;
 use builder::StoreObserver;
+pub(crate) use keyed::KeyedCircuits;
+use keyed::{Keys, Used};
 use replica::Replica;
 
 /// The circuits of this process, by name.
@@ -23,7 +26,8 @@ use replica::Replica;
 /// Make one when the program starts, and give a clone of it to every layer. Clones share all
 /// circuits; nothing else creates any. A circuit stays until the last clone of its store is
 /// dropped, and longer where a layer, a service or a [`Circuit`] still uses it. Do not name circuits
-/// after what requests say: nothing bounds their number.
+/// after what requests say: nothing bounds their number. For that there is
+/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by), which does.
 ///
 /// What happens to circuits is told to the log, as `tracing` events of the target `tower_breaker`: a
 /// circuit that opens is a warning, everything else is for information. See
@@ -51,6 +55,7 @@ struct Inner {
     observers: Vec<StoreObserver>,
     disabled: bool,
     replica: Option<Arc<Replica>>,
+    keys: Keys,
 }
 
 /// Whose a circuit is, where there is a backend.
@@ -64,6 +69,8 @@ struct Entry {
     circuit: Circuit,
     /// Somebody has asked for the policy that is in force.
     explicit: bool,
+    /// Of a circuit that a request has named.
+    used: Option<Used>,
 }
 
 impl Store {
@@ -85,7 +92,9 @@ impl Store {
         let told = settings.backend_observers;
         let replica = backend.map(|backend| Replica::start(backend, cluster, told));
         let circuits = DashMap::new();
-        let inner = Inner { circuits, default_policy, policies, observers, disabled, replica };
+        let keys = Keys::new(settings.keys);
+        let inner =
+            Inner { circuits, default_policy, policies, observers, disabled, replica, keys };
         Self { inner: Arc::new(inner) }
     }
 
@@ -156,20 +165,11 @@ impl Store {
     pub(crate) fn resolve(&self, name: Name, policy: Option<Policy>, sharing: Sharing) -> Circuit {
         let inner = &self.inner;
         let mut entry = inner.circuits.entry(name.clone()).or_insert_with(|| {
-            let set_up = inner.policies.get(&name);
-            let policy = set_up.unwrap_or(&inner.default_policy).clone();
-            let name = name.interned();
-            let observers = inner.observers(&name);
-            let circuit = Circuit::new(name, policy, observers);
-            if inner.disabled {
-                drop(circuit.disable("disabled in the settings of the store"));
+            let entry = inner.make(name.interned(), sharing, Width::Many);
+            if inner.replica.is_some() && sharing == Sharing::Process {
+                observe::unnamed(entry.circuit.name());
             }
-            match (&inner.replica, sharing) {
-                (Some(replica), Sharing::Cluster) => replica.keep(circuit.clone()),
-                (Some(_), Sharing::Process) => observe::unnamed(circuit.name()),
-                (None, _) => {}
-            }
-            Entry { circuit, explicit: set_up.is_some() }
+            entry
         });
         if let Some(policy) = policy {
             entry.adopt(policy);
@@ -179,6 +179,20 @@ impl Store {
 }
 
 impl Inner {
+    fn make(&self, name: Name, sharing: Sharing, width: Width) -> Entry {
+        let set_up = self.policies.get(&name);
+        let policy = set_up.unwrap_or(&self.default_policy).clone();
+        let observers = self.observers(&name);
+        let circuit = Circuit::new(name, policy, observers, width);
+        if self.disabled {
+            drop(circuit.disable("disabled in the settings of the store"));
+        }
+        if let (Some(replica), Sharing::Cluster) = (&self.replica, sharing) {
+            replica.keep(circuit.clone());
+        }
+        Entry { circuit, explicit: set_up.is_some(), used: None }
+    }
+
     /// The log, then those whom the builder was given.
     fn observers(&self, circuit: &Name) -> Vec<Observer> {
         let log: StoreObserver = Arc::new(observe::trace);

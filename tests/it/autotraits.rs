@@ -2,7 +2,11 @@
 
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
-use tower_breaker::service::{DefaultBody, Respond, RespondFuture, ResponseFuture};
+use tower_breaker::service::key::{Authority, Extension, Header};
+use tower_breaker::service::{
+    DefaultBody, KeyedCircuitBreaker, KeyedFuture, KeyedLayer, ObserveBody, ObserveFuture,
+    ObservedBody, Reject, Respond, RespondFuture, ResponseFuture,
+};
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Event, HttpStatus, Name,
     OpenCircuit, Permit, Policy, PolicyBuilder, Snapshot, Store,
@@ -31,6 +35,15 @@ assert_impl_all!(
 assert_impl_all!(
     RespondFuture<std::future::Ready<()>, HttpStatus, String>: Send, Sync, Unpin
 );
+
+assert_impl_all!(KeyedLayer<Authority, HttpStatus, Reject>: Send, Sync, Unpin, Clone);
+assert_impl_all!(KeyedCircuitBreaker<(), Header, HttpStatus>: Send, Sync, Unpin, Clone);
+assert_impl_all!(Extension<std::cell::Cell<()>>: Send, Sync, Unpin, Copy);
+type Inner = tower::util::BoxCloneSyncService<(), (), ()>;
+assert_impl_all!(KeyedFuture<Inner, (), ErrorsAsFailures>: Send, Unpin);
+assert_impl_all!(CircuitBreaker<(), HttpStatus, ObserveBody<Reject>>: Send, Sync, Unpin, Clone);
+assert_impl_all!(ObserveFuture<std::future::Ready<()>, HttpStatus>: Send, Sync, Unpin);
+assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, Unpin, Default);
 
 /// What is not `Sync` inside makes the service not `Sync`, and nothing else does.
 #[test]

@@ -114,6 +114,28 @@ async fn with_handle_error_layer_the_default_mode_works() {
     assert_eq!(fetch(&client, url).await.0, StatusCode::OK);
 }
 
+#[tokio::test]
+async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
+    let store = store(fragile().open_for(ms(1)).probe_lease(s(600)));
+    let circuit = store.circuit("test");
+    let called = Arc::new(AtomicUsize::new(0));
+    let calls = called.clone();
+    let hang = get(move || {
+        calls.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<()>()
+    });
+    let layer = CircuitBreakerLayer::new(store).named("test").respond();
+    let url = serve(Router::new().route("/", hang).layer(layer)).await;
+    trip(&circuit);
+    wait_for("the open interval", || circuit.is_available()).await;
+    let call = tokio::spawn(async move { fetch(&client(), url).await });
+    wait_for("the probe", || called.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(circuit.snapshot().probes_out, 1);
+    call.abort();
+    wait_for("the place of the probe", || circuit.snapshot().probes_out == 0).await;
+    assert_state(&circuit, State::HalfOpen);
+}
+
 async fn answer(store: &Store, request: Request<()>) -> Response<Body> {
     let inner = tower::service_fn(|_: Request<()>| async {
         Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))

@@ -89,3 +89,23 @@ fn a_classifier_is_of_use_elsewhere() {
     assert!(!should_retry(&ErrorsAsFailures, &Ok::<_, &str>(())));
     assert!(should_retry(&HttpStatus, &Ok::<_, &str>(response(503, &[]))));
 }
+
+#[cfg(feature = "tower-http")]
+#[test]
+fn tower_http_s_classifiers_say_what_is_a_failure() {
+    use tower_breaker::TowerHttp;
+    use tower_http::classify::{GrpcErrorsAsFailures, StatusInRangeAsFailures};
+
+    let status = |status: u16| Response::builder().status(status).body(()).unwrap();
+    let range = TowerHttp(StatusInRangeAsFailures::new(400..=499));
+    let judge = |response: &Response<()>| range.classify(Ok::<_, &()>(response));
+    assert_eq!(judge(&status(404)), Outcome::failure());
+    assert_eq!(judge(&status(503)), Outcome::Success, "as it was told");
+    assert_eq!(Classify::<Response<()>, _>::classify(&range, Err(&())), Outcome::failure());
+
+    let grpc = TowerHttp(GrpcErrorsAsFailures::new());
+    let judge = |response: &Response<()>| grpc.classify(Ok::<_, &()>(response));
+    let trailers_only = Response::builder().header("grpc-status", "5").body(()).unwrap();
+    assert_eq!(judge(&trailers_only), Outcome::failure(), "to tower-http, NotFound is");
+    assert_eq!(judge(&status(200)), Outcome::Success, "until its trailers come");
+}

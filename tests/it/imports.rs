@@ -13,7 +13,7 @@ const PARTS: [(&str, &[&str], &[&str]); 12] = [
     ("machine", &["timestamp", "outcome"], &[]),
     ("backend", &["timestamp", "name", "machine", "clock"], &["fred", "serde", "serde_json"]),
     ("circuit", &["timestamp", "outcome", "name", "machine", "backend", "clock"], &[]),
-    ("classify", &["outcome", "circuit"], &["httpdate"]),
+    ("classify", &["outcome", "circuit"], &["httpdate", "tower_http"]),
     ("observe", &["name", "machine", "backend", "circuit"], &["tracing"]),
     (
         "store",
@@ -23,7 +23,7 @@ const PARTS: [(&str, &[&str], &[&str]); 12] = [
     (
         "service",
         &["name", "outcome", "machine", "circuit", "store", "classify"],
-        &["tower_service", "tower_layer"],
+        &["tower_service", "tower_layer", "http_body"],
     ),
     ("config", &["backend", "observe", "store"], &["humantime"]),
 ];

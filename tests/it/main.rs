@@ -7,6 +7,7 @@ mod axum;
 #[cfg(feature = "redis")]
 mod backend_agrees;
 mod backend_laws;
+mod body;
 mod cancellation;
 mod classify;
 mod closed;
@@ -17,7 +18,9 @@ mod config;
 mod execute;
 mod fallback;
 mod half_open;
+mod hyper;
 mod imports;
+mod keyed;
 mod machine_props;
 mod memory;
 mod mistakes;
@@ -33,10 +36,12 @@ mod redis_backend;
 mod redis_faults;
 #[cfg(feature = "redis")]
 mod redis_link;
+mod reqwest;
 mod service;
 mod service_props;
 mod store;
 mod threads;
+mod tonic;
 #[cfg(feature = "tower")]
 mod under_tower;
 mod waiting;

@@ -1,10 +1,10 @@
 //! What is told, to observers and to the log.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use tower_breaker::{Circuit, Event, Outcome, Policy, Store};
 
+use crate::support::log::Log;
 use crate::support::*;
 
 fn listen(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
@@ -79,31 +79,10 @@ async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
     assert_eq!(heard.lock().unwrap().len(), 2);
 }
 
-/// What the crate logs, a line per event: level, then fields.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
-    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        struct Fields(String);
-        impl tracing::field::Visit for Fields {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                write!(self.0, " {}={value:?}", field.name()).unwrap();
-            }
-        }
-        let metadata = event.metadata();
-        assert_eq!(metadata.target(), "tower_breaker");
-        let mut fields = Fields(metadata.level().to_string());
-        event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0);
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_log_s_level_says_who_must_act() {
-    use tracing_subscriber::layer::SubscriberExt;
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let _guard = log.listen();
     let store = store(fragile());
     let circuit = store.circuit("payments");
     trip(&circuit);
@@ -111,7 +90,7 @@ async fn the_log_s_level_says_who_must_act() {
     succeed(&circuit);
     circuit.metrics_only("trying");
     fail(&circuit);
-    let log = log.0.lock().unwrap();
+    let log = log.lines();
     let starts = [
         "WARN message=circuit opened circuit=payments from=\"closed\" to=\"open\" \
          reason=\"consecutive_failures\" origin=\"local\" generation=2 open_for_ms=10000 \
@@ -129,16 +108,15 @@ async fn the_log_s_level_says_who_must_act() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not() {
-    use tracing_subscriber::layer::SubscriberExt;
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let _guard = log.listen();
     let store = Store::in_memory();
     store.circuit_with("a", Policy::cache());
     store.circuit_with("a", Policy::cache());
-    assert!(log.0.lock().unwrap().is_empty());
+    assert!(log.lines().is_empty());
     store.circuit_with("a", Policy::database());
-    assert_eq!(log.0.lock().unwrap().len(), 1);
-    assert!(log.0.lock().unwrap()[0].starts_with("WARN message=a second, different policy"));
+    assert_eq!(log.lines().len(), 1);
+    assert!(log.lines()[0].starts_with("WARN message=a second, different policy"));
 }
 
 #[tokio::test(start_paused = true)]

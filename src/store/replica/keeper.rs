@@ -1,6 +1,7 @@
 //! The task that keeps one circuit in agreement with the ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,7 +37,6 @@ pub(super) struct Keeper {
     alone: bool,
     /// Whether the ledger has refused this circuit, and that was told.
     refused: bool,
-    seq: u64,
     /// A report that may not have arrived, and when it was made.
     unanswered: Option<(Report, Timestamp)>,
     reported: Timestamp,
@@ -69,7 +69,6 @@ impl Keeper {
             life: replica.life.subscribe(),
             alone: true,
             refused: false,
-            seq: 0,
             unanswered: None,
             reported: clock::now(),
             turn: None,
@@ -106,7 +105,7 @@ impl Keeper {
     async fn step(&mut self) -> Next {
         let life = *self.life.borrow_and_update();
         let ends = match life {
-            Life::Running => false,
+            Life::Running => self.peer.is_let_go() && self.circuit.is_last(),
             Life::Orphaned => self.circuit.is_last(),
             Life::ShuttingDown => true,
         };
@@ -270,8 +269,8 @@ impl Keeper {
             Some(last) => last,
             None => match self.circuit.draft(true) {
                 Some(draft) => {
-                    self.seq += 1;
-                    (self.sign(draft, self.seq), clock::now())
+                    let seq = self.peer.replica.seq.fetch_add(1, Ordering::Relaxed);
+                    (self.sign(draft, seq), clock::now())
                 }
                 None => return Next::End,
             },

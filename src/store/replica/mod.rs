@@ -18,7 +18,7 @@ mod budget;
 mod keeper;
 mod peer;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -66,6 +66,9 @@ pub(super) struct Replica {
     runtime: Handle,
     budget: Budget,
     peers: DashMap<Name, Arc<Peer>>,
+    /// The number of the next report. One for all circuits: one that was forgotten and is made again
+    /// must not start anew, or the ledger takes its reports for old ones.
+    seq: AtomicU64,
     failures: AtomicU32,
     status: watch::Sender<BackendStatus>,
     life: watch::Sender<Life>,
@@ -100,6 +103,7 @@ impl Replica {
                 id,
                 runtime,
                 peers: DashMap::new(),
+                seq: AtomicU64::new(1),
                 failures: AtomicU32::new(0),
                 status,
                 life: watch::Sender::new(Life::Running),
@@ -119,6 +123,13 @@ impl Replica {
         self.peers.insert(circuit.name().clone(), peer.clone());
         circuit.join(peer.clone());
         self.runtime.spawn(Keeper::new(peer, circuit).run());
+    }
+
+    /// The store has forgotten a circuit: its keeper ends.
+    pub(super) fn let_go(&self, circuit: &Name) {
+        if let Some(peer) = self.peers.get(circuit) {
+            peer.let_go();
+        }
     }
 
     pub(super) fn status(&self) -> BackendStatus {

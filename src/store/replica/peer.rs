@@ -34,6 +34,7 @@ pub(super) struct Peer {
     made: Timestamp,
     inbox: Mutex<Vec<View>>,
     load: AtomicBool,
+    let_go: AtomicBool,
 }
 
 impl Peer {
@@ -46,7 +47,18 @@ impl Peer {
             made: clock::now(),
             inbox: Mutex::default(),
             load: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
         }
+    }
+
+    /// Says that the store has forgotten the circuit.
+    pub(super) fn let_go(&self) {
+        self.let_go.store(true, Ordering::Relaxed);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn is_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
     }
 
     /// Puts down a view that the ledger has told unasked.

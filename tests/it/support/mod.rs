@@ -1,6 +1,8 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
 pub(crate) mod faulty;
+pub(crate) mod grpc;
+pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
 #[cfg(feature = "redis")]
@@ -112,6 +114,16 @@ pub(crate) async fn advance(time: Duration) {
 pub(crate) async fn wait_out(circuit: &Circuit) {
     let wait = circuit.snapshot().retry_after.expect("an open circuit");
     advance(wait).await;
+}
+
+/// Waits until something that happens elsewhere, in a server say, has happened.
+pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
+    let until = async {
+        while !happened() {
+            tokio::time::sleep(ms(1)).await;
+        }
+    };
+    assert!(tokio::time::timeout(s(60), until).await.is_ok(), "waited for {what}");
 }
 
 /// What must not change when nothing may happen: all but the times and the count of stale results.

@@ -1,0 +1,133 @@
+//! The name of a circuit whose key comes from a request.
+
+use std::fmt::{self, Write};
+
+use super::Name;
+
+/// `layer:key`, in which the key is escaped, and no longer than a name may be.
+///
+/// What may not stand in a log, a label or a key of Redis is written as in URLs, byte by byte: `%0A`.
+/// Where that is too long, the end is `~` and a hash of the whole key. Both can be read as nothing
+/// else, as `%` and `~` of the key are escaped. The hash is the same in every process, now and later:
+/// replicas share circuits by these names.
+pub(crate) struct KeyedName {
+    bytes: [u8; Name::MAX_BYTES],
+    len: usize,
+}
+
+/// `~` and 32 digits.
+const TAIL: usize = 33;
+
+impl KeyedName {
+    /// The most bytes the name of a layer may have, so that there is room for keys.
+    pub(crate) const MOST_PREFIX: usize = 64;
+
+    pub(crate) fn new(layer: &str, key: &str) -> Self {
+        let mut name = Self { bytes: [0; Name::MAX_BYTES], len: 0 };
+        let written = name
+            .write_str(layer)
+            .and_then(|()| name.write_char(':'))
+            .and_then(|()| name.write_key(key));
+        if written.is_err() {
+            name.len = name.len.min(Name::MAX_BYTES - TAIL);
+            // It fits, as the name of the layer does.
+            let _ = write!(name, "~{:032x}", hash(key.as_bytes()));
+        }
+        name
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+
+    pub(crate) fn to_name(&self) -> Name {
+        Name::expect(self.as_str().to_owned())
+    }
+
+    fn write_key(&mut self, key: &str) -> fmt::Result {
+        if key.len() <= Name::MAX_BYTES - self.len && key.bytes().all(is_plain) {
+            return self.write_str(key);
+        }
+        for byte in key.bytes() {
+            if is_plain(byte) {
+                self.push(&[byte])?;
+            } else {
+                write!(self, "%{byte:02X}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> fmt::Result {
+        let end = self.len + bytes.len();
+        let free = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
+        free.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+}
+
+impl Write for KeyedName {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes())
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    PLAIN[usize::from(byte)]
+}
+
+/// Looked up, as this is asked for each byte of each call's key.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let marks = b"-._:/@[]{}*+,=!$()";
+    let mut at = 0;
+    while at < marks.len() {
+        plain[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    plain
+};
+
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u128 {
+    const START: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(START, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_harm_a_log_or_a_key_is_escaped() {
+        let name = |key| KeyedName::new("up", key).as_str().to_owned();
+        assert_eq!(name("api.example.com:8443"), "up:api.example.com:8443");
+        assert_eq!(name("/users/{id}"), "up:/users/{id}");
+        assert_eq!(name("a\nb \"c\"\0"), "up:a%0Ab%20%22c%22%00");
+        assert_eq!(name("ä%~"), "up:%C3%A4%25%7E");
+    }
+
+    #[test]
+    fn a_long_key_ends_in_a_hash_of_all_of_it() {
+        let layer = "l".repeat(KeyedName::MOST_PREFIX);
+        for key in ["k".repeat(1_000), "\n".repeat(64)] {
+            let (one, other) = (format!("{key}1"), format!("{key}2"));
+            let [one, other] = [one, other].map(|key| KeyedName::new(&layer, &key).to_name());
+            assert!(one.as_str().len() <= Name::MAX_BYTES);
+            assert!(one.as_str().starts_with(&format!("{layer}:")));
+            assert_ne!(one, other);
+        }
+        // Fixed: other processes find the circuit by it.
+        let known = KeyedName::new("up", &"k".repeat(200));
+        assert_eq!(known.as_str()[..5], *"up:kk");
+        assert_eq!(hash(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(hash(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+}

@@ -1,0 +1,306 @@
+//! Calls that end when the body of their response does.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::future::Classified;
+use super::layer::Reject;
+use super::respond::{RejectionBody, Respond, is_grpc};
+use super::service::CircuitBreaker;
+use crate::circuit::{Error, OpenCircuit, Permit};
+use crate::classify::{Classify, grpc_outcome};
+use crate::outcome::Outcome;
+
+/// A call ends with the body of its response: the mode of
+/// [`observe_body`](crate::CircuitBreakerLayer::observe_body), around that of the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct ObserveBody<M>(pub(super) M);
+
+impl<S, C, Req, Res> Service<Request<Req>> for CircuitBreaker<S, C, ObserveBody<Reject>>
+where
+    S: Service<Request<Req>, Response = Response<Res>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    Res: Body,
+{
+    type Response = Response<ObservedBody<Res>>;
+    type Error = Error<S::Error>;
+    type Future = ObserveFuture<S::Future, C>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        match ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
+            Err(open) if self.mode().0.in_call => {
+                self.reject_next(open);
+                Poll::Ready(Ok(()))
+            }
+            answer => Poll::Ready(answer.map_err(Error::Open)),
+        }
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        ObserveFuture::start(self, request)
+    }
+}
+
+impl<S, C, F, Req, Res> Service<Request<Req>> for CircuitBreaker<S, C, ObserveBody<Respond<F>>>
+where
+    S: Service<Request<Req>, Response = Response<Res>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    F: RejectionBody<Res> + Clone,
+    Res: Body,
+{
+    type Response = Response<ObservedBody<Res>>;
+    type Error = S::Error;
+    type Future = ObserveRespondFuture<S::Future, C, F>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        if let Err(open) = ready!(self.poll_admit(cx))? {
+            self.reject_next(open);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        let mode = self.mode().0.clone();
+        ObserveRespondFuture { call: ObserveFuture::start(self, request), mode }
+    }
+}
+
+pin_project! {
+    /// The future of a [`CircuitBreaker`] that
+    /// [observes bodies](crate::CircuitBreakerLayer::observe_body).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ObserveFuture<F, C> {
+        #[pin]
+        step: Step<F, C>,
+        asked: Asked,
+    }
+}
+
+/// What is to be known of the request when its response comes.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    in_grpc: bool,
+    for_head: bool,
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StepProj]
+    enum Step<F, C> {
+        Calling {
+            #[pin]
+            call: Classified<F, C>,
+        },
+        Rejected {
+            open: Option<OpenCircuit>,
+        },
+    }
+}
+
+impl<F, C> ObserveFuture<F, C> {
+    fn start<S, M, B>(service: &mut CircuitBreaker<S, C, M>, request: Request<B>) -> Self
+    where
+        S: Service<Request<B>, Future = F>,
+        F: Future<Output = Result<S::Response, S::Error>>,
+        C: Clone,
+    {
+        let for_head = request.method() == Method::HEAD;
+        let asked = Asked { in_grpc: is_grpc(&request), for_head };
+        let step = match service.admit() {
+            Some(permit) => Step::Calling { call: service.attempt(permit, request) },
+            None => Step::Rejected { open: service.rejection() },
+        };
+        Self { step, asked }
+    }
+}
+
+impl<F, C, B, E> Future for ObserveFuture<F, C>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    C: Classify<Response<B>, E>,
+    B: Body,
+{
+    type Output = Result<Response<ObservedBody<B>>, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let call = match this.step.project() {
+            StepProj::Calling { call } => call,
+            StepProj::Rejected { open } => {
+                let open = open.take().expect("not polled after it was ready");
+                return Poll::Ready(Err(Error::Open(open)));
+            }
+        };
+        let (result, permit) = ready!(call.poll_keep(cx));
+        let response = result.map_err(Error::Inner)?;
+        let trailers = expects_trailers(&response, this.asked.in_grpc);
+        let bodiless = this.asked.for_head || is_bodiless(response.status());
+        Poll::Ready(Ok(response.map(|body| {
+            let mut body = ObservedBody { body, permit, trailers };
+            // Nobody polls one.
+            if bodiless || body.is_end_stream() {
+                end(&mut body.permit, trailers, None);
+            }
+            body
+        })))
+    }
+}
+
+pin_project! {
+    /// The future of a [`CircuitBreaker`] that
+    /// [observes bodies](crate::CircuitBreakerLayer::observe_body), and responds.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ObserveRespondFuture<F, C, R> {
+        #[pin]
+        call: ObserveFuture<F, C>,
+        mode: Respond<R>,
+    }
+}
+
+impl<F, C, R, B, E> Future for ObserveRespondFuture<F, C, R>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    C: Classify<Response<B>, E>,
+    R: RejectionBody<B>,
+    B: Body,
+{
+    type Output = Result<Response<ObservedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let in_grpc = this.call.asked.in_grpc;
+        Poll::Ready(match ready!(this.call.poll(cx)) {
+            Ok(response) => Ok(response),
+            Err(Error::Open(open)) => {
+                let rejection = this.mode.response(open, in_grpc);
+                Ok(rejection.map(|body| ObservedBody { body, permit: None, trailers: false }))
+            }
+            Err(Error::Inner(error)) => Err(error),
+        })
+    }
+}
+
+impl<F, C, R> fmt::Debug for ObserveRespondFuture<F, C, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObserveRespondFuture").finish_non_exhaustive()
+    }
+}
+
+/// Servers drop the body of such a response, whatever it is.
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether a gRPC status is still to come. gRPC-Web has it in the body, where nobody looks for it.
+fn expects_trailers<B>(response: &Response<B>, in_grpc: bool) -> bool {
+    let headers = response.headers();
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let native = kind.map(|kind| match kind.strip_prefix(b"application/grpc") {
+        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
+        None => false,
+    });
+    native.unwrap_or(in_grpc) && !headers.contains_key("grpc-status")
+}
+
+pin_project! {
+    /// A body that tells the circuit how it ended: see
+    /// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
+    pub struct ObservedBody<B>
+    where
+        B: Body,
+    {
+        #[pin]
+        body: B,
+        // Until the body has ended.
+        permit: Option<Permit>,
+        // gRPC has its status there.
+        trailers: bool,
+    }
+
+    impl<B: Body> PinnedDrop for ObservedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            // It may have come to its end since the last frame was read.
+            if this.permit.is_some() && this.body.is_end_stream() {
+                end(this.permit, *this.trailers, None);
+            } else if let Some(permit) = this.permit.take() {
+                permit.cancel();
+            }
+        }
+    }
+}
+
+impl<B: Body> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = match this.permit.take() {
+            Some(permit) => {
+                let (permit, frame) = permit.guard(|| this.body.as_mut().poll_frame(cx));
+                *this.permit = Some(permit);
+                ready!(frame)
+            }
+            None => return this.body.poll_frame(cx),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                // Who has read the last frame may not ask for another.
+                if frame.is_trailers() || this.body.is_end_stream() {
+                    end(this.permit, *this.trailers, frame.trailers_ref());
+                }
+            }
+            Some(Err(_)) => settle(this.permit, Outcome::failure()),
+            None => end(this.permit, *this.trailers, None),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body has ended, whole.
+fn end(permit: &mut Option<Permit>, awaited: bool, trailers: Option<&HeaderMap>) {
+    let outcome = if awaited {
+        trailers.and_then(grpc_outcome).unwrap_or(Outcome::failure())
+    } else {
+        Outcome::Success
+    };
+    settle(permit, outcome);
+}
+
+fn settle(permit: &mut Option<Permit>, outcome: Outcome) {
+    if let Some(permit) = permit.take() {
+        permit.settle(outcome);
+    }
+}
+
+impl<B: Body + Default> Default for ObservedBody<B> {
+    /// A body that no circuit waits for.
+    fn default() -> Self {
+        Self { body: B::default(), permit: None, trailers: false }
+    }
+}
+
+impl<B: Body + fmt::Debug> fmt::Debug for ObservedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}

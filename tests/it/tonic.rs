@@ -1,0 +1,119 @@
+//! Around tonic's clients and servers, over real sockets.
+
+use tonic::Code;
+use tower::layer::util::Identity;
+use tower::{Layer, ServiceBuilder};
+use tower_breaker::service::{DefaultBody, ObserveBody, Respond};
+use tower_breaker::{CircuitBreakerLayer, HttpStatus, State, Store};
+
+use crate::support::grpc::{Answers, Upstream, ask};
+use crate::support::*;
+
+type Observing = CircuitBreakerLayer<HttpStatus, ObserveBody<Respond<DefaultBody>>>;
+
+fn observing(store: &Store) -> Observing {
+    CircuitBreakerLayer::new(store.clone()).named("test").respond().observe_body()
+}
+
+/// The pushback of a rejection; that it is one is asserted.
+#[track_caller]
+fn pushback(status: &tonic::Status) -> u64 {
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert_eq!(status.message(), "circuit open");
+    status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_open_circuit_of_a_client_is_unavailable_with_a_pushback() {
+    let upstream = Upstream::new(Answers::InHead(Code::Internal));
+    let channel = upstream.serve(Identity::new()).await;
+    let store = store(fragile());
+    let responding = CircuitBreakerLayer::new(store.clone()).named("test").respond();
+    let client = responding.layer(channel.clone());
+    assert_eq!(ask(client.clone()).await.unwrap_err().code(), Code::Internal);
+    for _ in 0..3 {
+        assert!((1..=10_000).contains(&pushback(&ask(client.clone()).await.unwrap_err())));
+    }
+    let observing = observing(&store).layer(channel);
+    assert!((1..=10_000).contains(&pushback(&ask(observing).await.unwrap_err())));
+    assert_eq!(upstream.calls(), 1);
+
+    upstream.now(Answers::Well);
+    store.circuit("test").reset();
+    assert_eq!(ask(client).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_failure_in_trailers_counts_for_a_client_that_observes_bodies() {
+    let upstream = Upstream::new(Answers::InTrailers(Code::Unavailable));
+    let channel = upstream.serve(Identity::new()).await;
+    let store = store(fragile());
+    let responding = CircuitBreakerLayer::new(store.clone()).named("head alone").respond();
+    let blind = responding.layer(channel.clone());
+    assert_eq!(ask(blind).await.unwrap_err().code(), Code::Unavailable);
+    assert_state(&store.circuit("head alone"), State::Closed);
+
+    let client = observing(&store).layer(channel);
+    upstream.now(Answers::InTrailers(Code::NotFound));
+    assert_eq!(ask(client.clone()).await.unwrap_err().code(), Code::NotFound);
+    upstream.now(Answers::Well);
+    assert_eq!(ask(client.clone()).await.unwrap(), 7);
+    let tally = store.circuit("test").snapshot().tally;
+    assert_eq!((tally.calls, tally.failures), (2, 0));
+
+    upstream.now(Answers::InTrailers(Code::Unavailable));
+    let status = ask(client.clone()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "in trailers"));
+    assert_state(&store.circuit("test"), State::Open);
+    pushback(&ask(client).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_failure_counts_in_a_server_and_its_clients_see_unavailable_with_a_pushback() {
+    for answers in [Answers::InHead(Code::DataLoss), Answers::InTrailers(Code::DataLoss)] {
+        let store = store(fragile());
+        let upstream = Upstream::new(answers);
+        let channel = upstream.serve(observing(&store)).await;
+        assert_eq!(ask(channel.clone()).await.unwrap_err().code(), Code::DataLoss);
+        wait_for("the end of the trailers", || store.circuit("test").state() == State::Open).await;
+        for _ in 0..3 {
+            pushback(&ask(channel.clone()).await.unwrap_err());
+        }
+        assert_eq!(upstream.calls(), 1);
+        store.circuit("test").reset();
+        upstream.now(Answers::Well);
+        assert_eq!(ask(channel).await.unwrap(), 7, "on the same connection");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
+    let store = store(fragile().open_for(ms(1)).probe_lease(s(600)));
+    let circuit = store.circuit("test");
+    let upstream = Upstream::new(Answers::Never);
+    let channel = upstream.serve(observing(&store)).await;
+    trip(&circuit);
+    wait_for("the open interval", || circuit.is_available()).await;
+    let call = tokio::spawn(ask(channel.clone()));
+    wait_for("the probe", || upstream.calls() == 1).await;
+    assert_eq!(circuit.snapshot().probes_out, 1);
+    call.abort();
+    wait_for("the place of the probe", || circuit.snapshot().probes_out == 0).await;
+    assert_state(&circuit, State::HalfOpen);
+    upstream.now(Answers::Well);
+    assert_eq!(ask(channel).await.unwrap(), 7);
+    wait_for("the good probe", || circuit.state() == State::Closed).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_counts() {
+    let store = store(fragile());
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let client = ServiceBuilder::new().layer(observing(&store)).service(endpoint.connect_lazy());
+    assert_eq!(ask(client.clone()).await.unwrap_err().code(), Code::Unavailable);
+    assert_state(&store.circuit("test"), State::Open);
+    pushback(&ask(client).await.unwrap_err());
+}
