@@ -105,10 +105,10 @@ async fn run(trips: usize, steady: Duration, smoke: bool) -> anyhow::Result<()> 
         true => Some(frozen(&redis, &ours, lasting).await?),
         false => None,
     };
-    if let Some([closed, probing, grown]) = frozen {
+    if let Some([closed, probing, grown, back]) = frozen {
         println!(
             "Redis frozen for {lasting:?}: the slowest admission took {closed:.1} ms closed, {probing:.1} \
-             ms while probing; the process grew by {grown:.1} MB"
+             ms while probing; the process grew by {grown:.1} MB; all agreed {back:.0} ms after it thawed"
         );
     }
     if !smoke {
@@ -125,8 +125,9 @@ async fn run(trips: usize, steady: Duration, smoke: bool) -> anyhow::Result<()> 
         // The budget, and one ping a second; and one command more, as a second begins anywhere.
         let allowed = REPLICAS as f64 * (50.0 + 1.0 + 1.0 / steady.as_secs_f64());
         verdict("commands a second with 100 circuits", commands, allowed, "the formula's");
-        if let Some([closed, probing, _]) = frozen {
+        if let Some([closed, probing, _, back]) = frozen {
             verdict("slowest admission, frozen, ms", closed.max(probing), 70.0, "deadline + 20");
+            verdict("agreement is back, ms", back, 2_000.0, "2000");
         }
     }
     Ok(())
@@ -218,9 +219,10 @@ async fn many(stores: &[Store], server: &Client, steady: Duration) -> anyhow::Re
     }
 }
 
-/// What a call waits for while Redis is frozen, in milliseconds at worst: closed, and as a probe; and
-/// by how many megabytes this process grows.
-async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::Result<[f64; 3]> {
+/// What a call waits for while Redis is frozen, in milliseconds at worst: closed, and as a probe; by how
+/// many megabytes this process grows; and how many milliseconds after its end what one replica says
+/// holds on all again.
+async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::Result<[f64; 4]> {
     let short = Policy::builder()
         .consecutive_failures(1)
         .open_for(Duration::from_millis(200))
@@ -269,7 +271,15 @@ async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::R
     }
     let grown = resident_megabytes()? - before;
     redis.freeze(false)?;
-    Ok([closed.as_secs_f64() * 1000.0, probing.as_secs_f64() * 1000.0, grown])
+    let thawed = clock::now();
+    let circuits: Vec<_> = stores.iter().map(|store| store.circuit("closed")).collect();
+    while circuits[0].force_open("to be heard by all").await.is_err() {}
+    while circuits.iter().any(|circuit| circuit.state() != State::ForcedOpen) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let back = thawed.elapsed();
+    Ok([closed, probing, back].map(|time| time.as_secs_f64() * 1000.0))
+        .map(|[closed, probing, back]| [closed, probing, grown, back])
 }
 
 fn resident_megabytes() -> anyhow::Result<f64> {

@@ -58,6 +58,9 @@ impl OpenCircuit {
     }
 }
 
+/// The kernel's, at most.
+const TICK: Duration = Duration::from_millis(10);
+
 /// # In HTTP
 impl OpenCircuit {
     /// What to say as `Retry-After`: the wait in seconds, rounded up, and at least 1. A half-open
@@ -68,6 +71,9 @@ impl OpenCircuit {
             State::ForcedOpen => None,
             _ => Some(self.retry_after().unwrap_or_default()),
         };
+        // The clock of a rejection may be a tick behind: of a second that has just begun, two would be
+        // told.
+        let wait = wait.map(|wait| wait.saturating_sub(TICK));
         let round_up = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         wait.map(|wait| round_up(wait).max(1))
     }

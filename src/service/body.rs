@@ -4,14 +4,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::future::Classified;
 use super::layer::Reject;
-use super::respond::{RejectionBody, Respond, is_grpc};
+use super::respond::{RejectionBody, Respond, is_grpc, names_grpc};
 use super::service::CircuitBreaker;
 use crate::circuit::{Error, OpenCircuit, Permit};
 use crate::classify::{Classify, grpc_outcome};
@@ -198,15 +198,10 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether a gRPC status is still to come. gRPC-Web has it in the body, where nobody looks for it.
+/// Whether a gRPC status is still to come.
 fn expects_trailers<B>(response: &Response<B>, in_grpc: bool) -> bool {
     let headers = response.headers();
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    let native = kind.map(|kind| match kind.strip_prefix(b"application/grpc") {
-        Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
-        None => false,
-    });
-    native.unwrap_or(in_grpc) && !headers.contains_key("grpc-status")
+    names_grpc(headers).unwrap_or(in_grpc) && !headers.contains_key("grpc-status")
 }
 
 pin_project! {

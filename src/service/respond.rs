@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::http::{HeaderValue, Request, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -135,8 +135,14 @@ where
 }
 
 pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    names_grpc(request.headers()).unwrap_or_default()
+}
+
+/// Whether the content is gRPC, where there is any. gRPC-Web is not: it has its status in the body.
+pub(super) fn names_grpc(headers: &HeaderMap) -> Option<bool> {
+    let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
+    let rest = kind.strip_prefix(b"application/grpc");
+    Some(rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))))
 }
 
 fn http(open: &OpenCircuit) -> Response<()> {

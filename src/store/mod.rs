@@ -183,10 +183,17 @@ impl Inner {
         let set_up = self.policies.get(&name);
         let policy = set_up.unwrap_or(&self.default_policy).clone();
         let observers = self.observers(&name);
-        let circuit = Circuit::new(name, policy, observers, width);
-        if self.disabled {
+        let circuit = if self.disabled {
+            // Before there are observers: nothing changes for them, and the map is locked here.
+            let circuit = Circuit::new(name, policy, Vec::new(), width);
             drop(circuit.disable("disabled in the settings of the store"));
-        }
+            for observer in observers {
+                circuit.on_change(move |event| observer(event));
+            }
+            circuit
+        } else {
+            Circuit::new(name, policy, observers, width)
+        };
         if let (Some(replica), Sharing::Cluster) = (&self.replica, sharing) {
             replica.keep(circuit.clone());
         }

@@ -283,3 +283,21 @@ async fn a_layer_without_a_name_is_not_shared() {
     assert!(one.oneshot(()).await.is_err());
     assert!(other.oneshot(()).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_waits_is_woken_by_what_another_replica_does() {
+    use tower::{Layer, ServiceExt};
+    use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures};
+    let (ledger, circuits) = cluster(1, fragile()).await;
+    circuits[0].force_open("elsewhere").await.unwrap();
+    let store = Store::builder().backend(ledger).build();
+    let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
+    let inner = tower::service_fn(|(): ()| async { Ok::<_, std::io::Error>(()) });
+    let waiting = tokio::spawn(layer.wait_while_open().layer(inner).oneshot(()));
+    tokio::time::sleep(s(3600)).await;
+    assert!(!waiting.is_finished());
+    circuits[0].reset().await.unwrap();
+    settle_down().await;
+    assert!(waiting.is_finished());
+    waiting.await.unwrap().unwrap();
+}

