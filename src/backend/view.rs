@@ -112,6 +112,13 @@ pub struct Imposed {
     pub setting: Option<Setting>,
 }
 
+impl Setting {
+    /// Whether both say the same, for whatever time.
+    pub(crate) fn says_as(&self, other: &Self) -> bool {
+        (self.state, &self.reason, &self.actor) == (other.state, &other.reason, &other.actor)
+    }
+}
+
 /// A state set by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {

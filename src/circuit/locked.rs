@@ -11,7 +11,7 @@ use super::member::Member;
 use super::word::Word;
 use crate::backend::Setting;
 use crate::clock;
-use crate::machine::{Effect, Ended, Event, Machine, Mark, Origin, Policy, State, Tally};
+use crate::machine::{Effect, Ended, Event, Ledger, Machine, Mark, Origin, Policy, State, Tally};
 use crate::outcome::Outcome;
 use crate::timestamp::Timestamp;
 
@@ -55,6 +55,7 @@ pub(super) struct Reading {
     pub(super) stale: u64,
     pub(super) setting: Option<Setting>,
     pub(super) origin: Origin,
+    pub(super) alone: bool,
 }
 
 impl Locked {
@@ -210,6 +211,7 @@ impl Locked {
                 Setting { remaining, ..setting }
             }),
             origin: self.machine.origin(),
+            alone: self.machine.ledger() == Ledger::Lost,
         }
     }
 

@@ -263,6 +263,11 @@ impl Circuit {
         self.engine.with(|locked, now| locked.draft(take, now))
     }
 
+    /// What a hand has set here has been told, and this is the answer.
+    pub(crate) fn imposed(&self, view: &View) {
+        self.engine.with(|locked, now| locked.imposed(view, now));
+    }
+
     /// Takes back what could not be told.
     pub(crate) fn untold(&self, work: Work) {
         self.engine.with(|locked, _| locked.untold(work));

@@ -132,8 +132,12 @@ impl From<(Note, Override)> for Setting {
 ///
 /// # Errors
 ///
-/// The backend could not be told. The override still holds in this process, which tells the others
-/// as soon as it can, for as long as it lives.
+/// - The backend could not be told, now: the error is
+///   [unavailable](BackendError::is_unavailable). The override still holds in this process, which tells
+///   the others as soon as it can, for as long as it lives; unless it then hears that somebody has set
+///   another since, which holds.
+/// - Another override was set meanwhile, here or by another replica, and holds.
+/// - The store was shut down before all were told.
 ///
 /// Without a backend there is nobody to tell, and no error.
 pub struct Confirmation(Option<Told>);
@@ -145,8 +149,8 @@ impl Future for Confirmation {
         let Some(told) = &mut self.0 else { return Poll::Ready(Ok(())) };
         let answer = ready!(Pin::new(told).poll(cx));
         Poll::Ready(answer.unwrap_or_else(|_| {
-            Err(BackendError::unavailable(
-                "the cluster was not told: another override came first, or the store was shut down",
+            Err(BackendError::refused(
+                "another override was set meanwhile, or the store was shut down",
             ))
         }))
     }

@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub stale_results: u64,
     /// Who decided the state: this process, or the cluster.
     pub origin: Origin,
+    /// Whether this process decides alone for now, although the circuit is a cluster's: the backend does
+    /// not answer, or not for this circuit.
+    pub alone: bool,
     /// Why the override in force was set, in its setter's words.
     pub override_reason: Option<String>,
     /// Who set it, if they said so.
@@ -55,6 +58,7 @@ impl Snapshot {
             retry_after: reading.retry_after,
             stale_results: reading.stale,
             origin: reading.origin,
+            alone: reading.alone,
             override_reason: setting.as_ref().map(|setting| setting.reason.clone()),
             override_actor: setting.as_ref().and_then(|setting| setting.actor.clone()),
             override_remaining: setting.and_then(|setting| setting.remaining),

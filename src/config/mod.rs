@@ -24,7 +24,7 @@ use crate::store::{Store, StoreBuilder};
 /// | `CIRCUIT_BREAKER_PREFIX` | `prefix` | `cb` |
 /// | `CIRCUIT_BREAKER_START` | `start` | `degraded` |
 /// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the process id |
-/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms` |
+/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms`; two fifths of it are the timeout of a command |
 /// | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `100ms` |
 /// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands a second) |
 ///
@@ -138,7 +138,9 @@ impl Config {
     #[cfg(feature = "redis")]
     async fn ledger(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
         use crate::backend::{RedisBackend, RedisConfig};
-        let Some(url) = self.redis_url else { return Ok(builder) };
+        let Some(url) = self.redis_url.filter(|_| self.enabled != Some(false)) else {
+            return Ok(builder);
+        };
         let mut redis = RedisConfig::from_url(&url)
             .map_err(|error| ConfigError::of_secret(env::REDIS_URL, &error))?;
         if let Some(password) = self.redis_password {
@@ -149,6 +151,10 @@ impl Config {
         }
         if let Some(prefix) = self.prefix {
             redis = redis.key_prefix(prefix);
+        }
+        if let Some(deadline) = self.deadline {
+            // So that a command and, where the answer shows a clock that has jumped, one more fit in.
+            redis = redis.command_timeout(deadline * 2 / 5);
         }
         let backend = match self.start {
             Start::Degraded => {

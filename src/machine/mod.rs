@@ -327,6 +327,11 @@ impl Machine {
         self.enter(Phase::Closed(Evidence::new(policy.shape(), now)), reason)
     }
 
+    /// The override in force ends at another time.
+    pub(crate) fn set_ends(&mut self, ends: Timestamp) {
+        self.ends = ends;
+    }
+
     /// When the override in force ends.
     pub(crate) fn ends(&self) -> Timestamp {
         self.ends

@@ -104,10 +104,12 @@ impl KeyedCircuits {
             Slot::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 entry.touch(now, inner.keys.settings.idle);
-                if let (Some(policy), false) = (&self.policy, entry.explicit) {
-                    entry.adopt(policy.clone());
-                }
-                return Some(entry.circuit.clone());
+                let circuit = entry.circuit.clone();
+                let explicit = entry.explicit;
+                entry.explicit |= self.policy.is_some();
+                drop(slot);
+                self.give_policy(&circuit, explicit);
+                return Some(circuit);
             }
             Slot::Vacant(slot) if inner.keys.take_room() => {
                 let mut entry = inner.make(name.clone(), self.sharing, Width::One);
@@ -116,10 +118,11 @@ impl KeyedCircuits {
                     observe::unnamed(&self.layer);
                 }
                 entry.used = Some(Used(AtomicU64::new(now.as_nanos())));
-                if let (Some(policy), false) = (&self.policy, entry.explicit) {
-                    entry.adopt(policy.clone());
-                }
-                slot.insert(entry).circuit.clone()
+                let explicit = entry.explicit;
+                entry.explicit |= self.policy.is_some();
+                let circuit = slot.insert(entry).circuit.clone();
+                self.give_policy(&circuit, explicit);
+                circuit
             }
             Slot::Vacant(_) => {
                 if let Some(calls) = inner.keys.no_room.is_to_be_told(now) {
@@ -131,6 +134,14 @@ impl KeyedCircuits {
         // Not before the map is unlocked: who looks has the queue, and wants the map.
         inner.keys.queue(circuit.name().clone());
         Some(circuit)
+    }
+
+    /// Puts the layer's policy in force, unless there is one already that somebody has asked for. Not
+    /// while the map is locked: observers may be told.
+    fn give_policy(&self, circuit: &Circuit, explicit: bool) {
+        if let (Some(policy), false) = (&self.policy, explicit) {
+            circuit.set_policy(policy.clone());
+        }
     }
 }
 

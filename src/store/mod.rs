@@ -171,10 +171,18 @@ impl Store {
             }
             entry
         });
-        if let Some(policy) = policy {
-            entry.adopt(policy);
+        let circuit = entry.circuit.clone();
+        let first = !entry.explicit;
+        entry.explicit |= policy.is_some();
+        // What follows may call observers, who may use the store: not while the map is locked.
+        drop(entry);
+        match policy {
+            Some(policy) if circuit.policy() == policy => {}
+            Some(policy) if first => circuit.set_policy(policy),
+            Some(_) => observe::second_policy(circuit.name()),
+            None => {}
         }
-        entry.circuit.clone()
+        circuit
     }
 }
 
@@ -208,18 +216,6 @@ impl Inner {
             Arc::new(move |event| observer(&circuit, event))
         };
         std::iter::once(log).chain(self.observers.iter().cloned()).map(bind).collect()
-    }
-}
-
-impl Entry {
-    fn adopt(&mut self, policy: Policy) {
-        let differs = self.circuit.policy() != policy;
-        if self.explicit && differs {
-            observe::second_policy(self.circuit.name());
-        } else if differs {
-            self.circuit.set_policy(policy);
-        }
-        self.explicit = true;
     }
 }
 

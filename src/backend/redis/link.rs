@@ -224,8 +224,9 @@ impl Link {
         loop {
             match &*status.borrow_and_update() {
                 Status::Subscribed => return Ok(()),
-                Status::Broken(why) => return Err(why.clone()),
-                Status::Connecting => {}
+                // What cannot be reached is tried again.
+                Status::Broken(why) if !why.is_unavailable() => return Err(why.clone()),
+                Status::Broken(_) | Status::Connecting => {}
             }
             if status.changed().await.is_err() {
                 return Err(self.why());

@@ -80,11 +80,11 @@ impl RedisBackend {
     pub async fn connect(config: &RedisConfig) -> Result<Self, BackendError> {
         let backend = Self::start(config)?;
         let link = &backend.running.link;
-        match timeout(CONNECT, link.subscribed()).await {
-            Ok(subscribed) => subscribed?,
-            Err(_) => return Err(BackendError::unavailable("redis did not answer in time")),
-        }
-        link.check().await?;
+        let checked = async {
+            link.subscribed().await?;
+            link.check().await
+        };
+        timeout(CONNECT, checked).await.unwrap_or_else(|_| Err(link.why()))?;
         Ok(backend)
     }
 

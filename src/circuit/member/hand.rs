@@ -26,18 +26,18 @@ impl Locked {
     /// Takes on what a hand has set on another replica.
     pub(super) fn take_on(&mut self, setting: Setting, now: Timestamp) {
         let ours = self.setting.as_ref();
-        let known = ours.is_some_and(|ours| {
-            (ours.state, &ours.reason, &ours.actor)
-                == (setting.state, &setting.reason, &setting.actor)
-        });
-        if !known {
+        let known = ours.is_some_and(|ours| ours.says_as(&setting));
+        if known {
+            self.machine.set_ends(ends(&setting, now));
+            self.setting = Some(setting);
+        } else {
             self.force(setting, Origin::Cluster, now);
         }
     }
 
     /// Sets a state by hand, here.
     pub(in crate::circuit) fn force(&mut self, setting: Setting, origin: Origin, now: Timestamp) {
-        let ends = setting.remaining.map_or(Timestamp::NEVER, |lasting| now.after(lasting));
+        let ends = ends(&setting, now);
         let transition = self.machine.force(setting.state, origin, ends, &self.policy, now);
         self.happened(Some(Event::Transition(transition)));
         self.setting = Some(setting);
@@ -51,21 +51,46 @@ impl Locked {
     ) -> Option<Told> {
         let member = self.member.as_mut()?;
         let (told, hears) = oneshot::channel();
-        member.wish = Some(Wish { setting, at: now, told: Some(told) });
+        let version = member.view.imposed.version;
+        member.wish = Some(Wish { setting, at: now, version, told: Some(told) });
         (member.trip, member.proposal) = (None, None);
         member.hurry();
         Some(hears)
     }
 }
 
+fn ends(setting: &Setting, now: Timestamp) -> Timestamp {
+    setting.remaining.map_or(Timestamp::NEVER, |lasting| now.after(lasting))
+}
+
 impl Wish {
-    /// What is to be set now; `None` if its time is over meanwhile.
-    #[expect(clippy::option_option, reason = "the inner one is an end, as everywhere")]
-    pub(crate) fn setting(&self, now: Timestamp) -> Option<Option<Setting>> {
-        let Some(setting) = self.setting.clone() else { return Some(None) };
-        let passed = now.since(self.at);
-        let remaining = setting.remaining.map(|time| time.saturating_sub(passed));
-        (remaining != Some(Duration::ZERO)).then_some(Some(Setting { remaining, ..setting }))
+    /// What is to be set now, if it is not an end.
+    pub(crate) fn setting(&self, now: Timestamp) -> Option<Setting> {
+        let mut setting = self.setting.clone()?;
+        if let Some(remaining) = &mut setting.remaining {
+            *remaining = remaining.saturating_sub(now.since(self.at));
+        }
+        Some(setting)
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.setting(now).is_some_and(|setting| setting.remaining == Some(Duration::ZERO))
+    }
+
+    /// The ledger has a newer setting than the one that was known when this was wished. It holds,
+    /// unless it is this one.
+    pub(super) fn outrun(mut self, by: Option<&Setting>) {
+        let same = match (by, &self.setting) {
+            (None, None) => true,
+            (Some(by), Some(own)) => by.says_as(own),
+            _ => false,
+        };
+        self.tell(if same {
+            Ok(())
+        } else {
+            Err(BackendError::refused("another override was set meanwhile, and holds"))
+        });
     }
 
     /// Says what has come of it, to who waits.

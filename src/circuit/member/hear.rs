@@ -38,6 +38,17 @@ impl Locked {
             member.reshape(&self.policy, now);
             (member.trip, member.proposal, member.voted) = (None, None, false);
         }
+        if behind {
+            member.voted = false;
+        }
+        if hand
+            && !member.imposing
+            && let Some(wish) = member.wish.take()
+        {
+            wish.outrun(member.view.imposed.setting.as_ref());
+        }
+        // What was set here since is still to be told, and holds until then.
+        let hand = hand && member.wish.is_none();
         let setting = member.view.imposed.setting.clone();
         match setting {
             Some(setting) if hand => self.take_on(setting, now),
@@ -46,6 +57,16 @@ impl Locked {
             _ if next || newer && !same => self.follow(None, now),
             _ if newer => self.hear(Timestamp::default()),
             _ => {}
+        }
+    }
+
+    /// The answer to what a hand has set here.
+    pub(in crate::circuit) fn imposed(&mut self, view: &View, now: Timestamp) {
+        self.adopt(view, true, now);
+        let Some(member) = &mut self.member else { return };
+        member.imposing = false;
+        if let Some(later) = &mut member.wish {
+            later.version = member.view.imposed.version;
         }
     }
 

@@ -17,7 +17,11 @@ impl Locked {
             return;
         }
         self.machine.set_ledger(Ledger::Lost);
+        let generation = member.view.generation;
         for settled in take(&mut member.settled) {
+            if settled.lease.generation != generation {
+                continue;
+            }
             let draw = fastrand::u64(..);
             let transition = self.machine.settle(settled.verdict, now, &self.policy, draw);
             self.happened(transition.map(Event::Transition));
@@ -37,17 +41,19 @@ impl Locked {
             self.machine.set_ledger(Ledger::Reachable);
         }
         let Some(member) = &mut self.member else { return };
-        let same = view.generation == member.view.generation;
+        let ahead = view.generation > member.view.generation;
+        member.voted = false;
         self.adopt(view, true, now);
-        if same && !self.machine.state().is_by_hand() {
-            self.reconcile(view, now);
+        if !ahead && !self.machine.state().is_by_hand() {
+            self.reconcile(now);
         }
     }
 
-    /// The ledger is where it was when it was lost, but this replica may have gone on.
-    fn reconcile(&mut self, view: &View, now: Timestamp) {
+    /// The ledger is where it was when it was lost, or behind that and will be brought there; but this
+    /// replica may have gone on.
+    fn reconcile(&mut self, now: Timestamp) {
         let Some(member) = &mut self.member else { return };
-        let until = match view.standing {
+        let until = match member.current(now).standing {
             Standing::Closed => return,
             Standing::Open { remaining, .. } => now.after(remaining),
             Standing::HalfOpen { .. } => now,
@@ -58,7 +64,7 @@ impl Locked {
                 member.proposal = Some(Move::Closed { reason: Reason::ProbesSucceeded });
                 member.hurry();
             }
-            // Opened again by its own probes: the later end holds.
+            // Opened again by its own probes: the later end holds, unless the others probe by now.
             State::Open => {
                 let own = self.machine.rejects_until(&self.policy).unwrap_or(now);
                 self.follow(Some(until.max(own)), now);

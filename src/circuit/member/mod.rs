@@ -65,6 +65,16 @@ pub(crate) struct Work {
     pub(crate) closed: bool,
 }
 
+impl Work {
+    /// Whether there is nothing to tell but reports.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.settled.is_empty()
+            && self.wish.is_none()
+            && self.restore.is_none()
+            && self.proposal.is_none()
+    }
+}
+
 /// How much there is to report, and how soon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum News {
@@ -90,6 +100,8 @@ pub(crate) struct Wish {
     pub(crate) setting: Option<Setting>,
     /// When it was wished: what remains of its time counts from here.
     pub(crate) at: Timestamp,
+    /// The version that was known then. One that is newer holds.
+    version: u64,
     /// Who waits to hear that everybody knows.
     pub(crate) told: Option<oneshot::Sender<Result<(), BackendError>>>,
 }
@@ -135,6 +147,8 @@ pub(super) struct Member {
     voted: bool,
     settled: Vec<Settled>,
     wish: Option<Wish>,
+    /// The ledger is being told of an earlier wish.
+    imposing: bool,
     proposal: Option<Move>,
     asking: bool,
     /// The link is to be woken, and has not been since it last took the work.
@@ -166,6 +180,7 @@ impl Member {
             voted: false,
             settled: Vec::new(),
             wish: None,
+            imposing: false,
             proposal: None,
             asking: false,
             ring: Ring::Silent,

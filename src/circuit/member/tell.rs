@@ -21,6 +21,7 @@ impl Locked {
             State::Open => {
                 let Transition { reason, tally, .. } = *transition;
                 member.trip = Some(Move::Open { opening, reason, tally });
+                member.proposal = None;
                 member.voted = false;
                 member.hurry();
             }
@@ -70,6 +71,9 @@ impl Locked {
         let quorum = self.policy.quorum();
         let member = self.member.as_mut()?;
         member.ring = Ring::Silent;
+        // One whose time is over is nothing to tell any more.
+        let wish = member.wish.take().filter(|wish| !wish.is_over(now));
+        member.imposing = wish.is_some();
         let restore = take(&mut member.restore).then(|| member.current(now));
         // Alone, this replica's own evidence is enough.
         let own = member.trip.filter(|_| quorum == 1);
@@ -77,7 +81,7 @@ impl Locked {
         let vote = member.trip.is_some() && !member.voted && quorum > 1;
         Some(Work {
             settled: take(&mut member.settled),
-            wish: member.wish.take(),
+            wish,
             restore,
             proposal: proposal.map(|to| (member.view.generation, to)),
             news: if vote { News::Alarm } else { member.news },
@@ -114,8 +118,14 @@ impl Locked {
         let generation = member.view.generation;
         let current = work.settled.into_iter().filter(|s| s.lease.generation == generation);
         member.settled.extend(current);
-        // A newer wish, or proposal, has taken its place.
-        member.wish = member.wish.take().or(work.wish);
+        member.imposing = false;
+        match work.wish {
+            Some(wish) if member.view.imposed.version > wish.version => {
+                wish.outrun(member.view.imposed.setting.as_ref());
+            }
+            // A newer one has taken its place.
+            wish => member.wish = member.wish.take().or(wish),
+        }
         let proposal = work.proposal.filter(|(of, _)| *of == generation).map(|(_, to)| to);
         // What this replica's own evidence proposes is not forgotten by being taken.
         member.proposal = member.proposal.or(proposal.filter(|to| member.trip != Some(*to)));

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::peer::Peer;
-use super::{Life, Replica};
+use super::{FAILURES, Life, Replica};
 use crate::backend::{Answer, BackendError, Report};
 use crate::circuit::{Circuit, Draft, News, Work};
 use crate::clock;
@@ -117,23 +117,23 @@ impl Keeper {
             self.stand_alone();
             return Next::Woken;
         }
+        if !self.alone && self.peer.failures() >= FAILURES {
+            // Others may be answered: a ledger can have many servers, of which one is gone.
+            self.stand_alone();
+            self.retry = clock::now().after(POLL_OPEN.mul_f64(0.5 + fastrand::f64()));
+        }
         self.hear();
         if self.alone {
             let due = self.retry <= clock::now();
             return if due { self.join().await } else { Next::At(self.retry) };
         }
-        if self.peer.is_to_load() {
-            return self.load().await;
-        }
         let Some(work) = self.circuit.work() else { return Next::End };
-        if work.settled.is_empty()
-            && work.wish.is_none()
-            && work.restore.is_none()
-            && work.proposal.is_none()
-        {
-            self.report_or_poll(&work).await
-        } else {
+        if !work.is_empty() {
             self.tell(work).await
+        } else if self.peer.is_to_load() {
+            self.load().await
+        } else {
+            self.report_or_poll(&work).await
         }
     }
 
@@ -174,7 +174,7 @@ impl Keeper {
                 Next::Now
             }
             Err(error) => {
-                self.peer.load_again();
+                self.peer.load_later();
                 self.gone(&error)
             }
         }
@@ -209,10 +209,9 @@ impl Keeper {
             self.circuit.adopt(&view, true);
         }
         if let Some(wish) = &mut work.wish {
-            if let Some(setting) = wish.setting(clock::now()) {
-                let view = self.ask(backend.impose(&name, setting.as_ref())).await?;
-                self.circuit.adopt(&view, true);
-            }
+            let setting = wish.setting(clock::now());
+            let view = self.ask(backend.impose(&name, setting.as_ref())).await?;
+            self.circuit.imposed(&view);
             wish.tell(Ok(()));
             work.wish = None;
         }
@@ -306,11 +305,14 @@ impl Keeper {
     /// Waits for an answer, and goes on hearing meanwhile.
     async fn ask<T>(&self, answer: Answer<'_, T>) -> Result<T, BackendError> {
         let replica: &Replica = &self.peer.replica;
-        let mut answer = std::pin::pin!(replica.heed(answer, replica.settings.deadline));
+        let mut answer = std::pin::pin!(replica.ask_in_turn(answer));
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer,
+                answer = &mut answer => {
+                    self.peer.count(&answer);
+                    return answer;
+                }
                 // Whatever else it was woken for is looked at after this.
                 () = self.peer.woken.notified() => self.hear(),
             }
@@ -345,12 +347,15 @@ impl Keeper {
 
     /// Tells what is still to be told, once.
     async fn finish(&mut self) {
-        if self.alone || self.status.borrow().is_degraded() {
-            return;
-        }
         let Some(mut work) = self.circuit.work() else { return };
-        if self.tell_each(&mut work).await.is_ok() && work.news > News::None {
+        let lost = self.alone || self.status.borrow().is_degraded();
+        let told = if lost { work.is_empty() } else { self.tell_each(&mut work).await.is_ok() };
+        let reports = work.news > News::None || self.unanswered.is_some();
+        if told && reports && !lost {
             self.report().await;
+        }
+        if !told || reports && (lost || self.unanswered.is_some()) {
+            self.peer.replica.leave_untold();
         }
     }
 }

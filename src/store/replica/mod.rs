@@ -18,22 +18,25 @@ mod budget;
 mod keeper;
 mod peer;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::builder::ClusterSettings;
 use crate::backend::{Answer, Backend, BackendError, Notice};
 use crate::circuit::Circuit;
+use crate::clock;
 use crate::name::Name;
 use crate::observe::{self, BackendStatus};
+use crate::timestamp::Timestamp;
 use budget::Budget;
 use keeper::Keeper;
 use peer::Peer;
@@ -41,8 +44,19 @@ use peer::Peer;
 /// Who is told how the backend is.
 pub(super) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
 
-/// So many operations without an answer, one after the other, are no accident.
+/// So many operations without an answer, one after the other, and for longer than the deadline, are no
+/// accident.
 const FAILURES: u32 = 5;
+
+/// Operations without an answer, one after the other.
+#[derive(Debug, Default)]
+struct Failures {
+    number: u32,
+    since: Option<Timestamp>,
+}
+
+/// More than this, and they wait for each other; less than what a backend can have under way.
+const AT_ONCE: usize = 64;
 
 /// How often a lost ledger is asked whether it is back.
 const PING_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,7 +83,10 @@ pub(super) struct Replica {
     /// The number of the next report. One for all circuits: one that was forgotten and is made again
     /// must not start anew, or the ledger takes its reports for old ones.
     seq: AtomicU64,
-    failures: AtomicU32,
+    failures: Mutex<Failures>,
+    /// How many keepers may ask at once.
+    turns: Semaphore,
+    untold: AtomicBool,
     status: watch::Sender<BackendStatus>,
     life: watch::Sender<Life>,
     keepers: watch::Sender<usize>,
@@ -104,7 +121,9 @@ impl Replica {
                 runtime,
                 peers: DashMap::new(),
                 seq: AtomicU64::new(1),
-                failures: AtomicU32::new(0),
+                failures: Mutex::default(),
+                turns: Semaphore::new(AT_ONCE),
+                untold: AtomicBool::new(false),
                 status,
                 life: watch::Sender::new(Life::Running),
                 keepers: watch::Sender::new(0),
@@ -150,7 +169,12 @@ impl Replica {
             let _ = keepers.wait_for(|keepers| *keepers == 0).await;
             let _ = self.backend.close().await;
         });
-        ended.await.is_ok()
+        ended.await.is_ok() && !self.untold.load(Ordering::Relaxed)
+    }
+
+    /// A keeper has ended, and there was something that it could not tell.
+    fn leave_untold(&self) {
+        self.untold.store(true, Ordering::Relaxed);
     }
 
     fn live(&self, life: Life) {
@@ -167,6 +191,17 @@ impl Replica {
         matches!(&*self.status.borrow(), BackendStatus::Degraded { .. })
     }
 
+    /// Waits for its turn, and for an answer. So many circuits, which all load when the ledger is back,
+    /// are not taken for a ledger that does not answer.
+    async fn ask_in_turn<T>(&self, answer: Answer<'_, T>) -> Result<T, BackendError> {
+        let deadline = self.settings.deadline;
+        let start = clock::now();
+        let Ok(Ok(_turn)) = timeout(deadline / 2, self.turns.acquire()).await else {
+            return Err(BackendError::unavailable("too many circuits ask at once"));
+        };
+        self.heed(answer, deadline.saturating_sub(clock::now().since(start))).await
+    }
+
     /// Waits for an answer, no longer than `patience`, and heeds whether there is one.
     async fn heed<T>(&self, answer: Answer<'_, T>, patience: Duration) -> Result<T, BackendError> {
         let answer = timeout(patience, answer).await.unwrap_or_else(|_| {
@@ -174,16 +209,26 @@ impl Replica {
         });
         match &answer {
             Err(error) if error.is_unavailable() => self.failed(error),
-            _ => self.failures.store(0, Ordering::Relaxed),
+            _ => *self.failures() = Failures::default(),
         }
         answer
     }
 
     fn failed(&self, error: &BackendError) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= FAILURES {
+        let now = clock::now();
+        let lost = {
+            let mut failures = self.failures();
+            failures.number += 1;
+            let since = *failures.since.get_or_insert(now);
+            failures.number >= FAILURES && now.since(since) >= self.settings.deadline
+        };
+        if lost {
             self.set_status(&BackendStatus::Degraded { reason: error.to_string() });
         }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_status(&self, status: &BackendStatus) {
@@ -197,13 +242,14 @@ impl Replica {
         if changes {
             observe::backend(status);
             for observer in &self.observers {
-                observer(status);
+                // A keeper must not end for what an observer does. The panic hook has shown it.
+                let _ = catch_unwind(AssertUnwindSafe(|| observer(status)));
             }
         }
     }
 
     fn recovered(&self) {
-        self.failures.store(0, Ordering::Relaxed);
+        *self.failures() = Failures::default();
         self.set_status(&BackendStatus::Connected);
     }
 }

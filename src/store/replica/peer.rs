@@ -1,6 +1,6 @@
 //! What the circuit, its keeper, and the ledger's messenger say to each other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep;
 
 use super::Replica;
-use crate::backend::View;
+use crate::backend::{BackendError, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
 use crate::name::Name;
@@ -20,7 +20,8 @@ const INBOX: usize = 16;
 /// A lease that comes after the deadline is waited for, so that it can be given back; so long.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How often a request for a lease follows the ledger to a newer generation.
+/// How often a request for a lease is sent: again where it was not answered, or where the ledger has
+/// moved on.
 const TRIES: u32 = 3;
 
 /// One circuit of a replica.
@@ -35,6 +36,8 @@ pub(super) struct Peer {
     inbox: Mutex<Vec<View>>,
     load: AtomicBool,
     let_go: AtomicBool,
+    /// Operations on this circuit without an answer, one after the other.
+    failures: Arc<AtomicU32>,
 }
 
 impl Peer {
@@ -48,7 +51,17 @@ impl Peer {
             inbox: Mutex::default(),
             load: AtomicBool::new(false),
             let_go: AtomicBool::new(false),
+            failures: Arc::default(),
         }
+    }
+
+    /// Counts operations on this circuit that were not answered, one after the other.
+    pub(super) fn count<T>(&self, answer: &Result<T, BackendError>) {
+        count(&self.failures, answer);
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// Says that the store has forgotten the circuit.
@@ -83,6 +96,11 @@ impl Peer {
         self.woken.notify_one();
     }
 
+    /// The same, when the keeper looks next.
+    pub(super) fn load_later(&self) {
+        self.load.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_to_load(&self) -> bool {
         self.load.swap(false, Ordering::Relaxed)
     }
@@ -109,8 +127,8 @@ impl Link for Peer {
             let patience = self.replica.settings.deadline;
             let patience =
                 patience.checked_sub(waited).filter(|p| !p.is_zero()).unwrap_or(patience);
-            let replica = self.replica.clone();
-            let asking = Asking { replica, circuit, generation, keep, patience };
+            let (replica, failures) = (self.replica.clone(), self.failures.clone());
+            let asking = Asking { replica, failures, circuit, generation, keep, patience };
             self.replica.runtime.spawn(asking.run(tell));
         }
         Box::pin(async { hears.await.ok().flatten() })
@@ -120,6 +138,7 @@ impl Link for Peer {
 /// A request for a probe's lease. There is one at a time for each circuit.
 struct Asking {
     replica: Arc<Replica>,
+    failures: Arc<AtomicU32>,
     circuit: Circuit,
     generation: u64,
     keep: bool,
@@ -145,15 +164,23 @@ impl Asking {
     }
 
     async fn lease(&mut self) -> Option<Held> {
-        let Self { replica, circuit, keep, .. } = self;
+        let Self { replica, circuit, keep, failures, .. } = self;
         let nonce = fastrand::u64(1..);
+        let asked = clock::now();
         for _ in 0..TRIES {
             if replica.is_degraded() {
                 return None;
             }
-            let asked = clock::now();
             let answer = replica.backend.acquire_probe(circuit.name(), self.generation, nonce);
-            let (lease, view) = replica.heed(answer, LATE).await.ok()?;
+            let answer = replica.heed(answer, LATE).await;
+            count(failures, &answer);
+            let (lease, view) = match answer {
+                Ok(answer) => answer,
+                // It may have been granted, and only the answer be lost: the same nonce has the same
+                // lease.
+                Err(error) if error.is_unavailable() => continue,
+                Err(_) => return None,
+            };
             if let Some(lease) = lease {
                 return circuit.give(lease, &view, *keep, asked);
             }
@@ -165,6 +192,14 @@ impl Asking {
             self.generation = known;
         }
         None
+    }
+}
+
+fn count<T>(failures: &AtomicU32, answer: &Result<T, BackendError>) {
+    if answer.as_ref().is_err_and(BackendError::is_unavailable) {
+        failures.fetch_add(1, Ordering::Relaxed);
+    } else {
+        failures.store(0, Ordering::Relaxed);
     }
 }
 

@@ -310,7 +310,7 @@ impl Caller {
 
     async fn call(&mut self, permit: Permit) {
         let snapshot = self.circuit.snapshot();
-        let alone = self.store.backend().is_degraded();
+        let alone = self.is_alone(&snapshot);
         let Schedule { long, cancelled, lease, background, .. } = self.world.schedule;
         let probing = match snapshot.state {
             State::Closed => {
@@ -374,9 +374,17 @@ impl Caller {
 }
 
 impl Caller {
+    /// Whether it decides alone: all its circuits, or this one.
+    fn is_alone(&self, snapshot: &Snapshot) -> bool {
+        if snapshot.alone {
+            self.seen.connect();
+        }
+        snapshot.alone || self.store.backend().is_degraded()
+    }
+
     /// A replica does not count on a lease for longer than the ledger does.
     fn look_at_leases(&self, snapshot: &Snapshot) {
-        let alone = self.store.backend().is_degraded() || self.seen.is_rejoining();
+        let alone = self.is_alone(snapshot) || self.seen.is_rejoining();
         let shared = snapshot.state == State::HalfOpen && snapshot.origin == Origin::Cluster;
         if alone || !shared || self.world.schedule.forgets > 0 {
             return;
