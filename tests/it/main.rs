@@ -17,6 +17,7 @@ mod cluster_sim;
 mod config;
 mod execute;
 mod fallback;
+mod found_again;
 mod half_open;
 mod hyper;
 mod imports;
