@@ -53,15 +53,14 @@ async fn main() -> anyhow::Result<()> {
     upstream.fail(true);
     team.until_all("open", seconds(10)).await.context("all replicas should open")?;
     wait(milliseconds(50)).await;
-    let calls = upstream.take();
-    let tripping = calls.get(THRESHOLD - 1).map_or(start, |call| call.at);
+    let (tripping, leaked) = upstream.after_failure(THRESHOLD).context("it opened too early")?;
     for (at, replica, said) in team.said() {
         println!(
             "  {:>8.1} ms after failure {THRESHOLD}: replica {replica} {said}",
             ms(at, tripping)
         );
     }
-    println!("  {} calls reached the upstream after failure {THRESHOLD}", calls.len() - THRESHOLD);
+    println!("  {leaked} calls reached the upstream after failure {THRESHOLD}");
 
     println!("\nthe open interval ends, the upstream still fails: probes");
     team.until_any("open", seconds(10)).await.context("a probe should open it again")?;

@@ -16,12 +16,15 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
 }
 
-/// A call that has come: when, from whom, and how many were being served then.
-#[derive(Clone)]
+/// How long it takes to answer.
+const TAKES: Duration = Duration::from_millis(5);
+
+/// A call that has come: when, from whom, how many were being served then, and whether it fails.
 pub(crate) struct Call {
     pub(crate) at: Instant,
-    pub(crate) replica: String,
-    pub(crate) busy: usize,
+    replica: String,
+    busy: usize,
+    failed: bool,
 }
 
 pub(crate) struct Upstream {
@@ -47,6 +50,13 @@ impl Upstream {
         self.shared.failing.store(fail, Ordering::Relaxed);
     }
 
+    /// When the n-th failure since the last time was answered, and how many calls have come after it.
+    pub(crate) fn after_failure(&self, n: usize) -> Option<(Instant, usize)> {
+        let calls = self.take();
+        let nth = calls.iter().filter(|call| call.failed).nth(n - 1)?.at + TAKES;
+        Some((nth, calls.iter().filter(|call| call.at > nth).count()))
+    }
+
     /// The calls since the last time.
     pub(crate) fn take(&self) -> Vec<Call> {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
@@ -64,12 +74,10 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> StatusC
     let busy = shared.busy.fetch_add(1, Ordering::Relaxed) + 1;
     let replica = headers.get("x-replica").and_then(|replica| replica.to_str().ok());
     let replica = replica.unwrap_or("?").to_owned();
-    shared.calls.lock().unwrap().push(Call { at: Instant::now(), replica, busy });
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    // Decided as it comes, so that no call that was noted as good fails when it is answered.
+    let failed = shared.failing.load(Ordering::Relaxed);
+    shared.calls.lock().unwrap().push(Call { at: Instant::now(), replica, busy, failed });
+    tokio::time::sleep(TAKES).await;
     shared.busy.fetch_sub(1, Ordering::Relaxed);
-    if shared.failing.load(Ordering::Relaxed) {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    }
+    if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
 }
