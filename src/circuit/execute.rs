@@ -3,8 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use super::engine::Refusal;
-use super::{Attempt, Circuit, Denial, Error, Held, OpenCircuit, Permit};
+use super::{Attempt, Circuit, Denial, Error, Held, OpenCircuit, Permit, Refusal, Rejection};
 use crate::machine::Begin;
 use crate::outcome::Outcome;
 
@@ -119,21 +118,23 @@ impl Circuit {
     pub async fn acquire(&self) -> Result<Permit, OpenCircuit> {
         match self.begin_now() {
             Ok(permit) => Ok(permit),
-            Err(denial) => self.acquire_after(denial).await,
+            Err(denial) => {
+                self.acquire_after(denial).await.map_err(|rejection| self.open(rejection))
+            }
         }
     }
 
     /// Waits for what the cluster has been asked.
-    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<Permit, OpenCircuit> {
+    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<Permit, Rejection> {
         let lease = match denial {
-            Denial::Open(open) => return Err(open),
+            Denial::Rejected(rejection) => return Err(rejection),
             Denial::Ask(lease) => lease,
             Denial::Unknown(known) => {
                 known.await;
                 match self.engine.acquire(Begin::Now).map_err(|refusal| self.denied(refusal)) {
                     Ok(grant) => return Ok(self.permit(grant)),
                     Err(Denial::Ask(lease)) => lease,
-                    Err(Denial::Open(open)) => return Err(open),
+                    Err(Denial::Rejected(rejection)) => return Err(rejection),
                     Err(Denial::Unknown(_)) => return self.acquire_at_once(),
                 }
             }
@@ -145,7 +146,7 @@ impl Circuit {
     }
 
     /// For who has waited already.
-    fn acquire_at_once(&self) -> Result<Permit, OpenCircuit> {
+    fn acquire_at_once(&self) -> Result<Permit, Rejection> {
         let granted = self.engine.acquire(Begin::Now);
         granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
     }
@@ -163,12 +164,17 @@ impl Circuit {
     /// The call is rejected.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
+        self.begin_at_once().map_err(|rejection| self.open(rejection))
+    }
+
+    #[inline]
+    pub(crate) fn begin_at_once(&self) -> Result<Permit, Rejection> {
         let granted = self.engine.acquire(Begin::Now);
         granted.map(|grant| self.permit(grant)).map_err(|refusal| self.ask_for_next(refusal))
     }
 
     #[cold]
-    fn ask_for_next(&self, refusal: Refusal) -> OpenCircuit {
+    fn ask_for_next(&self, refusal: Refusal) -> Rejection {
         if refusal == Refusal::Ask
             && let Some(link) = self.engine.link()
         {

@@ -27,7 +27,8 @@ use crate::backend::{Lease, View};
 use crate::machine::{Begin, Event, Policy, State};
 use crate::name::Name;
 use crate::timestamp::Timestamp;
-use engine::{Engine, Refusal};
+use engine::Engine;
+pub(crate) use engine::{Refusal, Rejection};
 pub use error::{Error, OpenCircuit, find_open};
 pub(crate) use grant::Grant;
 pub(crate) use lanes::Width;
@@ -132,10 +133,10 @@ impl Circuit {
         self.engine.set_policy(policy);
     }
 
-    /// Whether it is of use to ask for leave. `Err` has what is to be waited for first, or why not.
+    /// Whether it is of use to ask for leave. Moves nothing.
     #[inline]
-    pub(crate) fn check(&self) -> Result<(), Denial> {
-        self.engine.check().map_err(|refusal| self.denied(refusal))
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.engine.check()
     }
 
     /// Leave to make a call later, where everybody has it.
@@ -145,13 +146,13 @@ impl Circuit {
     }
 
     /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
-    pub(crate) fn reserve(&self) -> Result<Grant, Denial> {
-        self.engine.acquire(Begin::Later).map_err(|refusal| self.denied(refusal))
+    pub(crate) fn reserve(&self) -> Result<Grant, Refusal> {
+        self.engine.acquire(Begin::Later)
     }
 
     /// Like [`reserve`](Self::reserve), for who has waited already.
-    pub(crate) fn reserve_at_once(&self) -> Result<Grant, OpenCircuit> {
-        self.engine.acquire(Begin::Later).map_err(|refusal| self.rejected(refusal))
+    pub(crate) fn reserve_at_once(&self) -> Result<Grant, Rejection> {
+        self.reserve().map_err(|refusal| self.rejected(refusal))
     }
 
     /// Until it may be of use to ask again after a rejection.
@@ -181,7 +182,7 @@ impl Circuit {
 
     /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
     /// asked again.
-    pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, OpenCircuit> {
+    pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, Rejection> {
         let granted = self.engine.begin(grant);
         granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
     }
@@ -197,23 +198,27 @@ impl Circuit {
         Permit::new(self.engine, grant)
     }
 
-    fn denied(&self, refusal: Refusal) -> Denial {
-        if let Refusal::Rejected(_) = refusal {
-            return Denial::Open(self.rejected(refusal));
-        }
-        match (self.engine.link(), refusal) {
-            (Some(link), Refusal::Ask) => Denial::Ask(link.ask(self.clone(), false)),
-            (Some(link), _) => Denial::Unknown(link.known()),
+    /// Does what a refusal asks for first.
+    pub(crate) fn denied(&self, refusal: Refusal) -> Denial {
+        match (refusal, self.engine.link()) {
+            (Refusal::Rejected(rejection), _) => Denial::Rejected(rejection),
+            (Refusal::Ask, Some(link)) => Denial::Ask(link.ask(self.clone(), false)),
+            (Refusal::Unknown, Some(link)) => Denial::Unknown(link.known()),
             // It has left its cluster this moment, and can be asked again.
-            (None, _) => Denial::Unknown(Box::pin(std::future::ready(()))),
+            (_, None) => Denial::Unknown(Box::pin(std::future::ready(()))),
         }
     }
 
-    fn rejected(&self, refusal: Refusal) -> OpenCircuit {
-        let rejection = match refusal {
+    fn rejected(&self, refusal: Refusal) -> Rejection {
+        match refusal {
             Refusal::Rejected(rejection) => rejection,
             Refusal::Unknown | Refusal::Ask => self.engine.rejection_now(),
-        };
+        }
+    }
+
+    /// The rejection as a caller gets it.
+    #[inline]
+    pub(crate) fn open(&self, rejection: Rejection) -> OpenCircuit {
         OpenCircuit::new(self.name.clone(), rejection)
     }
 }
@@ -221,7 +226,7 @@ impl Circuit {
 /// Why there is no leave to make a call, yet.
 pub(crate) enum Denial {
     /// Nor will there be.
-    Open(OpenCircuit),
+    Rejected(Rejection),
     /// The cluster's state is to be known first; then the circuit is to be asked again.
     Unknown(Wait<()>),
     /// The ledger is being asked for a probe's lease.

@@ -33,13 +33,8 @@ where
     type Future = ObserveFuture<S::Future, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        match ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
-            Err(open) if self.mode().0.in_call => {
-                self.reject_next(open);
-                Poll::Ready(Ok(()))
-            }
-            answer => Poll::Ready(answer.map_err(Error::Open)),
-        }
+        let in_call = self.mode().0.in_call;
+        self.poll_leave(cx, in_call)
     }
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
@@ -59,10 +54,7 @@ where
     type Future = ObserveRespondFuture<S::Future, C, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if let Err(open) = ready!(self.poll_admit(cx))? {
-            self.reject_next(open);
-        }
-        Poll::Ready(Ok(()))
+        self.poll_admit(cx).map_ok(|_| ())
     }
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
@@ -114,8 +106,8 @@ impl<F, C> ObserveFuture<F, C> {
         let for_head = request.method() == Method::HEAD;
         let asked = Asked { in_grpc: is_grpc(&request), for_head };
         let step = match service.admit() {
-            Some(permit) => Step::Calling { call: service.attempt(permit, request) },
-            None => Step::Rejected { open: service.rejection() },
+            Ok(permit) => Step::Calling { call: service.attempt(permit, request) },
+            Err(open) => Step::Rejected { open: Some(open) },
         };
         Self { step, asked }
     }

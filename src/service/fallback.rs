@@ -30,20 +30,17 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if let Err(open) = ready!(self.poll_admit(cx))? {
-            self.reject_next(open);
-        }
-        Poll::Ready(Ok(()))
+        self.poll_admit(cx).map_ok(|_| ())
     }
 
     #[inline]
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let step = match self.admit() {
-            Some(permit) => Step::Calling { call: self.attempt(permit, request) },
-            None => Step::Readying {
+            Ok(permit) => Step::Calling { call: self.attempt(permit, request) },
+            Err(open) => Step::Readying {
                 fallback: self.mode().0.clone(),
                 request: Some(request),
-                open: self.rejection(),
+                open: Some(open),
             },
         };
         FallbackFuture { step }

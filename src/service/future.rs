@@ -39,8 +39,9 @@ impl<F, C> ResponseFuture<F, C> {
         Self { step: Step::Calling { call } }
     }
 
-    pub(super) fn rejected(open: Option<OpenCircuit>) -> Self {
-        Self { step: Step::Rejected { open } }
+    #[inline]
+    pub(super) fn rejected(open: OpenCircuit) -> Self {
+        Self { step: Step::Rejected { open: Some(open) } }
     }
 }
 

@@ -103,7 +103,7 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
         let Some(circuit) = circuits.circuit(&key) else { return Decision::Pass };
         match circuit.begin_now() {
             Ok(permit) => Decision::Call(circuit, permit),
-            Err(Denial::Open(open)) => Decision::Reject(open),
+            Err(Denial::Rejected(rejection)) => Decision::Reject(circuit.open(rejection)),
             Err(denial) => Decision::Ask(circuit, denial),
         }
     }
@@ -125,7 +125,10 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
             Decision::Reject(open) => Step::Rejected { open: Some(open) },
             Decision::Ask(circuit, denial) => {
                 let asked = circuit.clone();
-                let permit: Wait<_> = Box::pin(async move { asked.acquire_after(denial).await });
+                let permit: Wait<_> = Box::pin(async move {
+                    let permit = asked.acquire_after(denial).await;
+                    permit.map_err(|rejection| asked.open(rejection))
+                });
                 let clone = self.inner.clone();
                 // The one that is ready is the one that is to be called.
                 let service = std::mem::replace(&mut self.inner, clone);

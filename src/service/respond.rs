@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
@@ -53,29 +53,19 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if let Err(open) = ready!(self.poll_admit(cx))? {
-            self.reject_next(open);
-        }
-        Poll::Ready(Ok(()))
+        self.poll_admit(cx).map_ok(|_| ())
     }
 
     #[inline]
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let step = match self.admit() {
-            Some(permit) => Step::Calling { call: self.attempt(permit, request) },
-            None => Step::Responding { response: self.respond(is_grpc(&request)) },
+            Ok(permit) => Step::Calling { call: self.attempt(permit, request) },
+            Err(open) => {
+                let response = self.mode().response(open, is_grpc(&request));
+                Step::Responding { response: Some(response) }
+            }
         };
         RespondFuture { step }
-    }
-}
-
-impl<S, C, F> CircuitBreaker<S, C, Respond<F>> {
-    fn respond<B>(&mut self, in_grpc: bool) -> Option<Response<B>>
-    where
-        F: RejectionBody<B>,
-    {
-        let open = self.rejection()?;
-        Some(self.mode().response(open, in_grpc))
     }
 }
 

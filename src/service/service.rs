@@ -7,7 +7,9 @@ use tower_service::Service;
 
 use super::future::{Classified, ResponseFuture};
 use super::layer::Reject;
-use crate::circuit::{Attempt, Circuit, Denial, Error, Grant, Held, OpenCircuit, Permit, Wait};
+use crate::circuit::{
+    Attempt, Circuit, Denial, Error, Grant, Held, OpenCircuit, Permit, Refusal, Rejection, Wait,
+};
 use crate::classify::{Classify, HttpStatus};
 
 /// A service with a circuit in front of it. Made by a
@@ -31,7 +33,7 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
     /// service.
     reserved: Option<Grant>,
     /// Or the reason why the next call is to be rejected. The inner service may not be ready.
-    rejected: Option<OpenCircuit>,
+    rejected: Option<Rejection>,
     /// What is waited for: an answer of the cluster's, or a change of the circuit.
     waiting: Option<Waiting>,
 }
@@ -42,8 +44,8 @@ enum Waiting {
     Lease(Wait<Option<Held>>),
 }
 
-/// The inner service's own trouble; or leave to call it, or why not.
-type PollAdmit<E> = Poll<Result<Result<(), OpenCircuit>, E>>;
+/// Whether there is leave to make a call; or the inner service's own trouble.
+type PollAdmit<E> = Poll<Result<bool, E>>;
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
     pub(super) fn new(inner: S, circuit: Circuit, classifier: C, mode: M) -> Self {
@@ -66,7 +68,8 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         &self.mode
     }
 
-    /// Readies the inner service and reserves a call, or says why there is none to be had.
+    /// Readies the inner service and reserves a call. Where there is none to be had, `rejected` says
+    /// why.
     #[inline]
     pub(super) fn poll_admit<R>(&mut self, cx: &mut Context<'_>) -> PollAdmit<S::Error>
     where
@@ -74,7 +77,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     {
         if let Some(grant) = self.reserved {
             if self.circuit.holds(grant) {
-                return Poll::Ready(Ok(Ok(())));
+                return Poll::Ready(Ok(true));
             }
             self.circuit.release(grant);
             self.reserved = None;
@@ -88,7 +91,8 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         // caller would queue behind the very thing that is broken.
         match self.circuit.check() {
             Ok(()) => {}
-            Err(denial) => return self.poll_denied(denial, cx),
+            Err(Refusal::Rejected(rejection)) => return self.reject(rejection),
+            Err(refusal) => return self.poll_denied(refusal, cx),
         }
         ready!(self.inner.poll_ready(cx))?;
 
@@ -96,22 +100,38 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         // be a probe that nobody is making.
         self.reserved = self.circuit.pass();
         if self.reserved.is_some() {
-            return Poll::Ready(Ok(Ok(())));
+            return Poll::Ready(Ok(true));
         }
         match self.circuit.reserve() {
-            Ok(grant) => Poll::Ready(Ok(self.hold(grant))),
-            Err(denial) => self.poll_denied(denial, cx),
+            Ok(grant) => self.hold(grant),
+            Err(refusal) => self.poll_denied(refusal, cx),
         }
+    }
+
+    /// What [`Reject`] answers: an error, unless that is to come `in_call`.
+    #[inline]
+    pub(super) fn poll_leave<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        in_call: bool,
+    ) -> Poll<Result<(), Error<S::Error>>>
+    where
+        S: Service<R>,
+    {
+        if ready!(self.poll_admit(cx)).map_err(Error::Inner)? || in_call {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(self.rejection().map_or(Ok(()), |open| Err(Error::Open(open))))
     }
 
     /// Rejects, or waits for what the cluster has to say. The waits are bounded by who answers them.
     #[cold]
-    fn poll_denied<R>(&mut self, denial: Denial, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    fn poll_denied<R>(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> PollAdmit<S::Error>
     where
         S: Service<R>,
     {
-        self.waiting = match denial {
-            Denial::Open(open) => return Poll::Ready(Ok(Err(open))),
+        self.waiting = match self.circuit.denied(refusal) {
+            Denial::Rejected(rejection) => return self.reject(rejection),
             Denial::Unknown(known) => Some(Waiting::Change(known)),
             Denial::Ask(lease) => Some(Waiting::Lease(lease)),
         };
@@ -135,54 +155,58 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
                 self.waiting = None;
                 let granted =
                     granted.and_then(Held::take).map_or_else(|| self.circuit.reserve_at_once(), Ok);
-                Poll::Ready(Ok(granted.and_then(|grant| self.hold(grant))))
+                match granted {
+                    Ok(grant) => self.hold(grant),
+                    Err(rejection) => self.reject(rejection),
+                }
             }
             None => unreachable!("asked only while waiting"),
         }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "an answer of `poll_admit`")]
-    fn hold(&mut self, grant: Grant) -> Result<(), OpenCircuit> {
+    fn hold<E>(&mut self, grant: Grant) -> PollAdmit<E> {
         self.reserved = Some(grant);
-        Ok(())
+        Poll::Ready(Ok(true))
+    }
+
+    #[inline]
+    fn reject<E>(&mut self, rejection: Rejection) -> PollAdmit<E> {
+        self.rejected = Some(rejection);
+        Poll::Ready(Ok(false))
     }
 
     /// Lets the next `poll_admit` wait until it may be of use.
     pub(super) fn wait_for_change(&mut self) {
+        self.rejected = None;
         self.waiting = Some(Waiting::Change(self.circuit.changed()));
     }
 
-    /// Remembers that the next call is to be rejected.
-    pub(super) fn reject_next(&mut self, open: OpenCircuit) {
-        self.rejected = Some(open);
-    }
-
-    /// Leave to call the inner service, if the circuit still gives it; `rejected` says why not.
+    /// Leave to call the inner service, if the circuit still gives it; or why not.
     #[inline]
-    pub(super) fn admit(&mut self) -> Option<Permit> {
-        let granted = self.reserved.and_then(|grant| self.circuit.pass_on(grant));
-        if granted.is_some() {
+    pub(super) fn admit(&mut self) -> Result<Permit, OpenCircuit> {
+        if let Some(permit) = self.reserved.and_then(|grant| self.circuit.pass_on(grant)) {
             self.reserved = None;
-            return granted;
+            return Ok(permit);
         }
-        self.admit_slowly()
+        match self.rejection() {
+            Some(open) => Err(open),
+            None => self.admit_slowly(),
+        }
     }
 
     #[cold]
-    fn admit_slowly(&mut self) -> Option<Permit> {
-        if self.rejected.is_some() {
-            return None;
-        }
-        let permit = match self.reserved.take() {
+    fn admit_slowly(&mut self) -> Result<Permit, OpenCircuit> {
+        let begun = match self.reserved.take() {
             Some(grant) => self.circuit.begin(grant),
-            None => self.circuit.try_acquire(),
+            None => self.circuit.begin_at_once(),
         };
-        permit.map_err(|open| self.rejected = Some(open)).ok()
+        begun.map_err(|rejection| self.circuit.open(rejection))
     }
 
-    /// Why the call at hand is rejected.
+    /// Why there was no leave. The next call is no longer rejected for it.
+    #[inline]
     pub(super) fn rejection(&mut self) -> Option<OpenCircuit> {
-        self.rejected.take()
+        self.rejected.take().map(|rejection| self.circuit.open(rejection))
     }
 
     /// Calls the inner service.
@@ -208,20 +232,15 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        match ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
-            Err(open) if self.mode.in_call => {
-                self.reject_next(open);
-                Poll::Ready(Ok(()))
-            }
-            answer => Poll::Ready(answer.map_err(Error::Open)),
-        }
+        let in_call = self.mode.in_call;
+        self.poll_leave(cx, in_call)
     }
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
         match self.admit() {
-            Some(permit) => ResponseFuture::calling(self.attempt(permit, request)),
-            None => ResponseFuture::rejected(self.rejection()),
+            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
+            Err(open) => ResponseFuture::rejected(open),
         }
     }
 }

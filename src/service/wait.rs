@@ -25,7 +25,7 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        while ready!(self.poll_admit(cx)).map_err(Error::Inner)?.is_err() {
+        while !ready!(self.poll_admit(cx)).map_err(Error::Inner)? {
             self.wait_for_change();
         }
         Poll::Ready(Ok(()))
@@ -34,8 +34,8 @@ where
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
         match self.admit() {
-            Some(permit) => ResponseFuture::calling(self.attempt(permit, request)),
-            None => ResponseFuture::rejected(self.rejection()),
+            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
+            Err(open) => ResponseFuture::rejected(open),
         }
     }
 }
