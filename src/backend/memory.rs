@@ -290,9 +290,11 @@ impl Record {
             Standing::Closed => State::Closed,
             Standing::Open { opening, remaining } => {
                 let until = now + millis(remaining.min(opening.interval));
-                State::Open { opening, until }
+                State::Open { opening: usable(opening), until }
             }
-            Standing::HalfOpen { opening, .. } => State::Open { opening, until: now },
+            Standing::HalfOpen { opening, .. } => {
+                State::Open { opening: usable(opening), until: now }
+            }
         };
         let open = !matches!(state, State::Closed);
         let tally = if open { view.tally } else { Tally::default() };
@@ -459,7 +461,12 @@ impl Hand {
 }
 
 fn open(opening: Opening, now: u64) -> State {
-    State::Open { opening, until: now + millis(opening.interval) }
+    State::Open { opening: usable(opening), until: now + millis(opening.interval) }
+}
+
+fn usable(opening: Opening) -> Opening {
+    let lease = if opening.lease.is_zero() { Duration::from_secs(10) } else { opening.lease };
+    Opening { probes: opening.probes.max(1), lease, ..opening }
 }
 
 /// Of an answer that has nothing else to say, the view.

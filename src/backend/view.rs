@@ -89,6 +89,9 @@ impl Standing {
 
 /// What an open phase obeys, and the probes after it. Written by whoever opens the circuit, so that
 /// replicas with different policies, as in a rolling deploy, agree on the phase in force.
+///
+/// A ledger takes 0 `probes` for 1, and a `lease` of no time for one of 10 s: otherwise nobody would
+/// ever probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
     /// How long the circuit stays open, backoff and jitter included.

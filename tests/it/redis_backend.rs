@@ -1,10 +1,8 @@
 //! The ledger in Redis: its records, its manners towards a server, and what it says when it cannot.
 
-use std::time::Duration;
-
 use tower_breaker::backend::{
-    Backend, BackendError, Delta, Geometry, Move, Opening, RedisBackend, RedisConfig, Report,
-    Setting, Standing, View,
+    Backend, BackendError, Delta, Geometry, Move, Opening, Probed, RedisBackend, RedisConfig,
+    Report, Setting, Standing, View,
 };
 use tower_breaker::{Name, Override, Reason, Tally};
 
@@ -101,7 +99,40 @@ fn what_a_later_release_adds_to_a_record_is_ignored() {
         let view = backend.load(&name("a")).await.unwrap();
         assert_eq!((view.generation, view.reason), (opened.generation, None));
         let Standing::Open { opening, .. } = view.standing else { panic!("{view:?}") };
-        assert_eq!(opening, Opening { probes: 0, lease: Duration::ZERO, ..OPENING });
+        assert_eq!(opening, Opening { probes: 1, lease: s(10), ..OPENING });
+    });
+}
+
+#[test]
+fn a_record_with_nonsense_in_it_recovers() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let nonsense = ["nan", "inf", "-1", "1e300", "0x", "", "9007199254740993", "two", "0.5"];
+        for (i, nonsense) in nonsense.into_iter().enumerate() {
+            let (circuit, key) = (name(&format!("{i}")), format!("{{cb:{i}}}"));
+            let opened = backend.transition(&circuit, 1, &OPEN).await.unwrap();
+            for field in
+                ["until", "interval", "reopenings", "probes", "lease", "successes", "passed", "l:7"]
+            {
+                server.cli(&["HSET", &key, field, nonsense]);
+            }
+            let (lease, view) =
+                backend.acquire_probe(&circuit, opened.generation, 1).await.unwrap();
+            let lease = lease.unwrap_or_else(|| panic!("{nonsense:?}: {view:?}"));
+            let view = backend.settle_probe(&circuit, lease, &Probed::Passed).await.unwrap();
+            assert_eq!(view.standing, Standing::Closed, "{nonsense:?}");
+
+            // A generation that cannot be is none, and whoever knows better restores it.
+            for field in ["generation", "revision", "streak", "streaks", "sweep"] {
+                server.cli(&["HSET", &key, field, nonsense]);
+            }
+            server.cli(&["HSET", &key, "state", "twilight"]);
+            let view = backend.load(&circuit).await.unwrap();
+            assert_eq!((view.generation, view.standing), (1, Standing::Closed), "{nonsense:?}");
+            let restored = backend.restore(&circuit, &opened).await.unwrap();
+            assert_eq!(restored.generation, opened.generation, "{nonsense:?}");
+        }
     });
 }
 
@@ -229,13 +260,14 @@ fn permissions(start: &str) -> Vec<&'static str> {
 
 /// A user who is allowed this and nothing else.
 fn allow(server: &Server, rules: &[&str]) {
-    let user = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2"];
+    // On 6.2 a user may use all channels unless told otherwise.
+    let user = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2", "resetchannels"];
     assert_eq!(server.cli(&[&user, rules].concat()), "OK");
 }
 
 #[test]
 fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
-    let rules = permissions("ACL SETUSER breaker on >secret ");
+    let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
     real(async {
         let server = Server::start();
         allow(&server, &rules);
@@ -263,7 +295,7 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
 
 #[test]
 fn the_permissions_in_the_docs_are_enough_for_a_cluster_and_for_sentinels() {
-    let rules = permissions("ACL SETUSER breaker on >secret ");
+    let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
     let with = |more: &str| [rules.clone(), permissions(more)].concat();
     real(async {
         let cluster = Cluster::start();

@@ -31,7 +31,7 @@ if count(out) < record.probes then
   redis.call('HSET', RECORD, 'revision', whole(record.revision),
     'l:' .. nonce, whole(NOW + record.lease))
   keep(record.lease)
-  lease = record.lease > 0 and record.lease
+  lease = record.lease
 end
 if moved then
   return tell(lease)

@@ -14,8 +14,8 @@ use crate::backend::{
 use crate::machine::{Override, Reason, Tally};
 use crate::name::Name;
 
-/// Numbers of a script are doubles; this is the greatest that they count up to.
-const MOST: u64 = 1 << 53;
+/// Numbers of a script are doubles; up to this one they are exact.
+const MOST: u64 = (1 << 53) - 1;
 
 /// A circuit's key: the prefix and the name are the hash tag, whole, so that the two keys of a
 /// circuit share a slot. What could end the tag, or a line of a log, is escaped.

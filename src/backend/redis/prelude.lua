@@ -26,6 +26,12 @@ local TEXTS = { 'state', 'reason', 'votes' }
 local OPENING = { 'interval', 'reopenings', 'probes', 'lease', 'successes' }
 local TALLY = { 'calls', 'failures', 'slow', 'streak' }
 
+-- What is missing, or is no number that we would have written, is 0. Doubles count up to 2^53.
+local function number(text)
+  local n = tonumber(text or 0)
+  return n and n >= 0 and n < 2 ^ 53 and math.floor(n) or 0
+end
+
 local function read(key, numbers, texts)
   local names = {}
   for _, name in ipairs(numbers) do names[#names + 1] = name end
@@ -33,12 +39,18 @@ local function read(key, numbers, texts)
   local values, found = redis.call('HMGET', key, unpack(names)), {}
   for i, name in ipairs(names) do
     if i <= #numbers then
-      found[name] = tonumber(values[i] or 0) or 0
+      found[name] = number(values[i])
     else
       found[name] = values[i] or nil
     end
   end
   return found
+end
+
+-- Without a place, or with one for no time, nobody would ever probe.
+local function usable(opening)
+  if opening.probes == 0 then opening.probes = 1 end
+  if opening.lease == 0 then opening.lease = 10000 end
 end
 
 local record = read(RECORD, NUMBERS, TEXTS)
@@ -56,8 +68,12 @@ if NOT_AFTER > 0 and NOW > NOT_AFTER then
   return refuse('late')
 end
 if absent then
-  record.generation, record.state = 1, 'closed'
+  record.generation = 1
 end
+if absent or record.state ~= 'open' and record.state ~= 'half_open' then
+  record.state = 'closed'
+end
+usable(record)
 
 -- Nonce and expiry of the leases that are out, and the nonces of those that are over.
 local function leases()
@@ -66,7 +82,7 @@ local function leases()
   for i = 1, #all, 2 do
     local nonce = string.match(all[i], '^l:(.*)$')
     if nonce then
-      local expires = tonumber(all[i + 1])
+      local expires = number(all[i + 1])
       if expires > NOW then
         out[nonce] = expires
       else
@@ -174,6 +190,7 @@ local function replace(new)
   redis.call('DEL', RECORD)
   redis.call('HSET', RECORD, unpack(fields))
   for _, name in ipairs(NUMBERS) do new[name] = new[name] or 0 end
+  usable(new)
   record, absent = new, false
   keep(math.max(new['until'] - NOW, 0))
 end

@@ -180,8 +180,11 @@ impl Cluster {
         let nodes: Vec<_> = (0..3).map(|_| Server::with(&args)).collect();
         let bounds = [0, 5461, 10923, 16384];
         for (node, bound) in nodes.iter().zip(bounds.windows(2)) {
-            let (first, last) = (bound[0].to_string(), (bound[1] - 1).to_string());
-            assert_eq!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]), "OK");
+            let slots: Vec<_> = (bound[0]..bound[1]).map(|slot| slot.to_string()).collect();
+            // `ADDSLOTSRANGE` is of Redis 7.0.
+            let add = ["CLUSTER", "ADDSLOTS"].into_iter();
+            let add: Vec<_> = add.chain(slots.iter().map(String::as_str)).collect();
+            assert_eq!(node.cli(&add), "OK");
         }
         for node in &nodes[1..] {
             let port = node.port.to_string();
