@@ -124,6 +124,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Whether the ledger can be reached. While it cannot, this is all that a replica asks.
     fn ping(&self) -> Answer<'_, ()>;
 
+    /// What an operator should mend although the ledger answers; it goes to the log. Asked at the
+    /// start and after each [gap](Notice::Gap), and must not wait.
+    fn caution(&self) -> Option<String> {
+        None
+    }
+
     /// Lets go of connections and tasks. Later operations fail.
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))

@@ -5,5 +5,5 @@ mod tracing;
 
 pub use backend::BackendStatus;
 pub(crate) use tracing::{
-    backend, no_key, no_room, refused, second_policy, trace, unknown_variable, unnamed,
+    backend, caution, no_key, no_room, refused, second_policy, trace, unknown_variable, unnamed,
 };

@@ -63,6 +63,10 @@ pub(crate) fn backend(status: &BackendStatus) {
     }
 }
 
+pub(crate) fn caution(caution: &str) {
+    warn!(target: "tower_breaker", caution, "the backend answers, but should be set up otherwise");
+}
+
 pub(crate) fn refused(circuit: &Name, error: &BackendError) {
     warn!(
         target: "tower_breaker",

@@ -4,8 +4,9 @@ use tower_breaker::backend::{
     Backend, BackendError, Delta, Geometry, Move, Opening, Probed, RedisBackend, RedisConfig,
     Report, Setting, Standing, View,
 };
-use tower_breaker::{Name, Override, Reason, Tally};
+use tower_breaker::{Name, Override, Reason, Store, Tally};
 
+use crate::support::log::Log;
 use crate::support::redis::{Cluster, Server, eventually, real};
 use crate::support::{ms, s};
 
@@ -327,6 +328,32 @@ fn a_permission_that_is_taken_away_is_a_refusal() {
         server.cli(&["ACL", "SETUSER", "breaker", "-hmget"]);
         let error = backend.load(&name("a")).await.unwrap_err();
         assert!(!error.is_unavailable() && error.to_string().contains("Permissions"), "{error}");
+    });
+}
+
+#[test]
+fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
+    real(async {
+        let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+        let backend = connect(&server.config()).await;
+        let log = Log::default();
+        let listening = log.listen();
+        let store = Store::builder().backend(backend.clone()).build();
+        drop(listening);
+        let lines = log.lines();
+        assert!(matches!(&lines[..], [line] if line.contains("allkeys-lru")), "{lines:?}");
+        store.shutdown(s(5)).await;
+
+        // Who may not ask is not warned, nor kept out.
+        allow(&server, &permissions("ACL SETUSER breaker on >secret resetchannels "));
+        let config = server.config().username("breaker").password("hunter2");
+        assert_eq!(connect(&config).await.caution(), None);
+
+        for harmless in [["maxmemory", "0"], ["maxmemory-policy", "volatile-lru"]] {
+            server.cli(&[&["CONFIG", "SET"], &harmless[..]].concat());
+            assert_eq!(connect(&server.config()).await.caution(), None);
+            server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+        }
     });
 }
 

@@ -104,6 +104,18 @@ pub(super) fn check_version(version: &str) -> Result<(), BackendError> {
     }
 }
 
+/// What is wrong with how a server forgets, by its `INFO memory`. One without a limit never does.
+pub(super) fn eviction(info: &str) -> Option<String> {
+    let of = |name| info.lines().find_map(|line| line.trim().strip_prefix(name));
+    let policy = of("maxmemory_policy:")?;
+    (of("maxmemory:")? != "0" && policy.starts_with("allkeys-")).then(|| {
+        format!(
+            "maxmemory-policy is {policy}: a server that is full may forget what a hand has set; \
+             use noeviction or volatile-*"
+        )
+    })
+}
+
 /// What the tried commands answered: one line each, the command and the answer.
 pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
     let mut missing = Vec::new();

@@ -53,6 +53,7 @@ pub(super) struct Link {
     /// By slot, how far the server's clock is ahead of ours, in milliseconds. Nodes of a cluster
     /// have clocks of their own, and a slot has one node.
     ahead: Mutex<HashMap<u16, i64>>,
+    caution: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +77,7 @@ impl Link {
             in_flight: AtomicUsize::new(0),
             lost: AtomicU32::new(0),
             ahead: Mutex::default(),
+            caution: Mutex::default(),
         }
     }
 
@@ -297,6 +299,18 @@ impl Link {
     /// Where the client sends its subscription in a cluster.
     fn own_slot(&self) -> u16 {
         redis_keyslot(self.client.id().as_bytes())
+    }
+
+    pub(super) fn caution(&self) -> Option<String> {
+        self.caution.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at what the server does when it is full, if the user may know.
+    pub(super) async fn look_at_eviction(&self) {
+        let args = vec!["memory".to_owned()];
+        let told = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
+        let caution = told.ok().and_then(|info| fault::eviction(&info));
+        *self.caution.lock().unwrap_or_else(PoisonError::into_inner) = caution;
     }
 
     /// Whether the server is new enough, and the user may do what is needed.

@@ -101,6 +101,7 @@ impl Listener {
         match self.subscribe_and_hear().await {
             Ok(()) => {
                 (self.subscribed, self.not_before) = (true, None);
+                self.link.look_at_eviction().await;
                 // First, so that who has waited for this does not take it for a loss after that.
                 self.tell(Notice::Gap);
                 self.link.status.send_replace(Status::Subscribed);

@@ -187,6 +187,10 @@ impl Backend for RedisBackend {
         Box::pin(self.link().ping(self.link().timeout))
     }
 
+    fn caution(&self) -> Option<String> {
+        self.link().caution()
+    }
+
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(async {
             self.running.listener.abort();

@@ -91,6 +91,7 @@ pub(super) struct Replica {
     life: watch::Sender<Life>,
     keepers: watch::Sender<usize>,
     observers: Vec<BackendObserver>,
+    cautioned: Mutex<Option<String>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -106,7 +107,7 @@ impl Replica {
     ) -> Arc<Self> {
         let runtime = Handle::current();
         let id = format!("{}#{:016x}", settings.replica, fastrand::u64(..));
-        Arc::new_cyclic(|replica: &Weak<Self>| {
+        let replica = Arc::new_cyclic(|replica: &Weak<Self>| {
             let status = watch::Sender::new(BackendStatus::Connected);
             let notices = backend.subscribe();
             let tasks = vec![
@@ -128,9 +129,12 @@ impl Replica {
                 life: watch::Sender::new(Life::Running),
                 keepers: watch::Sender::new(0),
                 observers,
+                cautioned: Mutex::default(),
                 tasks,
             }
-        })
+        });
+        replica.pass_on_caution();
+        replica
     }
 
     /// Makes a circuit the cluster's.
@@ -248,6 +252,17 @@ impl Replica {
         }
     }
 
+    /// Logs what an operator should mend, where that is new.
+    fn pass_on_caution(&self) {
+        let caution = self.backend.caution();
+        let mut told = self.cautioned.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = caution != std::mem::replace(&mut *told, caution.clone());
+        drop(told);
+        if let Some(caution) = caution.filter(|_| is_new) {
+            observe::caution(&caution);
+        }
+    }
+
     fn recovered(&self) {
         *self.failures() = Failures::default();
         self.set_status(&BackendStatus::Connected);
@@ -274,6 +289,7 @@ async fn listen(replica: Weak<Replica>, mut notices: broadcast::Receiver<Notice>
                 }
             }
             Ok(Notice::Gap) | Err(RecvError::Lagged(_)) => {
+                replica.pass_on_caution();
                 for peer in &replica.peers {
                     peer.load_again();
                 }
