@@ -45,17 +45,22 @@ impl Server {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("breaker-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let port = free_port();
-        let mut all: Vec<String> = first.iter().map(ToString::to_string).collect();
-        let own = ["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind"];
-        all.extend(own.map(str::to_owned));
-        all.push("127.0.0.1".to_owned());
-        all.extend(args.iter().map(ToString::to_string));
-        let child = spawn(&all, &folder);
-        let server = Self { port, folder, args: all, child, login };
-        server.wait_until_ready();
-        server
+        // Between the look for a free port and its use, somebody else may take it.
+        for _ in 0..10 {
+            std::fs::create_dir_all(&folder).unwrap();
+            let port = free_port();
+            let mut all: Vec<String> = first.iter().map(ToString::to_string).collect();
+            let own = ["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind"];
+            all.extend(own.map(str::to_owned));
+            all.push("127.0.0.1".to_owned());
+            all.extend(args.iter().map(ToString::to_string));
+            let child = spawn(&all, &folder);
+            let mut server = Self { port, folder: folder.clone(), args: all, child, login };
+            if server.wait_until_ready() {
+                return server;
+            }
+        }
+        panic!("redis-server {args:?} ends at once");
     }
 
     /// A sentinel of `master`, whose word is enough.
@@ -92,7 +97,7 @@ impl Server {
     /// Starts a killed server again, on the same port.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.args, &self.folder);
-        self.wait_until_ready();
+        assert!(self.wait_until_ready(), "redis-server ends at once");
     }
 
     pub(crate) fn freeze(&self) {
@@ -154,10 +159,15 @@ impl Server {
         ask(&mut reader, args)
     }
 
-    fn wait_until_ready(&self) {
+    /// False if it has ended instead.
+    fn wait_until_ready(&mut self) -> bool {
+        let (mut ended, ours) = (false, format!("process_id:{}\r", self.child.id()));
         until("a server that is ready", || {
-            self.try_cli(&["PING"]).is_ok_and(|answer| answer == "PONG")
+            ended = self.child.try_wait().unwrap().is_some();
+            // Not somebody else's, on the same port.
+            ended || self.try_cli(&["INFO", "server"]).is_ok_and(|info| info.contains(&ours))
         });
+        !ended
     }
 }
 
