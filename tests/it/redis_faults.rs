@@ -3,10 +3,12 @@
 //! In real time, as a server's is. No test depends on a duration: what is waited for is certain to
 //! come, and what must not happen is looked at when it would have.
 
+use std::collections::BTreeSet;
+
 use tower_breaker::backend::{Backend, RedisBackend, RedisConfig, Standing};
 use tower_breaker::{Circuit, Outcome, Permit, Policy, PolicyBuilder, State, Store};
 
-use crate::support::redis::{Server, eventually, real};
+use crate::support::redis::{Cluster, Server, eventually, real};
 use crate::support::*;
 
 /// Opens after three failures, for half a second; one good probe closes it.
@@ -228,6 +230,48 @@ fn lost_at_the_start_a_store_starts_alone_and_joins_when_it_can() {
             agree(&before).await;
         }
     });
+}
+
+#[test]
+fn lost_one_master_of_a_cluster_calls_go_on_and_all_agree_when_it_is_back() {
+    for fault in FAULTS {
+        let mut cluster = Cluster::start();
+        real(async {
+            // Circuits "a", "b" and "d" are with different masters, each of them with two replicas.
+            let names = ["a", "b", "d"];
+            let masters: BTreeSet<_> =
+                names.map(|name| cluster.master_of(&format!("{{cb:{name}}}"))).into();
+            assert_eq!(masters.len(), 3);
+            let stores =
+                [join(&cluster.config(), policy()).await, join(&cluster.config(), policy()).await];
+            let circuits = names.map(|name| {
+                let of = |replica: &Replica| Replica {
+                    circuit: replica.store.circuit(name),
+                    store: replica.store.clone(),
+                };
+                [of(&stores[0]), of(&stores[1])]
+            });
+            for replicas in &circuits {
+                agree(replicas).await;
+            }
+            times(3, fail, &circuits[0][0].circuit);
+            all_open(&circuits[0]).await;
+
+            let lost = cluster.master_of("{cb:a}");
+            fault.begin(&mut cluster.nodes[lost]);
+            for replicas in &circuits {
+                recover(replicas).await;
+            }
+            // The one alone, or all: a cluster that misses a master serves nobody after a while.
+            times(3, fail, &circuits[0][1].circuit);
+            assert_state(&circuits[0][1].circuit, State::Open);
+            fault.end(&mut cluster.nodes[lost]);
+            for replicas in &circuits {
+                recover(replicas).await;
+                agree(replicas).await;
+            }
+        });
+    }
 }
 
 #[test]

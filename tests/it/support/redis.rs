@@ -179,6 +179,9 @@ impl Drop for Server {
     }
 }
 
+/// Where the slots of each master begin, and the last one's end.
+const BOUNDS: [u64; 4] = [0, 5461, 10923, 16384];
+
 /// Three masters that share the slots.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Server>,
@@ -188,8 +191,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
         let nodes: Vec<_> = (0..3).map(|_| Server::with(&args)).collect();
-        let bounds = [0, 5461, 10923, 16384];
-        for (node, bound) in nodes.iter().zip(bounds.windows(2)) {
+        for (node, bound) in nodes.iter().zip(BOUNDS.windows(2)) {
             let slots: Vec<_> = (bound[0]..bound[1]).map(|slot| slot.to_string()).collect();
             // `ADDSLOTSRANGE` is of Redis 7.0.
             let add = ["CLUSTER", "ADDSLOTS"].into_iter();
@@ -207,6 +209,12 @@ impl Cluster {
             })
         });
         Self { nodes }
+    }
+
+    /// Which node has a key.
+    pub(crate) fn master_of(&self, key: &str) -> usize {
+        let slot = self.nodes[0].number(&["CLUSTER", "KEYSLOT", key]);
+        BOUNDS[1..].iter().position(|bound| slot < *bound).unwrap()
     }
 
     pub(crate) fn config(&self) -> RedisConfig {
