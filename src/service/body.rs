@@ -9,11 +9,13 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::future::Classified;
+use super::future::ResponseFuture;
+use super::key::Key;
+use super::keyed::{KeyedCircuitBreaker, KeyedFuture};
 use super::layer::Reject;
 use super::respond::{RejectionBody, Respond, is_grpc, names_grpc};
 use super::service::CircuitBreaker;
-use crate::circuit::{Error, OpenCircuit, Permit};
+use crate::circuit::{Circuit, Error, Permit};
 use crate::classify::{Classify, grpc_outcome};
 use crate::outcome::Outcome;
 
@@ -30,7 +32,7 @@ where
 {
     type Response = Response<ObservedBody<Res>>;
     type Error = Error<S::Error>;
-    type Future = ObserveFuture<S::Future, C>;
+    type Future = ObserveFuture<ResponseFuture<S::Future, C>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         let in_call = self.mode().0.in_call;
@@ -38,7 +40,7 @@ where
     }
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
-        ObserveFuture::start(self, request)
+        ObserveFuture { asked: Asked::of(&request), call: self.start(request) }
     }
 }
 
@@ -51,7 +53,7 @@ where
 {
     type Response = Response<ObservedBody<Res>>;
     type Error = S::Error;
-    type Future = ObserveRespondFuture<S::Future, C, F>;
+    type Future = ObserveRespondFuture<ResponseFuture<S::Future, C>, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.poll_admit(cx).map_ok(|_| ())
@@ -59,19 +61,52 @@ where
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let mode = self.mode().0.clone();
-        ObserveRespondFuture { call: ObserveFuture::start(self, request), mode }
+        let call = ObserveFuture { asked: Asked::of(&request), call: self.start(request) };
+        ObserveRespondFuture { call, mode }
     }
 }
 
-pin_project! {
-    /// The future of a [`CircuitBreaker`] that
-    /// [observes bodies](crate::CircuitBreakerLayer::observe_body).
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ObserveFuture<F, C> {
-        #[pin]
-        step: Step<F, C>,
-        asked: Asked,
+impl<S, K, C, Req, Res> Service<Request<Req>> for KeyedCircuitBreaker<S, K, C, ObserveBody<Reject>>
+where
+    S: Service<Request<Req>, Response = Response<Res>> + Clone,
+    K: Key<Request<Req>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    Res: Body,
+{
+    type Response = Response<ObservedBody<Res>>;
+    type Error = Error<S::Error>;
+    type Future = ObserveFuture<KeyedFuture<S, Request<Req>, C>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_inner(cx).map_err(Error::Inner)
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        ObserveFuture { asked: Asked::of(&request), call: self.start(request) }
+    }
+}
+
+impl<S, K, C, F, Req, Res> Service<Request<Req>>
+    for KeyedCircuitBreaker<S, K, C, ObserveBody<Respond<F>>>
+where
+    S: Service<Request<Req>, Response = Response<Res>> + Clone,
+    K: Key<Request<Req>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    F: RejectionBody<Res> + Clone,
+    Res: Body,
+{
+    type Response = Response<ObservedBody<Res>>;
+    type Error = S::Error;
+    type Future = ObserveRespondFuture<KeyedFuture<S, Request<Req>, C>, F>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_inner(cx)
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        let mode = self.mode().0.clone();
+        let call = ObserveFuture { asked: Asked::of(&request), call: self.start(request) };
+        ObserveRespondFuture { call, mode }
     }
 }
 
@@ -82,38 +117,44 @@ struct Asked {
     for_head: bool,
 }
 
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        Self { in_grpc: is_grpc(request), for_head: request.method() == Method::HEAD }
+    }
+
+    /// Puts a body around the body, which holds on to the circuit until its end.
+    fn observe<B: Body>(
+        self,
+        response: Response<B>,
+        permit: Option<Permit>,
+        circuit: Option<Circuit>,
+    ) -> Response<ObservedBody<B>> {
+        let trailers = expects_trailers(&response, self.in_grpc);
+        let bodiless = self.for_head || is_bodiless(response.status());
+        response.map(|body| {
+            let mut body = ObservedBody { body, permit, circuit, trailers };
+            // Nobody polls one.
+            if bodiless || body.is_end_stream() {
+                end(&mut body.permit, trailers, None);
+            }
+            body
+        })
+    }
+}
+
 pin_project! {
+    /// The future of a [`CircuitBreaker`], or of a [`KeyedCircuitBreaker`], that
+    /// [observes bodies](crate::CircuitBreakerLayer::observe_body).
     #[derive(Debug)]
-    #[project = StepProj]
-    enum Step<F, C> {
-        Calling {
-            #[pin]
-            call: Classified<F, C>,
-        },
-        Rejected {
-            open: Option<OpenCircuit>,
-        },
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ObserveFuture<F> {
+        #[pin]
+        call: F,
+        asked: Asked,
     }
 }
 
-impl<F, C> ObserveFuture<F, C> {
-    fn start<S, M, B>(service: &mut CircuitBreaker<S, C, M>, request: Request<B>) -> Self
-    where
-        S: Service<Request<B>, Future = F>,
-        F: Future<Output = Result<S::Response, S::Error>>,
-        C: Clone,
-    {
-        let for_head = request.method() == Method::HEAD;
-        let asked = Asked { in_grpc: is_grpc(&request), for_head };
-        let step = match service.admit() {
-            Ok(permit) => Step::Calling { call: service.attempt(permit, request) },
-            Err(open) => Step::Rejected { open: Some(open) },
-        };
-        Self { step, asked }
-    }
-}
-
-impl<F, C, B, E> Future for ObserveFuture<F, C>
+impl<F, C, B, E> Future for ObserveFuture<ResponseFuture<F, C>>
 where
     F: Future<Output = Result<Response<B>, E>>,
     C: Classify<Response<B>, E>,
@@ -123,43 +164,41 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let call = match this.step.project() {
-            StepProj::Calling { call } => call,
-            StepProj::Rejected { open } => {
-                let open = open.take().expect("not polled after it was ready");
-                return Poll::Ready(Err(Error::Open(open)));
-            }
-        };
-        let (result, permit) = ready!(call.poll_keep(cx));
-        let response = result.map_err(Error::Inner)?;
-        let trailers = expects_trailers(&response, this.asked.in_grpc);
-        let bodiless = this.asked.for_head || is_bodiless(response.status());
-        Poll::Ready(Ok(response.map(|body| {
-            let mut body = ObservedBody { body, permit, trailers };
-            // Nobody polls one.
-            if bodiless || body.is_end_stream() {
-                end(&mut body.permit, trailers, None);
-            }
-            body
-        })))
+        let (response, permit) = ready!(this.call.poll_keep(cx))?;
+        // The service has the circuit, and the store never forgets it.
+        Poll::Ready(Ok(this.asked.observe(response, permit, None)))
+    }
+}
+
+impl<S, R, C, B> Future for ObserveFuture<KeyedFuture<S, R, C>>
+where
+    S: Service<R, Response = Response<B>>,
+    C: Classify<S::Response, S::Error>,
+    B: Body,
+{
+    type Output = Result<Response<ObservedBody<B>>, Error<S::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (response, permit, circuit) = ready!(this.call.poll_keep(cx))?;
+        Poll::Ready(Ok(this.asked.observe(response, permit, circuit)))
     }
 }
 
 pin_project! {
-    /// The future of a [`CircuitBreaker`] that
+    /// The future of a [`CircuitBreaker`], or of a [`KeyedCircuitBreaker`], that
     /// [observes bodies](crate::CircuitBreakerLayer::observe_body), and responds.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ObserveRespondFuture<F, C, R> {
+    pub struct ObserveRespondFuture<F, R> {
         #[pin]
-        call: ObserveFuture<F, C>,
+        call: ObserveFuture<F>,
         mode: Respond<R>,
     }
 }
 
-impl<F, C, R, B, E> Future for ObserveRespondFuture<F, C, R>
+impl<F, R, B, E> Future for ObserveRespondFuture<F, R>
 where
-    F: Future<Output = Result<Response<B>, E>>,
-    C: Classify<Response<B>, E>,
+    ObserveFuture<F>: Future<Output = Result<Response<ObservedBody<B>>, Error<E>>>,
     R: RejectionBody<B>,
     B: Body,
 {
@@ -171,15 +210,14 @@ where
         Poll::Ready(match ready!(this.call.poll(cx)) {
             Ok(response) => Ok(response),
             Err(Error::Open(open)) => {
-                let rejection = this.mode.response(open, in_grpc);
-                Ok(rejection.map(|body| ObservedBody { body, permit: None, trailers: false }))
+                Ok(this.mode.response(open, in_grpc).map(ObservedBody::unobserved))
             }
             Err(Error::Inner(error)) => Err(error),
         })
     }
 }
 
-impl<F, C, R> fmt::Debug for ObserveRespondFuture<F, C, R> {
+impl<F, R> fmt::Debug for ObserveRespondFuture<F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObserveRespondFuture").finish_non_exhaustive()
     }
@@ -207,6 +245,8 @@ pin_project! {
         body: B,
         // Until the body has ended.
         permit: Option<Permit>,
+        // Of a key: so that it is not forgotten meanwhile.
+        circuit: Option<Circuit>,
         // gRPC has its status there.
         trailers: bool,
     }
@@ -221,6 +261,12 @@ pin_project! {
                 permit.cancel();
             }
         }
+    }
+}
+
+impl<B: Body> ObservedBody<B> {
+    fn unobserved(body: B) -> Self {
+        Self { body, permit: None, circuit: None, trailers: false }
     }
 }
 
@@ -282,7 +328,7 @@ fn settle(permit: &mut Option<Permit>, outcome: Outcome) {
 impl<B: Body + Default> Default for ObservedBody<B> {
     /// A body that no circuit waits for.
     fn default() -> Self {
-        Self { body: B::default(), permit: None, trailers: false }
+        Self::unobserved(B::default())
     }
 }
 

@@ -9,6 +9,9 @@ use crate::circuit::{Attempt, Error, OpenCircuit, Permit};
 use crate::classify::Classify;
 use crate::outcome::Outcome;
 
+/// A response and, if it is good so far, the permit that is still to be settled.
+type PollKept<T, E> = Poll<Result<(T, Option<Permit>), E>>;
+
 pin_project! {
     /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
     #[derive(Debug)]
@@ -45,6 +48,24 @@ impl<F, C> ResponseFuture<F, C> {
     }
 }
 
+impl<F, C, T, E> ResponseFuture<F, C>
+where
+    F: Future<Output = Result<T, E>>,
+    C: Classify<T, E>,
+{
+    /// Polls the call. Its permit comes with a response that is good so far; otherwise it is settled.
+    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollKept<T, Error<E>> {
+        match self.project().step.project() {
+            StepProj::Calling { call } => call.poll_keep(cx).map_err(Error::Inner),
+            StepProj::Rejected { open } => Poll::Ready(Err(rejected(open))),
+        }
+    }
+}
+
+fn rejected<E>(open: &mut Option<OpenCircuit>) -> Error<E> {
+    Error::Open(open.take().expect("not polled after it was ready"))
+}
+
 impl<F, C, T, E> Future for ResponseFuture<F, C>
 where
     F: Future<Output = Result<T, E>>,
@@ -56,9 +77,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
             StepProj::Calling { call } => call.poll(cx).map_err(Error::Inner),
-            StepProj::Rejected { open } => {
-                Poll::Ready(Err(Error::Open(open.take().expect("not polled after it was ready"))))
-            }
+            StepProj::Rejected { open } => Poll::Ready(Err(rejected(open))),
         }
     }
 }
@@ -85,19 +104,16 @@ where
     F: Future<Output = Result<T, E>>,
     C: Classify<T, E>,
 {
-    /// Polls the call. Its permit comes with a response that is good so far; otherwise it is settled.
-    pub(super) fn poll_keep(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Result<T, E>, Option<Permit>)> {
+    /// As [`ResponseFuture::poll_keep`].
+    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollKept<T, E> {
         let this = self.project();
         let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
-        this.attempt.poll_end(cx, classify).map(|(permit, outcome, result)| {
-            if let (Ok(_), Outcome::Success) = (&result, outcome) {
-                return (result, Some(permit));
+        this.attempt.poll_end(cx, classify).map(|(permit, outcome, result)| match result {
+            Ok(response) if outcome == Outcome::Success => Ok((response, Some(permit))),
+            result => {
+                permit.settle(outcome);
+                result.map(|response| (response, None))
             }
-            permit.settle(outcome);
-            (result, None)
         })
     }
 }

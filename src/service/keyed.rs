@@ -108,7 +108,18 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
         }
     }
 
-    fn start<R>(&mut self, request: R) -> KeyedFuture<S, R, C>
+    pub(super) fn mode(&self) -> &M {
+        &self.layer.mode
+    }
+
+    pub(super) fn poll_inner<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
+    where
+        S: Service<R>,
+    {
+        self.inner.poll_ready(cx)
+    }
+
+    pub(super) fn start<R>(&mut self, request: R) -> KeyedFuture<S, R, C>
     where
         S: Service<R> + Clone,
         C: Clone,
@@ -151,7 +162,7 @@ where
     type Future = KeyedFuture<S, R, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(Error::Inner)
+        self.poll_inner(cx).map_err(Error::Inner)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -171,11 +182,11 @@ where
     type Future = KeyedRespondFuture<S, Request<Req>, C, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+        self.poll_inner(cx)
     }
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
-        let (mode, in_grpc) = (self.layer.mode.clone(), is_grpc(&request));
+        let (mode, in_grpc) = (self.mode().clone(), is_grpc(&request));
         KeyedRespondFuture { call: self.start(request), mode, in_grpc }
     }
 }
@@ -232,6 +243,50 @@ pin_project! {
     }
 }
 
+const DONE: &str = "not polled after it was ready";
+
+impl<S, R, C> KeyedFuture<S, R, C>
+where
+    S: Service<R>,
+    C: Classify<S::Response, S::Error>,
+{
+    /// Until the call has begun, or will not.
+    fn poll_begun(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), OpenCircuit>> {
+        let mut this = self.project();
+        let (permit, call) = match this.step.as_mut().project() {
+            StepProj::Calling { .. } | StepProj::Passing { .. } => return Poll::Ready(Ok(())),
+            StepProj::Rejected { open } => return Poll::Ready(Err(open.take().expect(DONE))),
+            StepProj::Asking { permit, call } => (ready!(permit.as_mut().poll(cx))?, call),
+        };
+        let (mut service, request, classifier, circuit) = call.take().expect(DONE);
+        let (permit, call) = permit.guard(|| service.call(request));
+        let call = Classified::new(Attempt::new(call, permit), classifier);
+        this.step.set(Step::Calling { call, circuit });
+        Poll::Ready(Ok(()))
+    }
+
+    /// Polls the call. With a response that is good so far come its permit and its circuit; otherwise
+    /// it is settled.
+    #[expect(clippy::type_complexity, reason = "said in the line above")]
+    pub(super) fn poll_keep(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(S::Response, Option<Permit>, Option<Circuit>), Error<S::Error>>> {
+        ready!(self.as_mut().poll_begun(cx)).map_err(Error::Open)?;
+        let (response, permit, circuit) = match self.project().step.project() {
+            StepProj::Calling { call, circuit } => {
+                let (response, permit) = ready!(call.poll_keep(cx)).map_err(Error::Inner)?;
+                (response, permit, Some(circuit.clone()))
+            }
+            StepProj::Passing { call } => {
+                (ready!(call.poll(cx)).map_err(Error::Inner)?, None, None)
+            }
+            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
+        };
+        Poll::Ready(Ok((response, permit, circuit)))
+    }
+}
+
 impl<S, R, C> Future for KeyedFuture<S, R, C>
 where
     S: Service<R>,
@@ -239,24 +294,12 @@ where
 {
     type Output = Result<S::Response, Error<S::Error>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        const DONE: &str = "not polled after it was ready";
-        let mut this = self.project();
-        loop {
-            let (permit, call) = match this.step.as_mut().project() {
-                StepProj::Calling { call, .. } => return call.poll(cx).map_err(Error::Inner),
-                StepProj::Passing { call } => return call.poll(cx).map_err(Error::Inner),
-                StepProj::Rejected { open } => {
-                    return Poll::Ready(Err(Error::Open(open.take().expect(DONE))));
-                }
-                StepProj::Asking { permit, call } => {
-                    (ready!(permit.as_mut().poll(cx)).map_err(Error::Open)?, call)
-                }
-            };
-            let (mut service, request, classifier, circuit) = call.take().expect(DONE);
-            let (permit, call) = permit.guard(|| service.call(request));
-            let call = Classified::new(Attempt::new(call, permit), classifier);
-            this.step.set(Step::Calling { call, circuit });
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(self.as_mut().poll_begun(cx)).map_err(Error::Open)?;
+        match self.project().step.project() {
+            StepProj::Calling { call, .. } => call.poll(cx).map_err(Error::Inner),
+            StepProj::Passing { call } => call.poll(cx).map_err(Error::Inner),
+            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
         }
     }
 }

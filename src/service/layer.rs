@@ -186,7 +186,8 @@ impl<C> CircuitBreakerLayer<C, Reject> {
 
 impl<C, M> CircuitBreakerLayer<C, M> {
     /// A call ends when the body of its response has ended, and not with the head. After
-    /// [`respond`](Self::respond) or [`reject_in_call`](Self::reject_in_call), if either.
+    /// [`respond`](Self::respond) or [`reject_in_call`](Self::reject_in_call), if either, and before
+    /// [`keyed_by`](Self::keyed_by).
     ///
     /// For gRPC, whose status comes in the trailers, after the messages: without this such a failure is
     /// taken for a success. And for long downloads, which can break when the head has long been 200.

@@ -209,6 +209,19 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         self.rejected.take().map(|rejection| self.circuit.open(rejection))
     }
 
+    /// Calls the inner service, if the circuit lets it.
+    #[inline]
+    pub(super) fn start<R>(&mut self, request: R) -> ResponseFuture<S::Future, C>
+    where
+        S: Service<R>,
+        C: Clone,
+    {
+        match self.admit() {
+            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
+            Err(open) => ResponseFuture::rejected(open),
+        }
+    }
+
     /// Calls the inner service.
     #[inline]
     pub(super) fn attempt<R>(&mut self, permit: Permit, request: R) -> Classified<S::Future, C>
@@ -238,10 +251,7 @@ where
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
-        match self.admit() {
-            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
-            Err(open) => ResponseFuture::rejected(open),
-        }
+        self.start(request)
     }
 }
 

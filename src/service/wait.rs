@@ -33,9 +33,6 @@ where
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
-        match self.admit() {
-            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
-            Err(open) => ResponseFuture::rejected(open),
-        }
+        self.start(request)
     }
 }

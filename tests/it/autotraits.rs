@@ -42,7 +42,7 @@ assert_impl_all!(Extension<std::cell::Cell<()>>: Send, Sync, Unpin, Copy);
 type Inner = tower::util::BoxCloneSyncService<(), (), ()>;
 assert_impl_all!(KeyedFuture<Inner, (), ErrorsAsFailures>: Send, Unpin);
 assert_impl_all!(CircuitBreaker<(), HttpStatus, ObserveBody<Reject>>: Send, Sync, Unpin, Clone);
-assert_impl_all!(ObserveFuture<std::future::Ready<()>, HttpStatus>: Send, Sync, Unpin);
+assert_impl_all!(ObserveFuture<ResponseFuture<std::future::Ready<()>, HttpStatus>>: Send, Sync, Unpin);
 assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, Unpin, Default);
 
 /// What is not `Sync` inside makes the service not `Sync`, and nothing else does.

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_breaker::service::key::Authority;
 use tower_breaker::service::{DefaultBody, ObserveBody, ObservedBody, Respond};
 use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, HttpStatus, State, Store};
 
@@ -235,6 +236,30 @@ async fn an_open_circuit_is_an_error_where_the_layer_does_not_respond() {
     assert!(early.ready().await.unwrap_err().is_open());
     let mut late = layer.reject_in_call().observe_body().layer(inner);
     assert!(late.ready().await.unwrap().call(Request::new(())).await.unwrap_err().is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_circuit_of_a_key_is_judged_by_bodies_and_not_forgotten_before_their_end() {
+    let policy = fragile().jitter(0).build().unwrap();
+    let store = Store::builder().default_policy(policy).key_limit(1).key_idle(s(10)).build();
+    let layer = CircuitBreakerLayer::new(store.clone()).named("test");
+    let fails = service_fn(|_: Request<()>| async { Ok::<_, &str>(grpc(&[Step::Trailers("14")])) });
+    let to = |host| Request::get(format!("http://{host}/")).body(()).unwrap();
+
+    let responding = layer.clone().respond().observe_body().keyed_by(Authority).layer(fails);
+    let response = responding.clone().oneshot(to("down")).await.unwrap();
+    advance(s(60)).await;
+    let uncounted = responding.clone().oneshot(to("other")).await.unwrap();
+    uncounted.into_body().collect().await.unwrap();
+    assert_eq!(store.circuits().len(), 1, "the one whose body is still to come");
+    assert_eq!(store.circuit("test:down").snapshot().tally.calls, 0);
+    response.into_body().collect().await.unwrap();
+    assert_state(&store.circuit("test:down"), State::Open);
+    let rejection = responding.oneshot(to("down")).await.unwrap();
+    assert_eq!(rejection.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    let erring = layer.reject_in_call().observe_body().keyed_by(Authority).layer(fails);
+    assert!(erring.oneshot(to("down")).await.unwrap_err().is_open());
 }
 
 #[test]
