@@ -42,7 +42,7 @@ fn client(store: &Store) -> Result<ProtectedClient, PolicyError> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    timeout(Duration::from_secs(15), story()).await?
+    timeout(Duration::from_secs(60), story()).await?
 }
 
 async fn story() -> Result<(), BoxError> {

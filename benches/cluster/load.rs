@@ -70,7 +70,6 @@ impl<B: Breaker> Cluster<B> {
 
     /// Waits until all are closed, and calls flow.
     pub async fn settle(&self) {
-        self.upstream.failing.store(false, Ordering::Relaxed);
         for breaker in &self.breakers {
             while !breaker.is_closed().await {
                 sleep(Duration::from_millis(1)).await;
@@ -87,6 +86,7 @@ impl<B: Breaker> Cluster<B> {
             timeout(Duration::from_secs(10), self.all_open()).await.context("not all opened")?;
         // Calls that were let through at the last moment are to arrive.
         sleep(SERVICE_TIME * 2).await;
+        self.upstream.failing.store(false, Ordering::Relaxed);
         let (calls, failures) = std::mem::take(&mut *self.upstream.log.lock().unwrap());
         let needed = *failures.get(self.threshold - 1).context("it opened too early")?;
         Ok(Trip {

@@ -79,6 +79,7 @@ async fn main() -> anyhow::Result<()> {
         println!("\nRedis is frozen for three seconds");
         team.report().await?;
         redis.freeze(true)?;
+        team.until_all("degraded", seconds(10)).await.context("all replicas should notice")?;
         wait(seconds(3)).await;
         for (replica, report) in team.report().await?.into_iter().enumerate() {
             println!("  replica {replica}: {report}");

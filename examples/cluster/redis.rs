@@ -24,7 +24,7 @@ impl Redis {
             .spawn()
             .context("no redis-server here; on Debian: apt-get install redis-server")?;
         let redis = Self { url: format!("redis://127.0.0.1:{port}"), server: Some(server) };
-        for _ in 0..100 {
+        for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return Ok(redis);
             }

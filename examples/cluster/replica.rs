@@ -20,6 +20,7 @@ static SLOWEST: AtomicU64 = AtomicU64::new(0);
 pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
     let policy = Policy::builder()
         .consecutive_failures(super::THRESHOLD as u64)
+        .without_failure_rate()
         .open_for(Duration::from_millis(1500))
         .backoff(1, Duration::from_secs(5))
         .probes(super::PROBES as u64)

@@ -9,6 +9,7 @@
 //! that its store has let go of and that no handle is left of serves the next circuit that is
 //! made. So there are about as many engines as there were circuits at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::engine::Engine;
@@ -21,6 +22,9 @@ static WIDE: Abandoned = Mutex::new(Vec::new());
 static NARROW: Abandoned = Mutex::new(Vec::new());
 
 type Abandoned = Mutex<Vec<&'static Engine>>;
+
+/// How many have been looked at so far.
+static LOOKED: AtomicUsize = AtomicUsize::new(0);
 
 /// How many abandoned engines are looked at for each new circuit. More than one, so that the list
 /// gets shorter when it can; bounded, so that a circuit is made in constant time.
@@ -47,8 +51,8 @@ pub(super) fn abandon(engine: &'static Engine) {
 fn reusable(width: Width) -> Option<&'static Engine> {
     let mut abandoned = abandoned(width);
     for _ in 0..LOOKS.min(abandoned.len()) {
-        // From a random place, as those that are still in use would gather at a fixed one.
-        let place = fastrand::usize(..abandoned.len());
+        // From another place each time, as those that are still in use would gather at a fixed one.
+        let place = LOOKED.fetch_add(1, Ordering::Relaxed) % abandoned.len();
         if abandoned[place].lanes().handles() == 0 {
             return Some(abandoned.swap_remove(place));
         }

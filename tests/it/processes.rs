@@ -10,28 +10,30 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::broadcast::Receiver;
 use tower_breaker::backend::{Backend, Notice, RedisBackend, RedisConfig, Standing, View};
 use tower_breaker::{Name, Outcome, Policy, State, Store};
 
-use crate::support::redis::{LONG, Server, real, until};
+use crate::support::redis::{LONG, Server, connect, real, until};
 use crate::support::*;
 
 const PROBES: u64 = 2;
+const LEASE: Duration = ms(300);
 const ROUNDS: usize = 1_000;
 
 /// Answers each caller with one byte, after two milliseconds: well, or not. A caller says in which
-/// generation it was let through.
+/// generation it was let through, and how many milliseconds ago it had asked.
 #[derive(Clone, Default)]
 struct Upstream {
     address: String,
     well: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
-    /// By generation: how many are being served.
-    now: Arc<Mutex<BTreeMap<u64, u64>>>,
-    /// The most that were served at once, of one generation.
+    /// By generation: when the leases of those that are being served run out.
+    now: Arc<Mutex<BTreeMap<u64, Vec<Instant>>>>,
+    /// The most leases that were not over and were served at once, of one generation.
     most: Arc<AtomicU64>,
 }
 
@@ -51,22 +53,26 @@ impl Upstream {
     }
 
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut generation = [0; 8];
-        stream.read_exact(&mut generation)?;
-        let generation = u64::from_be_bytes(generation);
+        let mut said = [[0; 8]; 2];
+        stream.read_exact(said.as_flattened_mut())?;
+        let [generation, asked] = said.map(u64::from_be_bytes);
         self.calls.fetch_add(1, SeqCst);
+        let expires = Instant::now() + LEASE.saturating_sub(ms(asked));
         let at_once = {
             let mut now = self.now.lock().unwrap();
-            let at_once = now.entry(generation).or_default();
-            *at_once += 1;
-            *at_once
+            let leases = now.entry(generation).or_default();
+            leases.push(expires);
+            leases.iter().filter(|expires| **expires > Instant::now()).count()
         };
         // In the first generation it is closed.
         if generation > View::FIRST {
-            self.most.fetch_max(at_once, SeqCst);
+            self.most.fetch_max(at_once as u64, SeqCst);
         }
         std::thread::sleep(ms(2));
-        *self.now.lock().unwrap().get_mut(&generation).unwrap() -= 1;
+        let mut now = self.now.lock().unwrap();
+        let leases = now.get_mut(&generation).unwrap();
+        leases.swap_remove(leases.iter().position(|lease| *lease == expires).unwrap());
+        drop(now);
         stream.write_all(&[u8::from(self.well.load(SeqCst))])
     }
 }
@@ -92,6 +98,7 @@ impl Process {
             .args(["processes::replica", "--exact", "--ignored", "--nocapture"])
             .env("REPLICA_REDIS", server.url())
             .env("REPLICA_UPSTREAM", &upstream.address)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| {
@@ -127,7 +134,7 @@ fn policy() -> Policy {
         .backoff(1, ms(10))
         .probes(PROBES)
         .successes_to_close(3)
-        .probe_lease(ms(300))
+        .probe_lease(LEASE)
         .build()
         .unwrap()
 }
@@ -137,24 +144,33 @@ fn policy() -> Policy {
 fn replica() {
     let Ok(redis) = std::env::var("REPLICA_REDIS") else { return };
     let upstream = std::env::var("REPLICA_UPSTREAM").unwrap();
+    // `faketime` runs this as a child of its own, which does not end with it.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
     // One thread, so that nothing comes between a permit and the look at its generation.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         // Patient, so that a busy machine is not taken for a Redis that is gone.
-        let config = RedisConfig::from_url(&redis).unwrap().command_timeout(s(2));
-        let backend = RedisBackend::connect(&config).await.unwrap();
+        let backend = connect(&RedisConfig::from_url(&redis).unwrap()).await;
         let store = Store::builder().default_policy(policy()).deadline(s(5)).backend(backend);
         let store = store.on_change(|_, event| println!("{event:?}")).build();
         let circuit = store.circuit("test");
         println!("started");
         loop {
+            let asked = Instant::now();
             let Ok(permit) = circuit.acquire().await else {
                 tokio::time::sleep(ms(1)).await;
                 continue;
             };
-            let generation = circuit.snapshot().generation;
+            // Alone it probes by itself, and its generations are its own.
+            let snapshot = circuit.snapshot();
+            let generation = if snapshot.alone { View::FIRST } else { snapshot.generation };
             let mut stream = tokio::net::TcpStream::connect(&upstream).await.unwrap();
-            let _ = stream.write_all(&generation.to_be_bytes()).await;
+            let asked = u64::try_from(asked.elapsed().as_millis()).unwrap();
+            let _ =
+                stream.write_all([generation, asked].map(u64::to_be_bytes).as_flattened()).await;
             let well = stream.read_u8().await.is_ok_and(|well| well == 1);
             permit.settle(if well { Outcome::Success } else { Outcome::failure() });
         }
@@ -172,7 +188,7 @@ struct Referee {
 
 impl Referee {
     async fn new(server: &Server) -> Self {
-        let ledger = RedisBackend::connect(&server.config().command_timeout(s(2))).await.unwrap();
+        let ledger = connect(&server.config()).await;
         let told = ledger.subscribe();
         Self { ledger, told, name: Name::new("test").unwrap(), last: 0, rounds: 0 }
     }
@@ -206,10 +222,8 @@ fn in_a_thousand_rounds_with_replicas_killed_no_more_probes_are_out_than_allowed
     let mut replicas: Vec<_> = (0..4).map(|_| Process::start(&server, &upstream, None)).collect();
     real(async {
         let mut referee = Referee::new(&server).await;
-        while referee.rounds < 5 {
-            referee.look().await;
-        }
-        let mut kill_at = 0;
+        // Not before all of them probe.
+        let mut kill_at = 5;
         let enough = tokio::time::Instant::now() + LONG * 15;
         while referee.rounds < ROUNDS {
             referee.look().await;
@@ -252,10 +266,9 @@ fn a_replica_whose_clock_is_an_hour_off_agrees_with_the_others() {
     }
     let before = upstream.calls.load(SeqCst);
     until("calls again", || upstream.calls.load(SeqCst) > before + 100);
-    let server = server.config().command_timeout(s(2));
     let state = real(async {
-        let ledger = RedisBackend::connect(&server).await.unwrap();
-        let store = Store::builder().backend(ledger).build();
+        let ledger = connect(&server.config()).await;
+        let store = Store::builder().backend(ledger).deadline(s(5)).build();
         drop(store.circuit("test").acquire().await);
         store.circuit("test").state()
     });

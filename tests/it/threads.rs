@@ -66,30 +66,36 @@ fn with_resets_among_them_every_result_is_counted_in_one_generation_or_stale() {
             told.fetch_add(transition.tally.calls, Ordering::Relaxed);
         }
     });
-    let running = AtomicU64::new(THREADS);
+    let [running, resets, calls] = [THREADS, 0, 0].map(AtomicU64::new);
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (circuit, running) = (circuit.clone(), &running);
+            let (circuit, running, resets, calls) = (circuit.clone(), &running, &resets, &calls);
             scope.spawn(move || {
                 let mut seed = thread;
-                for _ in 0..20_000 {
+                let mut made = 0;
+                // More, where the thread that resets has its turn late.
+                while made < 20_000 || resets.load(Ordering::Relaxed) < 100 {
+                    made += 1;
                     let outcome = match next(&mut seed) % 4 {
                         0 => Outcome::failure(),
                         _ => Outcome::Success,
                     };
                     hold(&circuit).settle(outcome);
                 }
+                calls.fetch_add(made, Ordering::Relaxed);
                 running.fetch_sub(1, Ordering::Relaxed);
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
             circuit.reset();
+            resets.fetch_add(1, Ordering::Relaxed);
         }
     });
     let snapshot = circuit.snapshot();
     let ended = ended.load(Ordering::Relaxed);
-    assert!(snapshot.generation > 10, "{snapshot:?}");
-    assert_eq!(ended + snapshot.tally.calls + snapshot.stale_results, THREADS * 20_000);
+    assert!(snapshot.generation > 100, "{snapshot:?}");
+    let counted = ended + snapshot.tally.calls + snapshot.stale_results;
+    assert_eq!(counted, calls.into_inner());
 }
 
 #[test]

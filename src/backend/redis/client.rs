@@ -47,7 +47,8 @@ pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
             reconnect_on_auth_error: true,
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             unresponsive: UnresponsiveConfig {
-                max_timeout: Some(Duration::from_millis(250)),
+                // Not before a command's own time is over: who sets that longer means it.
+                max_timeout: Some(config.command_timeout.max(Duration::from_millis(250))),
                 interval: Duration::from_millis(60),
             },
             ..ConnectionConfig::default()

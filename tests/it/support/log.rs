@@ -1,8 +1,9 @@
 //! What the crate logs.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -13,6 +14,9 @@ pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 impl Log {
     /// Hears what this thread logs from now on.
     pub(crate) fn listen(&self) -> DefaultGuard {
+        // With a single subscriber, what another thread logs first may be taken for never wanted.
+        static OTHER: OnceLock<Dispatch> = OnceLock::new();
+        OTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))
     }
 

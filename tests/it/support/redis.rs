@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tower_breaker::backend::RedisConfig;
+use tower_breaker::backend::{RedisBackend, RedisConfig};
+
+use super::s;
 
 /// More than anything here takes, on any machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -47,6 +49,8 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("breaker-{}-{number}", std::process::id()));
         // Between the look for a free port and its use, somebody else may take it.
         for _ in 0..10 {
+            // Of a process that had our number, and was killed.
+            let _ = std::fs::remove_dir_all(&folder);
             std::fs::create_dir_all(&folder).unwrap();
             let port = free_port();
             let mut all: Vec<String> = first.iter().map(ToString::to_string).collect();
@@ -198,11 +202,16 @@ impl Cluster {
             let add: Vec<_> = add.chain(slots.iter().map(String::as_str)).collect();
             assert_eq!(node.cli(&add), "OK");
         }
-        for node in &nodes[1..] {
-            let port = node.port.to_string();
-            assert_eq!(nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
-        }
+        let mut looks = 0;
         until("a cluster that agrees", || {
+            // Said once, it may be in vain: a node that does not answer soon is forgotten.
+            if looks % 500 == 0 {
+                for node in &nodes[1..] {
+                    let port = node.port.to_string();
+                    assert_eq!(nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
+                }
+            }
+            looks += 1;
             nodes.iter().all(|node| {
                 let info = node.cli(&["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
@@ -319,6 +328,20 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: 
     assert!(found.is_ok(), "waited in vain for {what}");
 }
 
+/// Connects, with time enough for a machine that is busy.
+pub(crate) async fn connect(config: &RedisConfig) -> RedisBackend {
+    let config = config.clone().command_timeout(s(5));
+    let connecting = async {
+        loop {
+            match RedisBackend::connect(&config).await {
+                Ok(backend) => return backend,
+                Err(error) => assert!(error.is_unavailable(), "{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(LONG, connecting).await.expect("to connect")
+}
+
 /// Runs `test` in real time, on two threads.
 pub(crate) fn real<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -333,12 +356,15 @@ fn spawn(args: &[String], folder: &Path) -> Child {
     })
 }
 
-/// Low enough that a cluster's second port, 10 000 above it, is one as well.
+/// A port of which nobody is given another's, nor the one of a server that was killed: below those
+/// that systems give to whoever asks for any. A cluster's second port is 10 000 above.
 fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if port < 55_000 {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 101;
+        let port = 12_000 + u16::try_from(next % 10_000).unwrap();
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }
