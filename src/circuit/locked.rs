@@ -78,8 +78,9 @@ impl Locked {
     /// Puts down what has happened, to be told once the lock is given back.
     pub(super) fn happened(&mut self, event: Option<Event>) {
         if let Some(Event::Transition(transition)) = &event {
-            self.begin_phase(clock::now());
-            self.note(transition);
+            let now = clock::now();
+            self.begin_phase(now);
+            self.note(transition, now);
         }
         self.outbox.extend(event);
         if self.outbox.len() > MOST_UNTOLD {

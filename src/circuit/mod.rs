@@ -309,12 +309,13 @@ impl Circuit {
         self.engine.with(|locked, _| locked.end_asking());
     }
 
-    /// Takes on a refusal; tells the generation that is known now.
-    pub(crate) fn refused(&self, view: &View) -> u64 {
+    /// Takes on a refusal; tells the generation that is known now, and whether it is known when to ask
+    /// again.
+    pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
         self.engine.with(|locked, now| {
             locked.adopt(view, true, now);
-            locked.refused(view, now);
-            locked.shared_generation()
+            let heard = locked.refused(view, now);
+            (locked.shared_generation(), heard)
         })
     }
 

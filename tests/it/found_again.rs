@@ -107,6 +107,87 @@ async fn an_override_that_nobody_heard_of_is_told_when_that_is_possible() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_hand_does_on_a_replica_that_has_just_started_holds_whatever_was_set_before() {
+    let (_, replicas) = join(2).await;
+    replicas[0].circuit.force_open("yesterday").await.unwrap();
+    replicas[0].circuit.reset().await.unwrap();
+    sleep(s(86_400)).await;
+    let fresh = another(&replicas[0], "test");
+    fresh.force_open("maintenance").await.unwrap();
+    sleep(s(1)).await;
+    assert_all(&replicas, State::ForcedOpen);
+    assert_state(&fresh, State::ForcedOpen);
+    let fresher = another(&replicas[0], "test");
+    fresher.reset().await.unwrap();
+    sleep(s(1)).await;
+    assert_all(&replicas, State::Closed);
+    assert_state(&fresher, State::Closed);
+}
+
+/// The circuit of one more replica, on the line of another.
+fn another(replica: &Replica, name: &str) -> Circuit {
+    let policy = fragile().jitter(0).build().unwrap();
+    let store = Store::builder().default_policy(policy).backend(replica.line.clone()).build();
+    store.circuit(name.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_opened_alone_long_ago_opens_nobody_else() {
+    let (_, replicas) = join(2).await;
+    replicas[1].line.cut();
+    sleep(s(3)).await;
+    trip(&replicas[1].circuit);
+    // Its interval is long over, and nobody has called.
+    sleep(s(600)).await;
+    replicas[1].line.heal(true);
+    sleep(s(3)).await;
+    assert_state(&replicas[0].circuit, State::Closed);
+    replicas[1].circuit.acquire().await.unwrap().settle(Outcome::Success);
+    assert_all(&replicas, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_opened_alone_is_open_for_all_until_its_own_end_and_no_longer() {
+    let (_, replicas) = join(2).await;
+    replicas[1].line.cut();
+    sleep(s(3)).await;
+    trip(&replicas[1].circuit);
+    let end = now() + s(10);
+    sleep(s(8)).await;
+    replicas[1].line.heal(true);
+    sleep(s(1)).await;
+    assert_all(&replicas, State::Open);
+    for replica in &replicas {
+        let left = replica.circuit.snapshot().retry_after.unwrap();
+        assert!(left <= end - now() + ms(20), "{left:?} and not {:?}", end - now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_has_paid_for_alone_trips_nobody_again() {
+    let (network, _) = join(0).await;
+    let line = Faulty::new(0, 0, network);
+    let policy = fragile().without_consecutive_failures().failure_rate(50).minimum_calls(20);
+    let policy = policy.jitter(0).build().unwrap();
+    let store = Store::builder().default_policy(policy).backend(line.clone()).build();
+    let circuit = store.circuit("test");
+    sleep(s(1)).await;
+    line.cut();
+    sleep(s(3)).await;
+    times(20, fail, &circuit);
+    assert_state(&circuit, State::Open);
+    sleep(s(11)).await;
+    for _ in 0..10 {
+        circuit.acquire().await.unwrap().settle(Outcome::Success);
+    }
+    line.heal(true);
+    for _ in 0..30 {
+        sleep(ms(100)).await;
+        assert_state(&circuit, State::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_overrides_one_after_the_other_the_second_holds() {
     let (_, replicas) = join(2).await;
     let first = replicas[0].circuit.force_open("first");

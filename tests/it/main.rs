@@ -13,6 +13,7 @@ mod classify;
 mod closed;
 mod cluster;
 mod cluster_faults;
+mod cluster_partly;
 mod cluster_sim;
 mod config;
 mod execute;

@@ -1,6 +1,6 @@
 //! What the ledger says.
 
-use std::mem::take;
+use std::mem::{replace, take};
 
 use super::{ASK_AGAIN, LEASE_MARGIN};
 use crate::backend::{Lease, Move, Opening, Standing, View};
@@ -16,15 +16,18 @@ impl Locked {
         let by_hand = self.machine.state().is_by_hand();
         let Some(member) = &mut self.member else { return };
         member.known = true;
+        let first = !replace(&mut member.heard, true);
         let known = &member.view;
         let behind = view.rank() < known.rank() && known.generation > View::FIRST;
-        if answer && (behind || view.imposed.version < known.imposed.version) {
-            member.restore = true;
-        }
+        let forgot = answer && (behind || view.imposed.version < known.imposed.version);
         let newer = view.rank() > known.rank();
         let next = view.generation > known.generation;
         let hand = view.imposed.version > known.imposed.version;
         let same = view.standing.is_like(&known.standing);
+        if forgot {
+            member.restore = true;
+            member.hurry();
+        }
         if newer {
             let imposed = take(&mut member.view.imposed);
             member.view = View { imposed, ..view.clone() };
@@ -43,9 +46,15 @@ impl Locked {
         }
         if hand
             && !member.imposing
-            && let Some(wish) = member.wish.take()
+            && let Some(mut wish) = member.wish.take()
         {
-            wish.outrun(member.view.imposed.setting.as_ref());
+            if first {
+                // Whoever wished could not know what had been set before.
+                wish.version = view.imposed.version;
+                member.wish = Some(wish);
+            } else {
+                wish.outrun(member.view.imposed.setting.as_ref());
+            }
         }
         // What was set here since is still to be told, and holds until then.
         let hand = hand && member.wish.is_none();
@@ -95,11 +104,11 @@ impl Locked {
         });
     }
 
-    /// The ledger was asked for a lease, and gave none.
-    pub(in crate::circuit) fn refused(&mut self, view: &View, now: Timestamp) {
-        let Some(member) = &mut self.member else { return };
+    /// The ledger was asked for a lease, and gave none. False if that does not tell when to come back.
+    pub(in crate::circuit) fn refused(&mut self, view: &View, now: Timestamp) -> bool {
+        let Some(member) = &mut self.member else { return false };
         if view.generation != member.view.generation || self.machine.state().is_by_hand() {
-            return;
+            return false;
         }
         match view.standing {
             Standing::Open { .. } => {
@@ -112,6 +121,7 @@ impl Locked {
             }
             Standing::Closed => {}
         }
+        true
     }
 
     /// The ledger was asked for a lease, and gave one. Unless it is to be kept for who comes next,

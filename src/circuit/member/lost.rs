@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use crate::backend::{Move, Standing, View};
+use crate::backend::{Move, Opening, Standing, View};
 use crate::circuit::locked::Locked;
 use crate::machine::{Event, Ledger, Reason, State};
 use crate::timestamp::Timestamp;
@@ -49,12 +49,31 @@ impl Locked {
         }
     }
 
+    /// The ledger stayed closed. What this replica opened alone is proposed to all for as long as it
+    /// is still to last, and not at all where this replica already looks if it is over.
+    fn reconcile_closed(&mut self, now: Timestamp) {
+        let remaining = match self.machine.state() {
+            State::Open => self.machine.rejects_until(&self.policy).map(|until| until.since(now)),
+            _ => None,
+        };
+        let Some(member) = &mut self.member else { return };
+        let Some(Move::Open { opening, reason, tally }) = member.trip else { return };
+        if let Some(interval) = remaining.filter(|remaining| !remaining.is_zero()) {
+            let opening = Opening { interval, ..opening };
+            member.trip = Some(Move::Open { opening, reason, tally });
+        } else {
+            member.trip = None;
+            // Nor is what had opened it told.
+            member.reshape(&self.policy, now);
+        }
+    }
+
     /// The ledger is where it was when it was lost, or behind that and will be brought there; but this
     /// replica may have gone on.
     fn reconcile(&mut self, now: Timestamp) {
         let Some(member) = &mut self.member else { return };
         let until = match member.current(now).standing {
-            Standing::Closed => return,
+            Standing::Closed => return self.reconcile_closed(now),
             Standing::Open { remaining, .. } => now.after(remaining),
             Standing::HalfOpen { .. } => now,
         };

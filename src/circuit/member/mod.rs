@@ -129,7 +129,10 @@ const LEASE_MARGIN: Duration = Duration::from_millis(250);
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Member {
     link: Arc<dyn Link>,
+    /// The ledger's state, or that it cannot be had.
     known: bool,
+    /// The ledger has been heard of at all.
+    heard: bool,
     /// The newest that is known of the ledger; its times count from `at`, its setting's from
     /// `imposed_at`.
     view: View,
@@ -168,6 +171,7 @@ impl Member {
         Self {
             link,
             known: false,
+            heard: false,
             view: View::default(),
             at: now,
             imposed_at: now,

@@ -11,7 +11,7 @@ use crate::timestamp::Timestamp;
 
 /// A transition, and a probe's end, as the cluster is to know of them.
 impl Locked {
-    pub(in crate::circuit) fn note(&mut self, transition: &Transition) {
+    pub(in crate::circuit) fn note(&mut self, transition: &Transition, now: Timestamp) {
         let opening = self.opening(transition.open_for.unwrap_or_default());
         let Some(member) = &mut self.member else { return };
         if member.view.standing != Standing::Closed || transition.origin != Origin::Local {
@@ -25,7 +25,11 @@ impl Locked {
                 member.voted = false;
                 member.hurry();
             }
-            State::Closed => member.trip = None,
+            State::Closed => {
+                member.trip = None;
+                // What had opened it is paid for, by the ledger too.
+                member.reshape(&self.policy, now);
+            }
             _ => {}
         }
     }

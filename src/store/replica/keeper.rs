@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::peer::Peer;
 use super::{FAILURES, Life, Replica};
-use crate::backend::{Answer, BackendError, Report};
+use crate::backend::{Answer, BackendError, Probed, Report, Standing, View};
 use crate::circuit::{Circuit, Draft, News, Work};
 use crate::clock;
 use crate::observe::{self, BackendStatus};
@@ -120,10 +120,20 @@ impl Keeper {
         if !self.alone && self.peer.failures() >= FAILURES {
             // Others may be answered: a ledger can have many servers, of which one is gone.
             self.stand_alone();
-            self.retry = clock::now().after(POLL_OPEN.mul_f64(0.5 + fastrand::f64()));
+            self.retry = again(POLL_OPEN);
+        }
+        if !self.alone
+            && let Some(error) = self.peer.trouble()
+        {
+            self.refused_by(&error);
         }
         self.hear();
         if self.alone {
+            if self.peer.is_to_load() {
+                // A connection is back: perhaps that to this circuit's server.
+                let soon = clock::now().after(REJOIN_SPREAD.mul_f64(fastrand::f64()));
+                self.retry = self.retry.min(soon);
+            }
             let due = self.retry <= clock::now();
             return if due { self.join().await } else { Next::At(self.retry) };
         }
@@ -153,15 +163,34 @@ impl Keeper {
     /// Learns where the cluster is, at the start and after an outage.
     async fn join(&mut self) -> Next {
         let (peer, name) = (self.peer.clone(), self.circuit.name().clone());
-        match self.ask(peer.replica.backend.load(&name)).await {
+        let mut loaded = self.ask(peer.replica.backend.load(&name)).await;
+        if let (Ok(view), Some(_)) = (&loaded, self.peer.trouble()) {
+            loaded = self.try_lease(view).await;
+        }
+        match loaded {
             Ok(view) => {
                 self.alone = false;
+                self.peer.end_trouble();
                 self.circuit.rejoin(&view);
                 self.heard_from();
                 self.peer.known.send_replace(true);
                 Next::Now
             }
             Err(error) => self.gone(&error),
+        }
+    }
+
+    /// Sees if a lease is to be had again, where one is to be had at all; and gives it back.
+    async fn try_lease(&self, view: &View) -> Result<View, BackendError> {
+        let (backend, name) = (&self.peer.replica.backend, self.circuit.name());
+        if view.standing == Standing::Closed {
+            return Ok(view.clone());
+        }
+        let nonce = fastrand::u64(1..);
+        let (lease, view) = self.ask(backend.acquire_probe(name, view.generation, nonce)).await?;
+        match lease {
+            Some(lease) => self.ask(backend.settle_probe(name, lease, &Probed::Released)).await,
+            None => Ok(view),
         }
     }
 
@@ -310,8 +339,13 @@ impl Keeper {
             tokio::select! {
                 biased;
                 answer = &mut answer => {
-                    self.peer.count(&answer);
-                    return answer;
+                    return match answer {
+                        Some(answer) => {
+                            self.peer.count(&answer);
+                            answer
+                        }
+                        None => Err(BackendError::unavailable("too many circuits ask at once")),
+                    };
                 }
                 // Whatever else it was woken for is looked at after this.
                 () = self.peer.woken.notified() => self.hear(),
@@ -333,16 +367,28 @@ impl Keeper {
                 // At the start: nobody is to wait for a second try.
                 self.stand_alone();
             }
-            self.retry = clock::now().after(interval);
+            self.retry = if self.peer.trouble().is_some() {
+                again(POLL_CLOSED)
+            } else if self.peer.failures() >= FAILURES {
+                // It may be one of a thousand whose server does not answer, while others' do.
+                again(POLL_OPEN).max(self.peer.replica.budget.turn(clock::now()))
+            } else {
+                clock::now().after(interval)
+            };
         } else {
-            if !self.refused {
-                observe::refused(self.circuit.name(), error);
-                self.refused = true;
-            }
-            self.stand_alone();
-            self.retry = clock::now().after(POLL_CLOSED.mul_f64(0.5 + fastrand::f64()));
+            self.refused_by(error);
         }
         Next::At(clock::now().after(interval))
+    }
+
+    /// The ledger answers, but not with what this circuit needs.
+    fn refused_by(&mut self, error: &BackendError) {
+        if !self.refused {
+            observe::refused(self.circuit.name(), error);
+            self.refused = true;
+        }
+        self.stand_alone();
+        self.retry = again(POLL_CLOSED);
     }
 
     /// Tells what is still to be told, once.
@@ -358,6 +404,11 @@ impl Keeper {
             self.peer.replica.leave_untold();
         }
     }
+}
+
+/// In about so long; not all in step.
+fn again(wait: Duration) -> Timestamp {
+    clock::now().after(wait.mul_f64(0.5 + fastrand::f64()))
 }
 
 /// Whether a report of a while ago is still evidence.

@@ -9,9 +9,10 @@
 //!
 //! 1. Nothing that a call waits for takes longer than the deadline.
 //! 2. At most one report is under way for each circuit, and one request for a lease.
-//! 3. After [`FAILURES`] operations in a row without an answer the replica is *degraded*: it sends
-//!    nothing but pings, and every circuit decides alone. One answered ping ends that, and every
-//!    circuit is loaded again.
+//! 3. After [`FAILURES`] operations in a row without an answer, and a ping without one, the replica is
+//!    *degraded*: it sends nothing but pings, and every circuit decides alone. One answered ping ends
+//!    that, and every circuit is loaded again. Where pings are answered it is only a part that is
+//!    lost, and the circuits concerned decide alone one by one.
 //! 4. Nothing grows while the ledger is lost: results are kept as a window keeps them.
 
 mod budget;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -84,6 +85,8 @@ pub(super) struct Replica {
     /// must not start anew, or the ledger takes its reports for old ones.
     seq: AtomicU64,
     failures: Mutex<Failures>,
+    /// The ledger may be lost.
+    suspect: Arc<Notify>,
     /// How many keepers may ask at once.
     turns: Semaphore,
     untold: AtomicBool,
@@ -110,9 +113,10 @@ impl Replica {
         let replica = Arc::new_cyclic(|replica: &Weak<Self>| {
             let status = watch::Sender::new(BackendStatus::Connected);
             let notices = backend.subscribe();
+            let suspect = Arc::new(Notify::new());
             let tasks = vec![
                 runtime.spawn(listen(replica.clone(), notices)).abort_handle(),
-                runtime.spawn(watch_over(replica.clone(), status.subscribe())).abort_handle(),
+                runtime.spawn(watch_over(replica.clone(), suspect.clone())).abort_handle(),
             ];
             Self {
                 backend,
@@ -123,6 +127,7 @@ impl Replica {
                 peers: DashMap::new(),
                 seq: AtomicU64::new(1),
                 failures: Mutex::default(),
+                suspect,
                 turns: Semaphore::new(AT_ONCE),
                 untold: AtomicBool::new(false),
                 status,
@@ -142,7 +147,7 @@ impl Replica {
         if *self.life.borrow() != Life::Running {
             return;
         }
-        let peer = Arc::new(Peer::new(self.clone(), circuit.name().clone()));
+        let peer = Peer::new(self.clone(), circuit.name().clone());
         self.peers.insert(circuit.name().clone(), peer.clone());
         circuit.join(peer.clone());
         self.runtime.spawn(Keeper::new(peer, circuit).run());
@@ -195,15 +200,14 @@ impl Replica {
         matches!(&*self.status.borrow(), BackendStatus::Degraded { .. })
     }
 
-    /// Waits for its turn, and for an answer. So many circuits, which all load when the ledger is back,
-    /// are not taken for a ledger that does not answer.
-    async fn ask_in_turn<T>(&self, answer: Answer<'_, T>) -> Result<T, BackendError> {
+    /// Waits for its turn, and for an answer; `None` if its turn did not come. So many circuits, which
+    /// all load when the ledger is back, are not taken for a ledger that does not answer.
+    async fn ask_in_turn<T>(&self, answer: Answer<'_, T>) -> Option<Result<T, BackendError>> {
         let deadline = self.settings.deadline;
         let start = clock::now();
-        let Ok(Ok(_turn)) = timeout(deadline / 2, self.turns.acquire()).await else {
-            return Err(BackendError::unavailable("too many circuits ask at once"));
-        };
-        self.heed(answer, deadline.saturating_sub(clock::now().since(start))).await
+        let Ok(Ok(_turn)) = timeout(deadline / 2, self.turns.acquire()).await else { return None };
+        let patience = deadline.saturating_sub(clock::now().since(start));
+        Some(self.heed(answer, patience).await)
     }
 
     /// Waits for an answer, no longer than `patience`, and heeds whether there is one.
@@ -212,22 +216,19 @@ impl Replica {
             Err(BackendError::unavailable(format!("no answer within {patience:?}")))
         });
         match &answer {
-            Err(error) if error.is_unavailable() => self.failed(error),
+            Err(error) if error.is_unavailable() => self.failed(),
             _ => *self.failures() = Failures::default(),
         }
         answer
     }
 
-    fn failed(&self, error: &BackendError) {
+    fn failed(&self) {
         let now = clock::now();
-        let lost = {
-            let mut failures = self.failures();
-            failures.number += 1;
-            let since = *failures.since.get_or_insert(now);
-            failures.number >= FAILURES && now.since(since) >= self.settings.deadline
-        };
-        if lost {
-            self.set_status(&BackendStatus::Degraded { reason: error.to_string() });
+        let mut failures = self.failures();
+        failures.number += 1;
+        let since = *failures.since.get_or_insert(now);
+        if failures.number >= FAILURES && now.since(since) >= self.settings.deadline {
+            self.suspect.notify_one();
         }
     }
 
@@ -263,9 +264,19 @@ impl Replica {
         }
     }
 
-    fn recovered(&self) {
-        *self.failures() = Failures::default();
-        self.set_status(&BackendStatus::Connected);
+    /// Asks whether the ledger can be reached at all.
+    async fn ping(&self, patience: Duration) {
+        let ping = timeout(patience, self.backend.ping()).await;
+        let ping = ping.unwrap_or_else(|_| {
+            Err(BackendError::unavailable(format!("no answer within {patience:?}")))
+        });
+        match ping {
+            Ok(()) => {
+                *self.failures() = Failures::default();
+                self.set_status(&BackendStatus::Connected);
+            }
+            Err(error) => self.set_status(&BackendStatus::Degraded { reason: error.to_string() }),
+        }
     }
 }
 
@@ -299,14 +310,19 @@ async fn listen(replica: Weak<Replica>, mut notices: broadcast::Receiver<Notice>
     }
 }
 
-/// Asks a lost ledger whether it is back.
-async fn watch_over(replica: Weak<Replica>, mut status: watch::Receiver<BackendStatus>) {
-    while status.wait_for(BackendStatus::is_degraded).await.is_ok() {
-        // Not all replicas in step.
-        sleep(PING_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        let Some(replica) = replica.upgrade() else { return };
-        if let Ok(Ok(())) = timeout(PING_PATIENCE, replica.backend.ping()).await {
-            replica.recovered();
+/// Asks a ledger that seems to be lost whether it is, and one that is whether it is back.
+async fn watch_over(replica: Weak<Replica>, suspect: Arc<Notify>) {
+    let mut degraded = false;
+    loop {
+        if degraded {
+            // Not all replicas in step.
+            sleep(PING_INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        } else {
+            suspect.notified().await;
         }
+        let Some(replica) = replica.upgrade() else { return };
+        let patience = if degraded { PING_PATIENCE } else { replica.settings.deadline };
+        replica.ping(patience).await;
+        degraded = replica.is_degraded();
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod grpc;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
+pub(crate) mod partly;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod schedule;
