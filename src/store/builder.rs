@@ -194,9 +194,14 @@ impl StoreBuilder {
 
     /// The store.
     ///
+    /// With a backend it has tasks in the tokio runtime in which it is built. That must go on running
+    /// for as long as circuits are used, wherever they are: a multi-threaded one does by itself, a
+    /// current-thread one only inside `block_on`. If it is dropped, circuits decide alone; but if it
+    /// is kept and not driven, a call that waits for the cluster waits until it is.
+    ///
     /// # Panics
     ///
-    /// With a backend, outside of a tokio runtime: that is where its tasks run.
+    /// With a backend, outside of a tokio runtime.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> Store {
