@@ -1,5 +1,7 @@
 //! The task that keeps one circuit in agreement with the ledger.
 
+mod alone;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,11 +10,11 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::peer::Peer;
-use super::{FAILURES, Life, Replica};
-use crate::backend::{Answer, BackendError, Probed, Report, Standing, View};
+use super::{Life, Replica};
+use crate::backend::{Answer, BackendError, Report};
 use crate::circuit::{Circuit, Draft, News, Work};
 use crate::clock;
-use crate::observe::{self, BackendStatus};
+use crate::observe::BackendStatus;
 use crate::timestamp::Timestamp;
 
 /// How long a circuit without traffic is left alone before it is looked at again. Only successes wait
@@ -24,9 +26,6 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 const POLL_CLOSED: Duration = Duration::from_secs(10);
 /// The same, while calls are rejected.
 const POLL_OPEN: Duration = Duration::from_secs(1);
-
-/// Back from an outage, replicas do not all load at once.
-const REJOIN_SPREAD: Duration = Duration::from_millis(100);
 
 pub(super) struct Keeper {
     peer: Arc<Peer>,
@@ -113,29 +112,13 @@ impl Keeper {
             self.finish().await;
             return Next::End;
         }
-        if self.status.borrow_and_update().is_degraded() {
-            self.stand_alone();
+        self.look_at_ledger();
+        if self.status.borrow().is_degraded() {
             return Next::Woken;
-        }
-        if !self.alone && self.peer.failures() >= FAILURES {
-            // Others may be answered: a ledger can have many servers, of which one is gone.
-            self.stand_alone();
-            self.retry = again(POLL_OPEN);
-        }
-        if !self.alone
-            && let Some(error) = self.peer.trouble()
-        {
-            self.refused_by(&error);
         }
         self.hear();
         if self.alone {
-            if self.peer.is_to_load() {
-                // A connection is back: perhaps that to this circuit's server.
-                let soon = clock::now().after(REJOIN_SPREAD.mul_f64(fastrand::f64()));
-                self.retry = self.retry.min(soon);
-            }
-            let due = self.retry <= clock::now();
-            return if due { self.join().await } else { Next::At(self.retry) };
+            return self.join_when_due().await;
         }
         let Some(work) = self.circuit.work() else { return Next::End };
         if !work.is_empty() {
@@ -150,47 +133,6 @@ impl Keeper {
     fn hear(&self) {
         for view in self.peer.heard() {
             self.circuit.adopt(&view, false);
-        }
-    }
-
-    fn stand_alone(&mut self) {
-        self.alone = true;
-        self.circuit.detach();
-        self.peer.known.send_replace(true);
-        self.retry = clock::now().after(REJOIN_SPREAD.mul_f64(fastrand::f64()));
-    }
-
-    /// Learns where the cluster is, at the start and after an outage.
-    async fn join(&mut self) -> Next {
-        let (peer, name) = (self.peer.clone(), self.circuit.name().clone());
-        let mut loaded = self.ask(peer.replica.backend.load(&name)).await;
-        if let (Ok(view), Some(_)) = (&loaded, self.peer.trouble()) {
-            loaded = self.try_lease(view).await;
-        }
-        match loaded {
-            Ok(view) => {
-                self.alone = false;
-                self.peer.end_trouble();
-                self.circuit.rejoin(&view);
-                self.heard_from();
-                self.peer.known.send_replace(true);
-                Next::Now
-            }
-            Err(error) => self.gone(&error),
-        }
-    }
-
-    /// Sees if a lease is to be had again, where one is to be had at all; and gives it back.
-    async fn try_lease(&self, view: &View) -> Result<View, BackendError> {
-        let (backend, name) = (&self.peer.replica.backend, self.circuit.name());
-        if view.standing == Standing::Closed {
-            return Ok(view.clone());
-        }
-        let nonce = fastrand::u64(1..);
-        let (lease, view) = self.ask(backend.acquire_probe(name, view.generation, nonce)).await?;
-        match lease {
-            Some(lease) => self.ask(backend.settle_probe(name, lease, &Probed::Released)).await,
-            None => Ok(view),
         }
     }
 
@@ -359,38 +301,6 @@ impl Keeper {
         self.spread = 0.5 + fastrand::f64();
     }
 
-    /// There was no answer, or none of use.
-    fn gone(&mut self, error: &BackendError) -> Next {
-        let interval = self.peer.replica.settings.report_interval;
-        if error.is_unavailable() {
-            if self.alone {
-                // At the start: nobody is to wait for a second try.
-                self.stand_alone();
-            }
-            self.retry = if self.peer.trouble().is_some() {
-                again(POLL_CLOSED)
-            } else if self.peer.failures() >= FAILURES {
-                // It may be one of a thousand whose server does not answer, while others' do.
-                again(POLL_OPEN).max(self.peer.replica.budget.turn(clock::now()))
-            } else {
-                clock::now().after(interval)
-            };
-        } else {
-            self.refused_by(error);
-        }
-        Next::At(clock::now().after(interval))
-    }
-
-    /// The ledger answers, but not with what this circuit needs.
-    fn refused_by(&mut self, error: &BackendError) {
-        if !self.refused {
-            observe::refused(self.circuit.name(), error);
-            self.refused = true;
-        }
-        self.stand_alone();
-        self.retry = again(POLL_CLOSED);
-    }
-
     /// Tells what is still to be told, once.
     async fn finish(&mut self) {
         let Some(mut work) = self.circuit.work() else { return };
@@ -404,11 +314,6 @@ impl Keeper {
             self.peer.replica.leave_untold();
         }
     }
-}
-
-/// In about so long; not all in step.
-fn again(wait: Duration) -> Timestamp {
-    clock::now().after(wait.mul_f64(0.5 + fastrand::f64()))
 }
 
 /// Whether a report of a while ago is still evidence.
