@@ -50,7 +50,7 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
                 circuit.acquire().await.unwrap().settle(Outcome::Success);
                 sleep(s(1)).await;
             }
-            assert!(line.acquires() <= 20, "{fault:?}");
+            assert!(line.acquires() <= 120, "{fault:?}");
 
             line.set(Fault::None);
             sleep(s(20)).await;

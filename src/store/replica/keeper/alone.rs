@@ -16,6 +16,8 @@ impl Keeper {
     /// Lets the circuit decide alone if the ledger cannot be reached, or this circuit not in it.
     pub(super) fn look_at_ledger(&mut self) {
         if self.status.borrow_and_update().is_degraded() {
+            // Whatever else there was is a part of that.
+            self.peer.end_trouble();
             return self.stand_alone();
         }
         if self.alone {
@@ -24,7 +26,7 @@ impl Keeper {
         if self.peer.failures() >= FAILURES {
             // Others may be answered: a ledger can have many servers, of which one is gone.
             self.stand_alone();
-            self.retry = again(POLL_OPEN);
+            self.retry = self.again_in_turn();
         } else if let Some(error) = self.peer.trouble() {
             self.refused_by(&error);
         }
@@ -87,14 +89,8 @@ impl Keeper {
                 // At the start: nobody is to wait for a second try.
                 self.stand_alone();
             }
-            self.retry = if self.peer.trouble().is_some() {
-                again(POLL_CLOSED)
-            } else if self.peer.failures() >= FAILURES {
-                // It may be one of a thousand whose server does not answer, while others' do.
-                again(POLL_OPEN).max(self.peer.replica.budget.turn(clock::now()))
-            } else {
-                clock::now().after(interval)
-            };
+            let lost = self.peer.trouble().is_some() || self.peer.failures() >= FAILURES;
+            self.retry = if lost { self.again_in_turn() } else { clock::now().after(interval) };
         } else {
             self.refused_by(error);
         }
@@ -108,7 +104,12 @@ impl Keeper {
             self.refused = true;
         }
         self.stand_alone();
-        self.retry = again(POLL_CLOSED);
+        self.retry = if error.is_unavailable() { self.again_in_turn() } else { again(POLL_CLOSED) };
+    }
+
+    /// Soon, but it may be one of a thousand circuits whose server does not answer.
+    fn again_in_turn(&self) -> Timestamp {
+        again(POLL_OPEN).max(self.peer.replica.budget.turn(clock::now()))
     }
 }
 
