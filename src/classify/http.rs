@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 /// | an error | failure |
 /// | 5xx | failure, with `Retry-After` as its hint if there is one |
 /// | 429 | failure, likewise |
-/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or not a number; with `grpc-retry-pushback-ms` as its hint |
+/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or none of gRPC's codes; with `grpc-retry-pushback-ms` as its hint |
 /// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted it |
 /// | everything else | success: the upstream is well, whatever it thinks of the request |
 ///

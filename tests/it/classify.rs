@@ -52,12 +52,18 @@ fn retry_after_is_a_hint_in_seconds_or_as_a_date() {
 
 #[test]
 fn a_grpc_reply_is_judged_by_its_status() {
-    for code in 0..=17 {
+    for code in 0..=16 {
         let outcome = http(&response(200, &[("grpc-status", &code.to_string())]));
         let failed = [2, 4, 8, 13, 14, 15].contains(&code);
         assert_eq!(outcome == Outcome::failure(), failed, "{code}");
     }
-    assert_eq!(http(&response(200, &[("grpc-status", "what")])), Outcome::failure());
+}
+
+#[test]
+fn a_grpc_status_that_does_not_exist_is_a_failure_as_clients_read_it_as_unknown() {
+    for code in ["17", "99", "65535", "65536", "-1", "what", ""] {
+        assert_eq!(http(&response(200, &[("grpc-status", code)])), Outcome::failure(), "{code}");
+    }
 }
 
 #[test]
