@@ -198,9 +198,16 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`] |
     /// | is gRPC, and ends without one | failure |
     /// | breaks | failure |
-    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled) |
+    /// | is dropped before its end | nothing: [ignored](crate::Outcome::Ignored), and a probe's place is free again |
     ///
-    /// A head that the classifier does not take for a success is counted at once, by that alone.
+    /// A head that the classifier does not take for a success is counted at once, by that alone; and so
+    /// is a gRPC status in the head that is a failure, whatever the classifier says.
+    ///
+    /// Who drops a body has had an answer, and mostly has read enough of it: a stream that is closed
+    /// after an hour is no cancelled call. So what hangs in the middle of a body is not seen either,
+    /// unless something *inside* of the circuit breaker makes an error of it: a timeout for bodies, or
+    /// the read timeout of the client. And where no body is ever read to its end nothing is ever a
+    /// success: judge heads alone there.
     ///
     /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
     /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,
