@@ -60,8 +60,8 @@
 //! | mode | an open circuit shows as | for |
 //! | --- | --- | --- |
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
-//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, tonic clients, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
-//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`, hyper and tonic servers, where an error closes the connection |
+//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error is the code `Unknown` |
 //! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
 //! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
@@ -85,8 +85,9 @@
 //!
 //! `tests/it/under_tower.rs` holds each cell that is not plain from the mode itself.
 //!
-//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after `reject_in_call` or `respond`, has a circuit for each
-//! key of the requests: for clients of more hosts than one, for routes, for tenants.
+//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after any mode but `wait_while_open`, has a circuit for
+//! each key of the requests: for clients of more hosts than one, for routes, for tenants.
+//! [`observe_body`](CircuitBreakerLayer::observe_body) goes with `respond` and the modes of errors.
 //!
 //! # Readiness
 //!
@@ -100,9 +101,13 @@
 //! - A service that was readied and not called holds a probe's place until it is dropped, and at
 //!   most as long as a [lease](crate::PolicyBuilder::probe_lease).
 //!
+//! An error of the inner service's own `poll_ready` is passed on, and counts nothing: there was no call.
+//! A client that finds out there that its upstream is down should say so in its call, as tower's
+//! `Reconnect` does with a connection that fails.
+//!
 //! Calling without readying does not panic here: the circuit is asked then and there, and the
 //! inner service called as it is. What that one makes of it is its own contract.
-
+//!
 //! # Waiting for the cluster
 //!
 //! Where the store has a [backend](crate::backend), `poll_ready` is pending in two cases: when the
@@ -113,6 +118,7 @@
 //! nothing waits for it any more: circuits of this process decide alone.
 
 mod body;
+mod combine;
 mod fallback;
 mod future;
 pub mod key;
@@ -126,7 +132,8 @@ mod service;
 mod wait;
 
 pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
-pub use fallback::{Fallback, FallbackFuture};
+pub use combine::{KeyableMode, ObservableMode};
+pub use fallback::{Fallback, FallbackFuture, KeyedFallbackFuture};
 pub use future::ResponseFuture;
 pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};
