@@ -97,6 +97,8 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// [`OpenCircuit`] as an extension, by which other circuit breakers know not to count it.
     ///
     /// For servers that have to answer, and for tonic's clients, which make the code `Unavailable` of it.
+    /// Where something between, a retry say, needs to see the rejection as an error, put a
+    /// [`RespondToOpenLayer`](super::RespondToOpenLayer) further out instead.
     ///
     /// In axum prefer `route_layer` to `layer`: `layer` is around what axum itself answers too (404,
     /// 405), which then counts as the upstream's success.

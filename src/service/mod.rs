@@ -65,6 +65,9 @@
 //! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
 //! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
+//! A [`RespondToOpenLayer`] further out makes a response of an error, where something between is to see
+//! the error.
+//!
 //! # Which mode under which layer
 //!
 //! What tower's layers do with an open circuit inside of them; in bold, the mode to take.
@@ -75,7 +78,7 @@
 //! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
 //! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval is over |
 //! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessOpen` not retried** | waits |
-//! | `Steer` | one open circuit fails all routes | **only calls to that route fail** | one open circuit blocks all routes |
+//! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
 //! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
 //! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
@@ -83,7 +86,7 @@
 //! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
 //! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
 //!
-//! `tests/it/under_tower.rs` holds each cell that is not plain from the mode itself.
+//! `tests/it/under_tower.rs` holds each cell.
 //!
 //! [`keyed_by`](CircuitBreakerLayer::keyed_by), after any mode but `wait_while_open`, has a circuit for
 //! each key of the requests: for clients of more hosts than one, for routes, for tenants.
@@ -125,6 +128,7 @@ pub mod key;
 mod keyed;
 mod layer;
 mod respond;
+mod respond_to_open;
 #[cfg(feature = "tower")]
 mod retry;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
@@ -138,6 +142,7 @@ pub use future::ResponseFuture;
 pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
+pub use respond_to_open::{RespondToOpen, RespondToOpenFuture, RespondToOpenLayer};
 #[cfg(feature = "tower")]
 pub use retry::{MaybeOpen, RetryUnlessOpen};
 pub use service::CircuitBreaker;
