@@ -96,13 +96,15 @@
 //!
 //! The circuit is asked before the inner service: while it is open, the inner service is not
 //! touched. A probe's place is taken last, once the inner service is ready, so that it is not held
-//! by a call that cannot be made. Two things follow:
+//! by a call that cannot be made. Three things follow:
 //!
 //! - Where the inner service has become ready and the race for a probe is lost, what the inner
 //!   service has reserved (a slot of a `ConcurrencyLimit`, say) stays reserved in this clone until
 //!   its next call or its drop: tower has no way to give readiness back.
 //! - A service that was readied and not called holds a probe's place until it is dropped, and at
 //!   most as long as a [lease](crate::PolicyBuilder::probe_lease).
+//! - In a mode that is ready while the circuit is open, a service that was readied then rejects its next
+//!   call, even if the circuit has recovered meanwhile: the inner service was not readied.
 //!
 //! An error of the inner service's own `poll_ready` is passed on, and counts nothing: there was no call.
 //! A client that finds out there that its upstream is down should say so in its call, as tower's
