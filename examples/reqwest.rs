@@ -1,22 +1,28 @@
-//! reqwest's client behind a circuit breaker.
+//! reqwest's client behind a circuit breaker, in two ways.
 //!
 //! ```sh
 //! cargo run --example reqwest
 //! ```
 //!
-//! Expect the server's three 500 to come through, and after them, for a second, calls that are not
-//! made; then a good answer, by a probe. To reqwest a 500 is a response like any other, so the
-//! classifier is told where the status is: without that this does not compile.
+//! Expect twice the same from a server that fails three times: its 500 come through, after them calls
+//! that are not made for a second, then a good answer, by a probe.
+//!
+//! - *As it is*: `reqwest::Client` is a service. To it a 500 is a response like any other, so the
+//!   classifier is told where status and headers are: without that this does not compile. An open
+//!   circuit is an error.
+//! - *In http's types*, as other tower layers have them: the default classifier knows what fails, a
+//!   circuit for each host is a word more, and an open one is a 503 like another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::{Router, http::StatusCode, routing::get};
-use reqwest::{Client, Request, Response};
+use reqwest::{Body, Client, Request, Response};
 use tokio::net::TcpListener;
-use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-use tower_breaker::{CircuitBreakerLayer, HttpStatus, Policy, Store, find_open};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_breaker::service::key::Authority;
+use tower_breaker::{CircuitBreakerLayer, HttpStatus, OpenCircuit, Policy, Store, find_open};
 
 /// Fails three times, and is well from then on.
 async fn upstream() -> Result<String, BoxError> {
@@ -34,34 +40,68 @@ async fn upstream() -> Result<String, BoxError> {
     Ok(url)
 }
 
+/// reqwest's client as it is.
+fn as_it_is(
+    http: Client,
+    store: &Store,
+) -> impl Service<Request, Response = Response, Error = BoxError> + Clone {
+    let status = HttpStatus::of(Response::status).with_headers(Response::headers);
+    ServiceBuilder::new()
+        .map_err(BoxError::from)
+        .layer(CircuitBreakerLayer::new(store.clone()).named("users").classify(status))
+        .service(http)
+}
+
+/// reqwest's client in http's types, with a circuit for each host.
+fn in_https_types(
+    http: Client,
+    store: &Store,
+) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = reqwest::Error> + Clone
+{
+    let client = service_fn(move |request: http::Request<Body>| {
+        let http = http.clone();
+        async move { http.execute(request.try_into()?).await.map(http::Response::from) }
+    });
+    ServiceBuilder::new()
+        .layer(CircuitBreakerLayer::new(store.clone()).named("out").respond().keyed_by(Authority))
+        .service(client)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let url = upstream().await?;
     let policy = Policy::builder()
         .consecutive_failures(3)
         .open_for(Duration::from_secs(1))
         .jitter(0)
         .successes_to_close(1)
         .build()?;
-    let breaker = CircuitBreakerLayer::new(Store::in_memory())
-        .named("users")
-        .policy(policy)
-        .classify(HttpStatus::of(Response::status));
-
+    let store = Store::builder().default_policy(policy).build();
     let http = Client::builder().timeout(Duration::from_secs(5)).build()?;
-    let client = ServiceBuilder::new()
-        .map_err(BoxError::from)
-        .layer(breaker)
-        .service(service_fn(move |request: Request| http.execute(request)));
 
+    println!("as it is");
+    let url = upstream().await?;
+    let client = as_it_is(http.clone(), &store);
     for _ in 0..8 {
         let request = Request::new(reqwest::Method::GET, url.parse()?);
         match client.clone().oneshot(request).await {
-            Ok(response) => println!("{}: {:?}", response.status(), response.text().await?),
+            Ok(response) => println!("  {}: {:?}", response.status(), response.text().await?),
             Err(error) => match find_open(&*error) {
-                Some(open) => println!("not even tried: {open}"),
-                None => println!("failed: {error}"),
+                Some(open) => println!("  not even tried: {open}"),
+                None => println!("  failed: {error}"),
             },
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+
+    println!("in http's types");
+    let url = upstream().await?;
+    let client = in_https_types(http, &store);
+    for _ in 0..8 {
+        let request = http::Request::get(&url).body(Body::default())?;
+        let response = client.clone().oneshot(request).await?;
+        match response.extensions().get::<OpenCircuit>() {
+            Some(open) => println!("  {}, and not even tried: {open}", response.status()),
+            None => println!("  {}", response.status()),
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

@@ -17,7 +17,7 @@ mod timestamp;
 pub use circuit::{Circuit, Confirmation, Error, Note, OpenCircuit, Permit, Snapshot, find_open};
 #[cfg(feature = "tower-http")]
 pub use classify::TowerHttp;
-pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf};
+pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf, NoHeaders};
 pub use machine::{
     Cancelled, Event, Origin, Override, Policy, PolicyBuilder, PolicyError, Reason, State, Tally,
     Transition,

@@ -17,17 +17,17 @@ const RESOURCE_EXHAUSTED: u16 = 8;
 const INTERNAL: u16 = 13;
 const UNAVAILABLE: u16 = 14;
 const DATA_LOSS: u16 = 15;
+const UNAUTHENTICATED: u16 = 16;
 
-/// What `grpc-status` says, if there is one. A malformed one is a failure: the upstream is not
-/// well if it cannot write a number.
+/// What `grpc-status` says, if there is one. A malformed one is a failure, and so is one that does not
+/// exist: clients read it as Unknown.
 pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(&STATUS)?;
     let code = status.to_str().ok().and_then(|code| code.parse().ok());
     let failed = code.is_none_or(|code: u16| {
-        matches!(
-            code,
-            UNKNOWN | DEADLINE_EXCEEDED | RESOURCE_EXHAUSTED | INTERNAL | UNAVAILABLE | DATA_LOSS
-        )
+        let failures =
+            [UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE, DATA_LOSS];
+        failures.contains(&code) || code > UNAUTHENTICATED
     });
     Some(if failed {
         Outcome::Failure { retry_after: pushback(headers) }

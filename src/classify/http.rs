@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Response, StatusCode, header};
 
-use super::{Classify, grpc};
+use super::{Classify, error_outcome, grpc};
 use crate::circuit::OpenCircuit;
 use crate::outcome::Outcome;
 
@@ -13,10 +13,10 @@ use crate::outcome::Outcome;
 ///
 /// | result | counts as |
 /// | --- | --- |
-/// | an error | failure |
+/// | an error | failure, unless it is a circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
 /// | 5xx | failure, with `Retry-After` as its hint if there is one |
 /// | 429 | failure, likewise |
-/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or not a number; with `grpc-retry-pushback-ms` as its hint |
+/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or none of gRPC's codes; with `grpc-retry-pushback-ms` as its hint |
 /// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted it |
 /// | everything else | success: the upstream is well, whatever it thinks of the request |
 ///
@@ -29,67 +29,99 @@ use crate::outcome::Outcome;
 pub struct HttpStatus;
 
 impl HttpStatus {
-    /// For a response that is not an `http::Response` and has a status.
+    /// For a response that is not an `http::Response` and has a status. If it has headers too, say
+    /// [where](HttpStatusOf::with_headers), or the upstream's `Retry-After` is not heeded.
     ///
     /// ```
-    /// # mod reqwest {
-    /// #     pub struct Response(pub http::StatusCode);
-    /// #     impl Response { pub fn status(&self) -> http::StatusCode { self.0 } }
-    /// # }
     /// use tower_breaker::{CircuitBreakerLayer, HttpStatus, Store};
     ///
+    /// let status = HttpStatus::of(reqwest::Response::status);
     /// let layer = CircuitBreakerLayer::new(Store::in_memory())
-    ///     .classify(HttpStatus::of(reqwest::Response::status));
-    /// # let _ = layer;
+    ///     .classify(status.with_headers(reqwest::Response::headers));
+    /// # fn is_service(_: impl tower::Service<reqwest::Request>) {}
+    /// # is_service(tower::Layer::layer(&layer, reqwest::Client::new()));
     /// ```
     #[must_use]
     pub const fn of<F, R>(status: F) -> HttpStatusOf<F>
     where
         F: Fn(&R) -> StatusCode,
     {
-        HttpStatusOf(status)
+        HttpStatusOf { status, headers: NoHeaders }
     }
 }
 
-impl<B, E> Classify<Response<B>, E> for HttpStatus {
+impl<B, E: 'static> Classify<Response<B>, E> for HttpStatus {
     #[inline]
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
-            Ok(response) => {
-                let headers = response.headers();
-                if response.extensions().get::<OpenCircuit>().is_some() {
-                    Outcome::Ignored
-                } else if failed(response.status()) {
-                    Outcome::Failure { retry_after: retry_after(headers) }
-                } else {
-                    grpc::outcome(headers).unwrap_or(Outcome::Success)
-                }
+            Ok(response) if response.extensions().get::<OpenCircuit>().is_some() => {
+                Outcome::Ignored
             }
-            Err(_) => Outcome::failure(),
+            Ok(response) => judge(response.status(), Some(response.headers())),
+            Err(error) => error_outcome(error),
         }
     }
 }
 
-/// Judges responses by a status: see [`HttpStatus::of`].
+/// Judges responses by a status, and by headers if it is told where they are: see [`HttpStatus::of`].
 #[derive(Clone, Copy)]
-pub struct HttpStatusOf<F>(F);
+pub struct HttpStatusOf<F, H = NoHeaders> {
+    status: F,
+    headers: H,
+}
 
-impl<F, R, E> Classify<R, E> for HttpStatusOf<F>
+/// The responses have no headers, or nobody has said where.
+#[derive(Clone, Copy, Debug)]
+pub struct NoHeaders;
+
+impl<F> HttpStatusOf<F> {
+    /// Says where the headers are. They are judged as those of an `http::Response` are: `Retry-After`
+    /// is a failure's hint, and a gRPC status counts.
+    #[must_use]
+    pub fn with_headers<H, R>(self, headers: H) -> HttpStatusOf<F, H>
+    where
+        F: Fn(&R) -> StatusCode,
+        H: Fn(&R) -> &HeaderMap,
+    {
+        HttpStatusOf { status: self.status, headers }
+    }
+}
+
+impl<F, R, E: 'static> Classify<R, E> for HttpStatusOf<F>
 where
     F: Fn(&R) -> StatusCode,
 {
     #[inline]
     fn classify(&self, result: Result<&R, &E>) -> Outcome {
-        match result {
-            Ok(response) if !failed((self.0)(response)) => Outcome::Success,
-            _ => Outcome::failure(),
-        }
+        result.map_or_else(error_outcome, |response| judge((self.status)(response), None))
     }
 }
 
-impl<F> fmt::Debug for HttpStatusOf<F> {
+impl<F, H, R, E: 'static> Classify<R, E> for HttpStatusOf<F, H>
+where
+    F: Fn(&R) -> StatusCode,
+    H: Fn(&R) -> &HeaderMap,
+{
+    #[inline]
+    fn classify(&self, result: Result<&R, &E>) -> Outcome {
+        result.map_or_else(error_outcome, |response| {
+            judge((self.status)(response), Some((self.headers)(response)))
+        })
+    }
+}
+
+impl<F, H> fmt::Debug for HttpStatusOf<F, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("HttpStatusOf").field(&std::any::type_name::<F>()).finish()
+    }
+}
+
+#[inline]
+fn judge(status: StatusCode, headers: Option<&HeaderMap>) -> Outcome {
+    if failed(status) {
+        Outcome::Failure { retry_after: headers.and_then(retry_after) }
+    } else {
+        headers.and_then(grpc::outcome).unwrap_or(Outcome::Success)
     }
 }
 

@@ -5,12 +5,15 @@ mod http;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 
+use std::any::Any;
+use std::error::Error as StdError;
 use std::fmt;
 
 pub(crate) use self::grpc::outcome as grpc_outcome;
-pub use self::http::{HttpStatus, HttpStatusOf};
+pub use self::http::{HttpStatus, HttpStatusOf, NoHeaders};
 #[cfg(feature = "tower-http")]
 pub use self::tower_http::TowerHttp;
+use crate::circuit::{Error, find_open};
 use crate::outcome::Outcome;
 
 /// Says what a result means for the circuit.
@@ -21,6 +24,17 @@ use crate::outcome::Outcome;
 /// compile, because a circuit breaker that counts no failures is worse than none.
 ///
 /// Classifying happens on the path of every call: be quick, do not block.
+///
+/// # Rejections of other circuit breakers
+///
+/// Where circuit breakers are nested, what the inner one rejects says nothing new: it has counted why
+/// itself. The classifiers of this crate ignore it, in a response as in an error, where they can see
+/// it: in a box (`BoxError`), wherever [`find_open`](crate::find_open) finds it there, and in an
+/// [`Error`](crate::Error) around one. In another error type Rust does not let them look. There, let
+/// the inner one [respond](crate::CircuitBreakerLayer::respond), or box its errors, or ignore them with
+/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
+///
+/// # A classifier of your own
 ///
 /// ```
 /// use tower_breaker::{Classify, Outcome};
@@ -52,7 +66,8 @@ pub trait Classify<Response, Error> {
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
 }
 
-/// Every `Err` is a failure, every `Ok` a success.
+/// Every `Err` is a failure, every `Ok` a success. The rejection of another circuit breaker is
+/// [ignored](Classify#rejections-of-other-circuit-breakers).
 ///
 /// An error type without values, such as `Infallible`, cannot show a failure: over one this does
 /// not compile. axum's routes are such services, and their failures are responses: leave the
@@ -75,19 +90,37 @@ pub trait Classify<Response, Error> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorsAsFailures;
 
-impl<Response, Error> Classify<Response, Error> for ErrorsAsFailures {
+impl<Response, E: 'static> Classify<Response, E> for ErrorsAsFailures {
     #[inline]
-    fn classify(&self, result: Result<&Response, &Error>) -> Outcome {
+    fn classify(&self, result: Result<&Response, &E>) -> Outcome {
         const {
             assert!(
-                size_of::<Result<(), Error>>() != 0,
+                size_of::<Result<(), E>>() != 0,
                 "`ErrorsAsFailures` over an error type without values: no call could ever count as \
                  a failure. Leave the default classifier in place for `http::Response`, or say \
                  with `.classify_fn(..)` which responses are failures",
             );
         }
-        if result.is_ok() { Outcome::Success } else { Outcome::failure() }
+        result.map_or_else(error_outcome, |_| Outcome::Success)
     }
+}
+
+/// What an error means to the classifiers of this crate.
+fn error_outcome<E: 'static>(error: &E) -> Outcome {
+    if is_rejection(error) { Outcome::Ignored } else { Outcome::failure() }
+}
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Whether it is the rejection of a circuit breaker further in, as far as its type lets one see.
+pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
+    let error: &dyn Any = error;
+    let boxed: Option<&BoxError> = match error.downcast_ref() {
+        Some(Error::Open(_)) => return true,
+        Some(Error::Inner(boxed)) => Some(boxed),
+        None => error.downcast_ref(),
+    };
+    boxed.is_some_and(|boxed| find_open(&**boxed).is_some())
 }
 
 /// A closure as a classifier: see

@@ -126,10 +126,17 @@ impl Asked {
     fn observe<B: Body>(
         self,
         response: Response<B>,
-        permit: Option<Permit>,
+        mut permit: Option<Permit>,
         circuit: Option<Circuit>,
     ) -> Response<ObservedBody<B>> {
-        let trailers = expects_trailers(&response, self.in_grpc);
+        let in_grpc = names_grpc(response.headers()).unwrap_or(self.in_grpc);
+        let status = grpc_outcome(response.headers()).filter(|_| in_grpc);
+        let trailers = in_grpc && status.is_none();
+        // A status is judged here wherever it stands: a classifier that knows HTTP alone takes every
+        // gRPC reply for a success.
+        if let Some(failure @ Outcome::Failure { .. }) = status {
+            settle(&mut permit, failure);
+        }
         let bodiless = self.for_head || is_bodiless(response.status());
         response.map(|body| {
             let mut body = ObservedBody { body, permit, circuit, trailers };
@@ -228,12 +235,6 @@ fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Whether a gRPC status is still to come.
-fn expects_trailers<B>(response: &Response<B>, in_grpc: bool) -> bool {
-    let headers = response.headers();
-    names_grpc(headers).unwrap_or(in_grpc) && !headers.contains_key("grpc-status")
-}
-
 pin_project! {
     /// A body that tells the circuit how it ended: see
     /// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
@@ -257,8 +258,10 @@ pin_project! {
             // It may have come to its end since the last frame was read.
             if this.permit.is_some() && this.body.is_end_stream() {
                 end(this.permit, *this.trailers, None);
-            } else if let Some(permit) = this.permit.take() {
-                permit.cancel();
+            } else {
+                // Nor is it a cancelled call: who closes a stream has had an answer, and closes most
+                // of them because all is well. How long it was open says nothing either.
+                settle(this.permit, Outcome::Ignored);
             }
         }
     }

@@ -9,6 +9,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::future::Classified;
+use super::key::Key;
+use super::keyed::{KeyedCircuitBreaker, KeyedFuture};
 use super::service::CircuitBreaker;
 use crate::circuit::OpenCircuit;
 use crate::classify::Classify;
@@ -37,13 +39,41 @@ where
     fn call(&mut self, request: Request<Req>) -> Self::Future {
         let step = match self.admit() {
             Ok(permit) => Step::Calling { call: self.attempt(permit, request) },
-            Err(open) => Step::Readying {
-                fallback: self.mode().0.clone(),
-                request: Some(request),
-                open: Some(open),
-            },
+            Err(open) => Step::Answering { answer: self.mode().answer(request, open) },
         };
         FallbackFuture { step }
+    }
+}
+
+impl<S, K, C, F, Req, Res> Service<Request<Req>> for KeyedCircuitBreaker<S, K, C, Fallback<F>>
+where
+    S: Service<Request<Req>, Response = Response<Res>> + Clone,
+    K: Key<Request<Req>>,
+    C: Classify<S::Response, S::Error> + Clone,
+    F: Service<Request<Req>, Response = S::Response, Error = S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = KeyedFallbackFuture<S, C, F, Request<Req>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.poll_inner(cx)
+    }
+
+    fn call(&mut self, request: Request<Req>) -> Self::Future {
+        let call = self.start(request);
+        let mode = call.may_be_rejected().then(|| self.mode().clone());
+        KeyedFallbackFuture { step: KeyedStep::Calling { call, mode } }
+    }
+}
+
+impl<F> Fallback<F> {
+    fn answer<R>(&self, request: R, open: OpenCircuit) -> Answer<F, R>
+    where
+        F: Service<R> + Clone,
+    {
+        let rejected = Some((request, open));
+        Answer { step: AnswerStep::Readying { fallback: self.0.clone(), rejected } }
     }
 }
 
@@ -70,15 +100,9 @@ pin_project! {
             #[pin]
             call: Classified<Fut, C>,
         },
-        Readying {
-            fallback: F,
-            request: Option<R>,
-            open: Option<OpenCircuit>,
-        },
         Answering {
             #[pin]
-            answer: F::Future,
-            open: Option<OpenCircuit>,
+            answer: Answer<F, R>,
         },
     }
 }
@@ -91,25 +115,127 @@ where
 {
     type Output = Result<Response<Res>, E>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let mut this = self.as_mut().project();
-            let next = match this.step.as_mut().project() {
-                StepProj::Calling { call } => return call.poll(cx),
-                StepProj::Readying { fallback, request, open } => {
-                    ready!(fallback.poll_ready(cx))?;
-                    let request = request.take().expect("not polled after it was ready");
-                    Step::Answering { answer: fallback.call(request), open: open.take() }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Calling { call } => call.poll(cx),
+            StepProj::Answering { answer } => answer.poll(cx),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`KeyedCircuitBreaker`] with a
+    /// [fallback](crate::CircuitBreakerLayer::fallback).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct KeyedFallbackFuture<S, C, F, R>
+    where
+        S: Service<R>,
+        F: Service<R>,
+    {
+        #[pin]
+        step: KeyedStep<S, C, F, R>,
+    }
+}
+
+pin_project! {
+    #[project = KeyedStepProj]
+    enum KeyedStep<S, C, F, R>
+    where
+        S: Service<R>,
+        F: Service<R>,
+    {
+        Calling {
+            #[pin]
+            call: KeyedFuture<S, R, C>,
+            // Of a call that may be rejected.
+            mode: Option<Fallback<F>>,
+        },
+        Answering {
+            #[pin]
+            answer: Answer<F, R>,
+        },
+    }
+}
+
+impl<S, C, F, R, Res> Future for KeyedFallbackFuture<S, C, F, R>
+where
+    S: Service<R, Response = Response<Res>>,
+    C: Classify<S::Response, S::Error>,
+    F: Service<R, Response = S::Response, Error = S::Error> + Clone,
+{
+    type Output = Result<Response<Res>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
+        if let KeyedStepProj::Calling { mut call, mode } = step.as_mut().project() {
+            match ready!(call.as_mut().poll_begun(cx)) {
+                Ok(()) => return call.poll_call(cx),
+                Err((open, request)) => {
+                    let mode = mode.take().expect("a call that is rejected might have been");
+                    step.set(KeyedStep::Answering { answer: mode.answer(request, open) });
                 }
-                StepProj::Answering { answer, open } => {
-                    let mut response = ready!(answer.poll(cx))?;
+            }
+        }
+        match step.project() {
+            KeyedStepProj::Answering { answer } => answer.poll(cx),
+            KeyedStepProj::Calling { .. } => unreachable!("it was rejected"),
+        }
+    }
+}
+
+pin_project! {
+    /// The fallback's reply to a call that was rejected.
+    struct Answer<F, R>
+    where
+        F: Service<R>,
+    {
+        #[pin]
+        step: AnswerStep<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = AnswerStepProj]
+    enum AnswerStep<F, R>
+    where
+        F: Service<R>,
+    {
+        Readying {
+            fallback: F,
+            rejected: Option<(R, OpenCircuit)>,
+        },
+        Answering {
+            #[pin]
+            reply: F::Future,
+            open: Option<OpenCircuit>,
+        },
+    }
+}
+
+impl<F, R, Res, E> Future for Answer<F, R>
+where
+    F: Service<R, Response = Response<Res>, Error = E>,
+{
+    type Output = Result<Response<Res>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
+        loop {
+            let next = match step.as_mut().project() {
+                AnswerStepProj::Readying { fallback, rejected } => {
+                    ready!(fallback.poll_ready(cx))?;
+                    let (request, open) = rejected.take().expect("not polled after it was ready");
+                    AnswerStep::Answering { reply: fallback.call(request), open: Some(open) }
+                }
+                AnswerStepProj::Answering { reply, open } => {
+                    let mut response = ready!(reply.poll(cx))?;
                     if let Some(open) = open.take() {
                         response.extensions_mut().insert(open);
                     }
                     return Poll::Ready(Ok(response));
                 }
             };
-            this.step.set(next);
+            step.set(next);
         }
     }
 }
@@ -123,5 +249,11 @@ impl<F> fmt::Debug for Fallback<F> {
 impl<Fut, C, F: Service<R>, R> fmt::Debug for FallbackFuture<Fut, C, F, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackFuture").finish_non_exhaustive()
+    }
+}
+
+impl<S: Service<R>, C, F: Service<R>, R> fmt::Debug for KeyedFallbackFuture<S, C, F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedFallbackFuture").finish_non_exhaustive()
     }
 }

@@ -28,6 +28,10 @@ pub trait Key<Request> {
 /// From the URI; where that has no host, as at a server, from the `Host` header. In lower case, without
 /// the port where it is the scheme's own, and never with a user or a password that the URI may have.
 ///
+/// So `http://example.com` and `https://example.com` are one key, and share a circuit: one host, on the
+/// ports of its schemes. To keep them apart take the key with a
+/// [closure](crate::CircuitBreakerLayer::keyed_by_fn), from scheme and host.
+///
 /// ```
 /// use http::Request;
 /// use tower_breaker::service::key::{Authority, Key};

@@ -133,7 +133,7 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
                 Step::Calling { call, circuit }
             }
             Decision::Pass => Step::Passing { call: self.inner.call(request) },
-            Decision::Reject(open) => Step::Rejected { open: Some(open) },
+            Decision::Reject(open) => Step::Rejected { rejected: Some((open, request)) },
             Decision::Ask(circuit, denial) => {
                 let asked = circuit.clone();
                 let permit: Wait<_> = Box::pin(async move {
@@ -234,7 +234,7 @@ pin_project! {
             call: S::Future,
         },
         Rejected {
-            open: Option<OpenCircuit>,
+            rejected: Option<(OpenCircuit, R)>,
         },
         Asking {
             permit: Wait<Result<Permit, OpenCircuit>>,
@@ -250,19 +250,45 @@ where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
 {
-    /// Until the call has begun, or will not.
-    fn poll_begun(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), OpenCircuit>> {
+    /// Whether the call may be rejected: it is, or the cluster is being asked.
+    pub(super) fn may_be_rejected(&self) -> bool {
+        matches!(self.step, Step::Rejected { .. } | Step::Asking { .. })
+    }
+
+    /// Until the call has begun; or will not, and then its request comes back.
+    pub(super) fn poll_begun(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), (OpenCircuit, R)>> {
         let mut this = self.project();
         let (permit, call) = match this.step.as_mut().project() {
             StepProj::Calling { .. } | StepProj::Passing { .. } => return Poll::Ready(Ok(())),
-            StepProj::Rejected { open } => return Poll::Ready(Err(open.take().expect(DONE))),
-            StepProj::Asking { permit, call } => (ready!(permit.as_mut().poll(cx))?, call),
+            StepProj::Rejected { rejected } => {
+                return Poll::Ready(Err(rejected.take().expect(DONE)));
+            }
+            StepProj::Asking { permit, call } => (ready!(permit.as_mut().poll(cx)), call),
         };
         let (mut service, request, classifier, circuit) = call.take().expect(DONE);
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(open) => return Poll::Ready(Err((open, request))),
+        };
         let (permit, call) = permit.guard(|| service.call(request));
         let call = Classified::new(Attempt::new(call, permit), classifier);
         this.step.set(Step::Calling { call, circuit });
         Poll::Ready(Ok(()))
+    }
+
+    /// Polls a call that has begun.
+    pub(super) fn poll_call(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<S::Response, S::Error>> {
+        match self.project().step.project() {
+            StepProj::Calling { call, .. } => call.poll(cx),
+            StepProj::Passing { call } => call.poll(cx),
+            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
+        }
     }
 
     /// Polls the call. With a response that is good so far come its permit and its circuit; otherwise
@@ -272,7 +298,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(S::Response, Option<Permit>, Option<Circuit>), Error<S::Error>>> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(Error::Open)?;
+        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Open(open))?;
         let (response, permit, circuit) = match self.project().step.project() {
             StepProj::Calling { call, circuit } => {
                 let (response, permit) = ready!(call.poll_keep(cx)).map_err(Error::Inner)?;
@@ -295,12 +321,8 @@ where
     type Output = Result<S::Response, Error<S::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(Error::Open)?;
-        match self.project().step.project() {
-            StepProj::Calling { call, .. } => call.poll(cx).map_err(Error::Inner),
-            StepProj::Passing { call } => call.poll(cx).map_err(Error::Inner),
-            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
-        }
+        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Open(open))?;
+        self.poll_call(cx).map_err(Error::Inner)
     }
 }
 

@@ -1,25 +1,21 @@
 //! The layer: how a circuit breaker is put around a service.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
 
 use ::http::Response;
 use tower_layer::Layer;
 
-use super::body::ObserveBody;
 use super::fallback::Fallback;
-use super::key::KeyFn;
-use super::keyed::{KeyedLayer, Keyless};
 use super::respond::{DefaultBody, Respond};
 use super::service::CircuitBreaker;
 use super::wait::WaitWhileOpen;
 use crate::circuit::OpenCircuit;
 use crate::classify::{ClassifyFn, HttpStatus};
 use crate::machine::Policy;
-use crate::name::{KeyedName, Name};
+use crate::name::Name;
 use crate::outcome::Outcome;
-use crate::store::{KeyedCircuits, Sharing, Store};
+use crate::store::{Sharing, Store};
 
 /// Puts a [`CircuitBreaker`] around a service.
 ///
@@ -39,13 +35,13 @@ use crate::store::{KeyedCircuits, Sharing, Store};
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct CircuitBreakerLayer<C = HttpStatus, M = Reject> {
-    store: Store,
-    name: Name,
+    pub(super) store: Store,
+    pub(super) name: Name,
     /// A place in the code is no name that replicas of different versions would share.
-    sharing: Sharing,
-    policy: Option<Policy>,
-    classifier: C,
-    mode: M,
+    pub(super) sharing: Sharing,
+    pub(super) policy: Option<Policy>,
+    pub(super) classifier: C,
+    pub(super) mode: M,
 }
 
 /// An open circuit is an error: the mode of a layer unless
@@ -80,8 +76,14 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// An open circuit shows as an error of the response future; `poll_ready` says that the service
     /// is ready to reject.
     ///
-    /// For stacks in which an error from `poll_ready` would end the service for good: under
-    /// `Buffer`, `Retry`, `Steer` and tonic's clients.
+    /// For stacks in which an error from `poll_ready` would end the service for good, or fail more than
+    /// the one call: under `Buffer`, `Retry`, `Steer`. Not for tonic's clients, which make `Unknown` of
+    /// an error that they do not know: let these [respond](Self::respond).
+    ///
+    /// A service that was readied while the circuit was open rejects its next call, however late that
+    /// comes, with the state and the wait of then: the inner service was not readied, and cannot be
+    /// called. It shows where readiness is got ahead of calls, as in `Steer`: there the first call to a
+    /// route that has recovered is still rejected.
     pub fn reject_in_call(mut self) -> Self {
         self.mode.in_call = true;
         self
@@ -93,6 +95,10 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     ///
     /// `Retry-After` is [`OpenCircuit::retry_after_seconds`]. The response bears the
     /// [`OpenCircuit`] as an extension, by which other circuit breakers know not to count it.
+    ///
+    /// For servers that have to answer, and for tonic's clients, which make the code `Unavailable` of it.
+    /// Where something between, a retry say, needs to see the rejection as an error, put a
+    /// [`RespondToOpenLayer`](super::RespondToOpenLayer) further out instead.
     ///
     /// In axum prefer `route_layer` to `layer`: `layer` is around what axum itself answers too (404,
     /// 405), which then counts as the upstream's success.
@@ -153,7 +159,8 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// rejection is replaced.
     ///
     /// A clone of `service` is readied and called for each rejected call, so that the circuit breaker
-    /// is ready although the fallback may not be.
+    /// is ready although the fallback may not be. [`keyed_by`](Self::keyed_by) may follow: then it answers
+    /// for each key whose circuit is open.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -185,43 +192,6 @@ impl<C> CircuitBreakerLayer<C, Reject> {
 }
 
 impl<C, M> CircuitBreakerLayer<C, M> {
-    /// A call ends when the body of its response has ended, and not with the head. After
-    /// [`respond`](Self::respond) or [`reject_in_call`](Self::reject_in_call), if either, and before
-    /// [`keyed_by`](Self::keyed_by).
-    ///
-    /// For gRPC, whose status comes in the trailers, after the messages: without this such a failure is
-    /// taken for a success. And for long downloads, which can break when the head has long been 200.
-    ///
-    /// | the head is good, and the body | counts as |
-    /// | --- | --- |
-    /// | ends | success |
-    /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`] |
-    /// | is gRPC, and ends without one | failure |
-    /// | breaks | failure |
-    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled) |
-    ///
-    /// A head that the classifier does not take for a success is counted at once, by that alone.
-    ///
-    /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
-    /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,
-    /// and a stream that is meant to be open for long is a slow call, where those are counted. Whoever
-    /// keeps a body and does not read it keeps the probe's place, until the lease is over.
-    ///
-    /// ```
-    /// use tower_breaker::{CircuitBreakerLayer, Store};
-    ///
-    /// // Around a tonic client's channel, or as a layer of a tonic server.
-    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
-    ///     .named("ledger")
-    ///     .respond()
-    ///     .observe_body();
-    /// # let _ = layer;
-    /// ```
-    pub fn observe_body(self) -> CircuitBreakerLayer<C, ObserveBody<M>> {
-        let Self { store, name, sharing, policy, classifier, mode } = self;
-        CircuitBreakerLayer { store, name, sharing, policy, classifier, mode: ObserveBody(mode) }
-    }
-
     /// Names the circuit. Layers of one name in one store share it.
     ///
     /// # Panics
@@ -241,7 +211,8 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// Gives the circuit a policy of its own. Default: the store's.
     ///
     /// Where two policies are given for one name, the first one holds, and a different second one
-    /// is told as a warning.
+    /// is told as a warning; but not of the circuits of [keys](Self::keyed_by), where that would be asked
+    /// at each call: give every layer with keys of one name the same policy.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
@@ -290,91 +261,6 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     }
 }
 
-/// # A circuit for each key
-impl<C, M> CircuitBreakerLayer<C, M> {
-    /// One circuit for each key of the requests: for each host that a client calls, each route, each
-    /// tenant. To be called last.
-    ///
-    /// One circuit for all hosts would stop the calls of those that are well, when one of them is down.
-    ///
-    /// ```
-    /// use tower_breaker::service::key::Authority;
-    /// use tower_breaker::{CircuitBreakerLayer, Store};
-    ///
-    /// let store = Store::in_memory();
-    /// let layer = CircuitBreakerLayer::new(store.clone()).named("outbound").keyed_by(Authority);
-    ///
-    /// // The circuit of one host, to look at it or to override it:
-    /// let host = store.circuit("outbound:api.example.com");
-    /// # let _ = (layer, host);
-    /// ```
-    ///
-    /// The circuit of a key is called `name:key`. What of the key is no letter, digit or one of
-    /// `-._:/@[]{}*+,=!$()` is escaped as in URLs; if the whole is longer than 128 bytes, it ends in
-    /// `~` and a hash of the key, which keeps two keys apart unless somebody has forged one. Policy and
-    /// classifier are those of this layer, for every key; a policy that the store has for the name of
-    /// a circuit goes first. In a store with a backend each is shared with the other replicas.
-    ///
-    /// An open circuit is an error of the response future, as with
-    /// [`reject_in_call`](Self::reject_in_call), or a response if the layer
-    /// [responds](Self::respond): the key is known only when there is a request. So the inner service
-    /// is readied whatever its circuits say. It is cloned where a call has to wait for the cluster.
-    ///
-    /// # Bounds
-    ///
-    /// There are never more than [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and
-    /// closed ones that are [idle](crate::StoreBuilder::key_idle) are forgotten. Past the bound a new
-    /// key's calls pass uncounted, and the log says so. Each takes about 2 KiB with the default policy.
-    /// A call through one costs more than through a plain layer: it is looked up, and its counters are
-    /// shared by all threads.
-    ///
-    /// # Panics
-    ///
-    /// If the name of the layer is longer than 64 bytes: keys would have no room.
-    #[track_caller]
-    pub fn keyed_by<K>(self, key: K) -> KeyedLayer<K, C, M> {
-        let Self { store, name, sharing, policy, classifier, mode } = self;
-        let most = KeyedName::MOST_PREFIX;
-        let layer = match sharing {
-            Sharing::Process => Name::expect(last(name.as_str(), most).to_owned()),
-            Sharing::Cluster => name,
-        };
-        assert!(
-            layer.as_str().len() <= most,
-            "the name of a layer with keys has at most {most} bytes, this one has {}",
-            layer.as_str().len()
-        );
-        let circuits = KeyedCircuits { store, layer, policy, sharing };
-        KeyedLayer { circuits, key, classifier, mode, keyless: Keyless::default() }
-    }
-
-    /// Like [`keyed_by`](Self::keyed_by), with a closure. Write it in place, as here: of one that has a
-    /// name already, Rust does not see that its key borrows from the request.
-    ///
-    /// ```
-    /// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
-    ///
-    /// struct Query { shard: u32 }
-    ///
-    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
-    ///     .named("shards")
-    ///     .classify(ErrorsAsFailures)
-    ///     .keyed_by_fn(|query: &Query| Some(query.shard.to_string().into()));
-    /// # let _ = layer;
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// As [`keyed_by`](Self::keyed_by).
-    #[track_caller]
-    pub fn keyed_by_fn<F, R>(self, key: F) -> KeyedLayer<KeyFn<F>, C, M>
-    where
-        F: Fn(&R) -> Option<Cow<'_, str>>,
-    {
-        self.keyed_by(KeyFn(key))
-    }
-}
-
 impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
     type Service = CircuitBreaker<S, C, M>;
 
@@ -390,7 +276,7 @@ fn place(location: &Location<'_>) -> Name {
 }
 
 /// The last bytes of a text, as far as it can be cut there.
-fn last(text: &str, most: usize) -> &str {
+pub(super) fn last(text: &str, most: usize) -> &str {
     let surplus = text.len().saturating_sub(most);
     let start = (surplus..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or_default();
     &text[start..]

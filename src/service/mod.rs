@@ -60,10 +60,13 @@
 //! | mode | an open circuit shows as | for |
 //! | --- | --- | --- |
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
-//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, tonic clients, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
-//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`, hyper and tonic servers, where an error closes the connection |
+//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error is the code `Unknown` |
 //! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
 //! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
+//!
+//! A [`RespondToOpenLayer`] further out makes a response of an error, where something between is to see
+//! the error.
 //!
 //! # Which mode under which layer
 //!
@@ -75,7 +78,7 @@
 //! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
 //! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval is over |
 //! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessOpen` not retried** | waits |
-//! | `Steer` | one open circuit fails all routes | **only calls to that route fail** | one open circuit blocks all routes |
+//! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
 //! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
 //! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
@@ -83,26 +86,33 @@
 //! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
 //! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
 //!
-//! `tests/it/under_tower.rs` holds each cell that is not plain from the mode itself.
+//! `tests/it/under_tower.rs` holds each cell.
 //!
-//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after `reject_in_call` or `respond`, has a circuit for each
-//! key of the requests: for clients of more hosts than one, for routes, for tenants.
+//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after any mode but `wait_while_open`, has a circuit for
+//! each key of the requests: for clients of more hosts than one, for routes, for tenants.
+//! [`observe_body`](CircuitBreakerLayer::observe_body) goes with `respond` and the modes of errors.
 //!
 //! # Readiness
 //!
 //! The circuit is asked before the inner service: while it is open, the inner service is not
 //! touched. A probe's place is taken last, once the inner service is ready, so that it is not held
-//! by a call that cannot be made. Two things follow:
+//! by a call that cannot be made. Three things follow:
 //!
 //! - Where the inner service has become ready and the race for a probe is lost, what the inner
 //!   service has reserved (a slot of a `ConcurrencyLimit`, say) stays reserved in this clone until
 //!   its next call or its drop: tower has no way to give readiness back.
 //! - A service that was readied and not called holds a probe's place until it is dropped, and at
 //!   most as long as a [lease](crate::PolicyBuilder::probe_lease).
+//! - In a mode that is ready while the circuit is open, a service that was readied then rejects its next
+//!   call, even if the circuit has recovered meanwhile: the inner service was not readied.
+//!
+//! An error of the inner service's own `poll_ready` is passed on, and counts nothing: there was no call.
+//! A client that finds out there that its upstream is down should say so in its call, as tower's
+//! `Reconnect` does with a connection that fails.
 //!
 //! Calling without readying does not panic here: the circuit is asked then and there, and the
 //! inner service called as it is. What that one makes of it is its own contract.
-
+//!
 //! # Waiting for the cluster
 //!
 //! Where the store has a [backend](crate::backend), `poll_ready` is pending in two cases: when the
@@ -113,12 +123,14 @@
 //! nothing waits for it any more: circuits of this process decide alone.
 
 mod body;
+mod combine;
 mod fallback;
 mod future;
 pub mod key;
 mod keyed;
 mod layer;
 mod respond;
+mod respond_to_open;
 #[cfg(feature = "tower")]
 mod retry;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
@@ -126,11 +138,13 @@ mod service;
 mod wait;
 
 pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
-pub use fallback::{Fallback, FallbackFuture};
+pub use combine::{KeyableMode, ObservableMode};
+pub use fallback::{Fallback, FallbackFuture, KeyedFallbackFuture};
 pub use future::ResponseFuture;
 pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
 pub use layer::{CircuitBreakerLayer, Reject};
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
+pub use respond_to_open::{RespondToOpen, RespondToOpenFuture, RespondToOpenLayer};
 #[cfg(feature = "tower")]
 pub use retry::{MaybeOpen, RetryUnlessOpen};
 pub use service::CircuitBreaker;

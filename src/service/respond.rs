@@ -24,6 +24,11 @@ pub struct Respond<F>(pub(super) F);
 pub struct DefaultBody;
 
 /// Gives a rejection its body. Closures do, and [`DefaultBody`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no body of type `{B}` for a rejection",
+    note = "`.respond()` is for bodies with a `Default`",
+    note = "otherwise: `.respond_with(|open, response| response.map(|()| MyBody::empty()))`"
+)]
 pub trait RejectionBody<B> {
     /// The whole response to a rejected call, made from what it would be without a body.
     fn response(&self, open: &OpenCircuit, response: Response<()>) -> Response<B>;

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use tower::retry::Policy;
 
 use crate::circuit::{Error, find_open};
+use crate::classify::is_rejection;
 
 /// Makes a retry policy leave rejections alone.
 ///
@@ -49,20 +50,68 @@ use crate::circuit::{Error, find_open};
 /// remaining attempts are not made. Outside of it, the breaker would see one result for many attempts,
 /// and go on letting each of them through.
 ///
-/// The order that we recommend, from the outside in: trace, [`respond`], retry, circuit breaker, load
-/// shed, concurrency limit, timeout of each attempt, client. The timeout is inside the breaker so that a
-/// call that hangs ends as an error, a failure, and is not dropped, which says less
-/// ([`Cancelled`](crate::Cancelled)). Load shed and limits are inside too: what they turn away are
-/// calls, which a [classifier](crate::Classify) should ignore.
+/// The order that we recommend, from the outside in: trace, respond, retry, circuit breaker, load shed,
+/// concurrency limit, timeout of each attempt, client.
 ///
-/// [`respond`]: crate::CircuitBreakerLayer::respond
+/// ```
+/// use std::time::Duration;
+/// use http::{Request, Response};
+/// use tower::load_shed::error::Overloaded;
+/// use tower::{BoxError, ServiceBuilder, service_fn};
+/// use tower_breaker::service::RespondToOpenLayer;
+/// use tower_breaker::{
+///     CircuitBreakerLayer, Classify, HttpStatus, Outcome, RetryUnlessOpen, Store,
+/// };
+/// # #[derive(Clone)] struct Attempts(u32);
+/// # impl<R: Clone, T, E> tower::retry::Policy<R, T, E> for Attempts {
+/// #     type Future = std::future::Ready<()>;
+/// #     fn retry(&mut self, _: &mut R, result: &mut Result<T, E>) -> Option<Self::Future> {
+/// #         self.0 = self.0.checked_sub(1)?;
+/// #         result.is_err().then(|| std::future::ready(()))
+/// #     }
+/// #     fn clone_request(&mut self, request: &R) -> Option<R> { Some(request.clone()) }
+/// # }
+///
+/// let breaker = CircuitBreakerLayer::new(Store::in_memory())
+///     .named("users")
+///     .reject_in_call()
+///     .classify_fn(|result: Result<&Response<String>, &BoxError>| match result {
+///         // Turned away by the load shed: that is our limit, and says nothing of the upstream.
+///         Err(error) if error.is::<Overloaded>() => Outcome::Ignored,
+///         result => HttpStatus.classify(result),
+///     });
+/// let client = service_fn(async |_: Request<String>| Ok::<_, BoxError>(Response::<String>::default()));
+/// let users = ServiceBuilder::new()
+///     // .layer(TraceLayer::new_for_http())
+///     .layer(RespondToOpenLayer::new())
+///     .retry(RetryUnlessOpen::new(Attempts(3)))
+///     .layer(breaker)
+///     .load_shed()
+///     .concurrency_limit(100)
+///     .timeout(Duration::from_secs(2))
+///     .service(client);
+/// # fn is_service(_: impl tower::Service<Request<String>, Response = Response<String>> + Clone) {}
+/// # is_service(users);
+/// ```
+///
+/// The retry has to know a rejection from a response of the upstream's, so the circuit breaker makes an
+/// error of it, and [`RespondToOpenLayer`] the response, outside. The timeout is inside the breaker so
+/// that a call that hangs ends as an error, a failure, and is not dropped, which says less
+/// ([`Cancelled`](crate::Cancelled)). Load shed and limit are inside too, as they guard what calls
+/// there are; what they turn away, the classifier ignores.
+///
+/// [`RespondToOpenLayer`]: super::RespondToOpenLayer
 ///
 /// # Which rejections it knows
 ///
-/// Those in errors: of this crate's [`Error`](crate::Error), and in boxed errors wherever
-/// [`find_open`] finds them. A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no
-/// errors for this; its responses bear the [`OpenCircuit`](crate::OpenCircuit) as an extension, which a
-/// policy of your own can look at.
+/// Those of this crate's [`Error`](crate::Error), and in boxed errors wherever [`find_open`] finds
+/// them; also where circuit breakers are nested, and the inner one's rejection is boxed in the outer
+/// one's `Error<BoxError>`. Not those in other error types: box them first, with
+/// `.map_err(BoxError::from)`, or implement [`MaybeOpen`].
+///
+/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no errors for this; its
+/// responses bear the [`OpenCircuit`](crate::OpenCircuit) as an extension, which a policy of your own
+/// can look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryUnlessOpen<P> {
     policy: P,
@@ -100,9 +149,13 @@ pub trait MaybeOpen {
     fn is_open(&self) -> bool;
 }
 
-impl<E> MaybeOpen for Error<E> {
+/// Its own rejection, or that of a circuit breaker further in, if the inner error is a box.
+impl<E: 'static> MaybeOpen for Error<E> {
     fn is_open(&self) -> bool {
-        Error::is_open(self)
+        match self {
+            Self::Open(_) => true,
+            Self::Inner(error) => is_rejection(error),
+        }
     }
 }
 

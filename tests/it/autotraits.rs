@@ -5,7 +5,7 @@ use tower::Service;
 use tower_breaker::service::key::{Authority, Extension, Header};
 use tower_breaker::service::{
     DefaultBody, KeyedCircuitBreaker, KeyedFuture, KeyedLayer, ObserveBody, ObserveFuture,
-    ObservedBody, Reject, Respond, RespondFuture, ResponseFuture,
+    ObservedBody, Reject, Respond, RespondFuture, RespondToOpen, ResponseFuture,
 };
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Event, HttpStatus, Name,
@@ -44,6 +44,8 @@ assert_impl_all!(KeyedFuture<Inner, (), ErrorsAsFailures>: Send, Unpin);
 assert_impl_all!(CircuitBreaker<(), HttpStatus, ObserveBody<Reject>>: Send, Sync, Unpin, Clone);
 assert_impl_all!(ObserveFuture<ResponseFuture<std::future::Ready<()>, HttpStatus>>: Send, Sync, Unpin);
 assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, Unpin, Default);
+
+assert_impl_all!(RespondToOpen<()>: Send, Sync, Unpin, Clone);
 
 /// What is not `Sync` inside makes the service not `Sync`, and nothing else does.
 #[test]

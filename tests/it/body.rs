@@ -12,7 +12,9 @@ use hyper::body::{Body, Frame};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::service::key::Authority;
 use tower_breaker::service::{DefaultBody, ObserveBody, ObservedBody, Respond};
-use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, HttpStatus, State, Store};
+use tower_breaker::{
+    Cancelled, CircuitBreaker, CircuitBreakerLayer, HttpStatus, Outcome, Policy, State, Store,
+};
 
 use crate::support::*;
 
@@ -151,6 +153,43 @@ async fn a_head_that_says_enough_is_counted_at_once_and_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grpc_status_in_the_head_is_judged_though_the_classifier_knows_http_alone() {
+    let store = store(fragile());
+    let http_alone = |result: Result<&Response<Script>, &&str>| match result {
+        Ok(response) if response.status().is_success() => Outcome::Success,
+        _ => Outcome::failure(),
+    };
+    let reply = |kind: &'static str, status: &'static str| {
+        let layer = CircuitBreakerLayer::new(store.clone())
+            .named(format!("{kind}, {status}"))
+            .classify_fn(http_alone)
+            .respond()
+            .observe_body();
+        let inner = service_fn(move |_: Request<()>| async move {
+            let mut reply = plain(&[]);
+            reply.headers_mut().insert("content-type", kind.parse().unwrap());
+            reply.headers_mut().insert("grpc-status", status.parse().unwrap());
+            reply.headers_mut().insert("grpc-retry-pushback-ms", "30000".parse().unwrap());
+            Ok::<_, &str>(reply)
+        });
+        (layer.layer(inner).oneshot(Request::new(())), format!("{kind}, {status}"))
+    };
+    let kinds = [
+        ("application/grpc", "14", 1),
+        ("application/grpc+proto", "0", 0),
+        ("application/grpc", "5", 0),
+        ("text/plain", "14", 0),
+    ];
+    for (kind, status, failures) in kinds {
+        let (call, name) = reply(kind, status);
+        drop(call.await.unwrap());
+        let circuit = store.circuit(name);
+        assert_eq!(circuit.state() == State::Open, failures == 1, "{circuit:?}");
+        assert_eq!(circuit.snapshot().retry_after, (failures == 1).then(|| s(30)), "{circuit:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_lasts_as_long_as_its_body() {
     let store = store(fragile().slow_call_duration(s(2)));
     let mut service = service(&store, || plain(&[Step::Data]));
@@ -176,8 +215,23 @@ async fn the_hint_in_trailers_is_heeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_nobody_reads_to_its_end_is_a_cancelled_call_and_frees_its_probe() {
-    let store = store(fragile());
+async fn streams_that_their_readers_close_after_a_while_do_not_open_the_circuit() {
+    let store = store(Policy::http_api().to_builder());
+    for _ in 0..10 {
+        let service = service(&store, || grpc(&[Step::Data, Step::Hang]));
+        let mut stream = service.oneshot(Request::new(())).await.unwrap().into_body();
+        stream.frame().await.unwrap().unwrap();
+        advance(s(6)).await;
+        drop(stream);
+    }
+    assert_state(&store.circuit("test"), State::Closed);
+    assert_eq!(store.circuit("test").snapshot().tally.calls, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_reads_to_its_end_says_nothing_and_frees_its_probe() {
+    // What calls count as that end before their head is another matter.
+    let store = store(fragile().cancelled(Cancelled::Failure));
     let circuit = store.circuit("test");
     trip(&circuit);
     wait_out(&circuit).await;

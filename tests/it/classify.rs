@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use http::{Response, StatusCode, header};
-use tower_breaker::{Classify, ErrorsAsFailures, HttpStatus, Outcome};
+use tower::BoxError;
+use tower_breaker::{Classify, Error, ErrorsAsFailures, HttpStatus, OpenCircuit, Outcome};
 
 use crate::support::*;
 
@@ -52,12 +53,18 @@ fn retry_after_is_a_hint_in_seconds_or_as_a_date() {
 
 #[test]
 fn a_grpc_reply_is_judged_by_its_status() {
-    for code in 0..=17 {
+    for code in 0..=16 {
         let outcome = http(&response(200, &[("grpc-status", &code.to_string())]));
         let failed = [2, 4, 8, 13, 14, 15].contains(&code);
         assert_eq!(outcome == Outcome::failure(), failed, "{code}");
     }
-    assert_eq!(http(&response(200, &[("grpc-status", "what")])), Outcome::failure());
+}
+
+#[test]
+fn a_grpc_status_that_does_not_exist_is_a_failure_as_clients_read_it_as_unknown() {
+    for code in ["17", "99", "65535", "65536", "-1", "what", ""] {
+        assert_eq!(http(&response(200, &[("grpc-status", code)])), Outcome::failure(), "{code}");
+    }
 }
 
 #[test]
@@ -77,6 +84,62 @@ fn anything_with_a_status_can_be_judged_by_it() {
     assert_eq!(judge(StatusCode::NOT_FOUND), Outcome::Success);
     assert_eq!(judge(StatusCode::BAD_GATEWAY), Outcome::failure());
     assert_eq!(classifier.classify(Err::<&Reply, _>(&"refused")), Outcome::failure());
+}
+
+#[test]
+fn with_headers_it_is_judged_as_http_s_own_response() {
+    let classifier = HttpStatus::of(Response::<()>::status).with_headers(Response::<()>::headers);
+    let replies = [
+        response(200, &[]),
+        response(503, &[("retry-after", "120")]),
+        response(429, &[("retry-after", "7")]),
+        response(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "1500")]),
+    ];
+    for reply in &replies {
+        let outcome = classifier.classify(Ok::<_, &Infallible>(reply));
+        assert_eq!(outcome, http(reply), "{reply:?}");
+    }
+    let outcome = classifier.classify(Ok::<_, &Infallible>(&replies[1]));
+    assert_eq!(outcome, Outcome::failure_with_hint(s(120)));
+    assert_eq!(classifier.classify(Err::<&Response<()>, _>(&"refused")), Outcome::failure());
+}
+
+#[test]
+fn what_another_circuit_breaker_has_rejected_is_ignored() {
+    let circuit = circuit(fragile());
+    trip(&circuit);
+    let open = || rejected(&circuit);
+    let errors: [BoxError; 3] = [
+        open().into(),
+        Error::<BoxError>::Open(open()).into(),
+        Box::new(std::io::Error::other(Wrapped(open()))),
+    ];
+    for error in errors {
+        assert_ignored(&error);
+        assert_ignored(&Error::Inner(error));
+    }
+    assert_ignored(&Error::<BoxError>::Open(open()));
+    for error in [BoxError::from("refused"), std::io::Error::other("refused").into()] {
+        assert_eq!(ErrorsAsFailures.classify(Err::<&(), _>(&error)), Outcome::failure());
+        let error = Error::Inner(error);
+        assert_eq!(ErrorsAsFailures.classify(Err::<&(), _>(&error)), Outcome::failure());
+    }
+}
+
+/// An error that says why.
+#[derive(Debug, thiserror::Error)]
+#[error("wrapped")]
+struct Wrapped(#[source] OpenCircuit);
+
+#[track_caller]
+fn assert_ignored<E: std::fmt::Debug + 'static>(error: &E) {
+    let result = Err::<&Response<()>, _>(error);
+    assert_eq!(HttpStatus.classify(result), Outcome::Ignored, "{error:?}");
+    assert_eq!(ErrorsAsFailures.classify(result), Outcome::Ignored, "{error:?}");
+    let of = HttpStatus::of(Response::<()>::status);
+    assert_eq!(of.classify(result), Outcome::Ignored, "{error:?}");
+    let with_headers = of.with_headers(Response::<()>::headers);
+    assert_eq!(with_headers.classify(result), Outcome::Ignored, "{error:?}");
 }
 
 /// A classifier knows nothing of circuits: here one guides retries.

@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_breaker::{CircuitBreakerLayer, OpenCircuit, State};
+use tower_breaker::backend::MemoryBackend;
+use tower_breaker::service::key::Authority;
+use tower_breaker::{CircuitBreakerLayer, OpenCircuit, State, Store};
 
 use crate::support::*;
 
@@ -100,4 +102,66 @@ async fn it_is_called_once_it_is_ready() {
     assert!(call.is_woken());
     let answer = tokio_test::assert_ready_ok!(call.poll());
     assert_eq!((*answer.body(), slow.calls.load(SeqCst)), ("cached", 1));
+}
+
+fn cached()
+-> impl Service<Request<()>, Response = Response<&'static str>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(async |request: Request<()>| {
+        assert_eq!(request.uri().host(), Some("down"), "it gets the request");
+        Ok(Response::new("cached"))
+    })
+}
+
+fn to(host: &str) -> Request<()> {
+    Request::get(format!("http://{host}/")).body(()).unwrap()
+}
+
+/// Fails for one host.
+fn hosts()
+-> impl Service<Request<()>, Response = Response<&'static str>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(async |request: Request<()>| {
+        let mut response = Response::new("fresh");
+        if request.uri().host() == Some("down") {
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+        }
+        Ok(response)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
+    let store = store(fragile());
+    let layer = CircuitBreakerLayer::new(store.clone()).named("out").fallback(cached());
+    let service = layer.keyed_by(Authority).layer(hosts());
+    assert_eq!(*service.clone().oneshot(to("down")).await.unwrap().body(), "fresh");
+    for _ in 0..2 {
+        assert_eq!(*service.clone().oneshot(to("up")).await.unwrap().body(), "fresh");
+        let answer = service.clone().oneshot(to("down")).await.unwrap();
+        assert_eq!(*answer.body(), "cached");
+        let open = answer.extensions().get::<OpenCircuit>().unwrap();
+        assert_eq!(open.name().as_str(), "out:down");
+    }
+    let circuit = store.circuit("out:down");
+    wait_out(&circuit).await;
+    assert_eq!(service.oneshot(to("down")).await.unwrap().status(), 502, "a probe");
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_answers_where_the_cluster_says_that_a_host_is_down() {
+    let ledger = MemoryBackend::new();
+    let replica = || {
+        let policy = fragile().jitter(0).build().unwrap();
+        let store = Store::builder().default_policy(policy).backend(ledger.clone()).build();
+        let layer = CircuitBreakerLayer::new(store).named("out").fallback(cached());
+        layer.keyed_by(Authority).layer(hosts())
+    };
+    let (one, other) = (replica(), replica());
+    assert_eq!(*one.oneshot(to("down")).await.unwrap().body(), "fresh");
+    tokio::time::sleep(ms(200)).await;
+    // The first call of a key waits for what the cluster knows, and its request is kept.
+    assert_eq!(*other.clone().oneshot(to("down")).await.unwrap().body(), "cached");
+    assert_eq!(*other.oneshot(to("up")).await.unwrap().body(), "fresh");
 }

@@ -39,6 +39,8 @@ mod redis_faults;
 #[cfg(feature = "redis")]
 mod redis_link;
 mod reqwest;
+#[cfg(feature = "tower")]
+mod retry;
 mod service;
 mod service_props;
 mod store;

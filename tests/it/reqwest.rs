@@ -16,7 +16,9 @@ fn client(
 ) -> impl Service<Request, Response = reqwest::Response, Error = Error<reqwest::Error>> + Clone {
     CircuitBreakerLayer::new(store.clone())
         .named("test")
-        .classify(HttpStatus::of(reqwest::Response::status))
+        .classify(
+            HttpStatus::of(reqwest::Response::status).with_headers(reqwest::Response::headers),
+        )
         .layer(client)
 }
 
@@ -45,6 +47,20 @@ async fn a_response_of_5xx_counts_although_reqwest_calls_it_ok() {
     assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 502);
     assert_state(&store.circuit("test"), State::Open);
     assert!(client.oneshot(request(&url)).await.unwrap_err().is_open());
+}
+
+#[tokio::test]
+async fn its_retry_after_is_heeded() {
+    let store = store(fragile());
+    let busy = async || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "50")]);
+    let url = serve(Router::new().route("/", get(busy))).await;
+    let client = client(&store, Client::new());
+    assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 503);
+    let Error::Open(open) = client.oneshot(request(&url)).await.unwrap_err() else {
+        panic!("it is open");
+    };
+    // Longer than the policy's own 10 s.
+    assert_eq!(open.retry_after_seconds(), Some(50));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use tonic::Code;
 use tower::layer::util::Identity;
 use tower::{Layer, ServiceBuilder};
-use tower_breaker::service::{DefaultBody, ObserveBody, Respond};
+use tower_breaker::service::{DefaultBody, ObserveBody, Respond, RespondToOpenLayer};
 use tower_breaker::{CircuitBreakerLayer, HttpStatus, State, Store};
 
 use crate::support::grpc::{Answers, Upstream, ask};
@@ -41,6 +41,20 @@ async fn an_open_circuit_of_a_client_is_unavailable_with_a_pushback() {
     upstream.now(Answers::Well);
     store.circuit("test").reset();
     assert_eq!(ask(client).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn an_error_is_unknown_to_a_client_unless_something_outside_responds() {
+    let upstream = Upstream::new(Answers::Well);
+    let channel = upstream.serve(Identity::new()).await;
+    let store = store(fragile());
+    store.circuit("test").force_open("a test");
+    let breaker = CircuitBreakerLayer::new(store).named("test").reject_in_call();
+    let client = breaker.layer(channel);
+    let status = ask(client.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown, "{status:?}");
+    let status = ask(RespondToOpenLayer::new().layer(client)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "circuit open"));
 }
 
 #[tokio::test]

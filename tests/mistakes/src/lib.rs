@@ -1,6 +1,6 @@
-//! A service that is not HTTP.
+//! A service that is not HTTP, and one that is.
 
-use std::future::{Ready, ready};
+use std::future::{Pending, Ready, pending, ready};
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
@@ -21,6 +21,26 @@ impl<E> Service<()> for NotHttp<E> {
         ready(Ok("not HTTP"))
     }
 }
+
+/// The body of its responses is `B`.
+pub struct Http<B>(pub PhantomData<B>);
+
+impl<B> Service<http::Request<()>> for Http<B> {
+    type Response = http::Response<B>;
+    type Error = std::io::Error;
+    type Future = Pending<Result<http::Response<B>, std::io::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<()>) -> Self::Future {
+        pending()
+    }
+}
+
+/// Needs one, as a server does.
+pub fn serve<S: Service<http::Request<()>>>(_: S) {}
 
 /// Calls a service once, as every user does somewhere.
 pub fn call_once<S: Service<()>>(mut service: S) {

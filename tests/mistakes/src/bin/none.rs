@@ -1,12 +1,18 @@
-//! No mistake: the same program with a classifier that fits.
+//! No mistake: the same programs as they should be.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use mistakes::{NotHttp, call_once};
+use mistakes::{Http, NotHttp, call_once, serve};
 use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
 use tower_layer::Layer;
 
 fn main() {
-    let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
-    call_once(layer.layer(NotHttp::<std::io::Error>(PhantomData)));
+    let layer = CircuitBreakerLayer::new(Store::in_memory());
+    call_once(layer.clone().classify(ErrorsAsFailures).layer(NotHttp::<std::io::Error>(PhantomData)));
+
+    let _ = layer.clone().fallback(Http::<String>(PhantomData));
+    let _ = layer.clone().respond().observe_body();
+    let _ = layer.clone().keyed_by_fn(|key: &String| Some(Cow::from(key.as_str())));
+    serve(layer.respond().layer(Http::<String>(PhantomData)));
 }

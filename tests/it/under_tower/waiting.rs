@@ -1,0 +1,175 @@
+//! The column of `wait_while_open`, and what wakes a service that waits.
+
+use futures_util::stream::{self, StreamExt};
+use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
+use tower::load_shed::error::Overloaded;
+use tower::reconnect::Reconnect;
+use tower::spawn_ready::SpawnReady;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
+use tower_breaker::service::WaitWhileOpen;
+use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, RetryUnlessOpen, State};
+
+use super::{Make, balance, open, steer, two};
+use crate::retry::Attempts;
+use crate::support::upstream::{Does, Upstream};
+use crate::support::*;
+
+fn waiting() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, WaitWhileOpen>, Upstream) {
+    let (circuit, layer, upstream) = open();
+    (circuit, layer.wait_while_open(), upstream)
+}
+
+/// A call waits for as long as the circuit is open, and then passes.
+async fn waits_and_recovers<S>(circuit: &Circuit, service: S)
+where
+    S: Service<(), Response = (), Error: Into<BoxError>, Future: Send> + Send + 'static,
+{
+    let call = tokio::spawn(async { service.oneshot(()).await.map_err(Into::into) });
+    tokio::time::sleep(ms(9_990)).await;
+    assert!(!call.is_finished());
+    tokio::time::sleep(ms(20)).await;
+    call.await.unwrap().unwrap();
+    assert_state(circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn oneshot_waits() {
+    let (circuit, layer, upstream) = waiting();
+    waits_and_recovers(&circuit, layer.layer(upstream)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffer_keeps_its_callers_waiting() {
+    let (circuit, layer, upstream) = waiting();
+    let service = ServiceBuilder::new().buffer(4).layer(layer).service(upstream);
+    waits_and_recovers(&circuit, service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_waits() {
+    let (circuit, layer, upstream) = waiting();
+    let policy = RetryUnlessOpen::new(Attempts::new(3));
+    let service = ServiceBuilder::new().retry(policy).layer(layer).service(upstream);
+    waits_and_recovers(&circuit, service).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn steer_blocks_all_routes_for_one() {
+    let (_, _, services) = two(CircuitBreakerLayer::wait_while_open);
+    let mut steer = steer(services);
+    let mut ready = task::spawn(());
+    assert_pending!(ready.enter(|cx, _| steer.poll_ready(cx)));
+    tokio::time::sleep(s(11)).await;
+    assert!(ready.is_woken());
+    assert_ready_ok!(ready.enter(|cx, _| steer.poll_ready(cx)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_all_waits_and_answers_every_request() {
+    let (circuit, layer, upstream) = waiting();
+    let answers = layer.layer(upstream).call_all(stream::iter([(), (), ()])).collect::<Vec<_>>();
+    let answers = tokio::spawn(answers);
+    tokio::time::sleep(ms(9_990)).await;
+    assert!(!answers.is_finished());
+    tokio::time::sleep(ms(20)).await;
+    let answers = answers.await.unwrap();
+    assert!(answers.len() == 3 && answers.iter().all(Result::is_ok));
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reconnect_waits_and_keeps_its_connection() {
+    let (circuit, layer, upstream) = waiting();
+    let make = Make::new(layer.layer(upstream), 100);
+    let connections = make.connections.clone();
+    waits_and_recovers(&circuit, Reconnect::new(make, ())).await;
+    assert_eq!(connections.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn spawn_ready_waits_in_a_task_of_its_own() {
+    let (circuit, layer, upstream) = waiting();
+    waits_and_recovers(&circuit, SpawnReady::new(layer.layer(upstream))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn balance_passes_an_open_endpoint_over_and_takes_it_again() {
+    let (circuit, upstreams, services) = two::<WaitWhileOpen>(CircuitBreakerLayer::wait_while_open);
+    let mut balance = balance(services);
+    for _ in 0..20 {
+        balance.ready().await.unwrap().call(()).await.unwrap();
+    }
+    assert_eq!([upstreams[0].calls(), upstreams[1].calls()], [0, 20]);
+    wait_out(&circuit).await;
+    tokio::time::sleep(ms(1)).await;
+    for _ in 0..40 {
+        balance.ready().await.unwrap().call(()).await.unwrap();
+    }
+    assert!(upstreams[0].calls() > 5, "{} calls", upstreams[0].calls());
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_shed_sheds_what_would_wait() {
+    let (circuit, layer, upstream) = waiting();
+    let service = ServiceBuilder::new().load_shed().layer(layer).service(upstream);
+    assert!(service.clone().oneshot(()).await.unwrap_err().is::<Overloaded>());
+    wait_out(&circuit).await;
+    service.oneshot(()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_timeout_covers_readiness_so_timeout_and_concurrency_limit_wait() {
+    let (circuit, layer, upstream) = waiting();
+    let limits = ServiceBuilder::new().timeout(s(1)).concurrency_limit(1);
+    waits_and_recovers(&circuit, limits.layer(layer).service(upstream)).await;
+}
+
+/// And nothing else polls it.
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_with_the_interval_a_place_or_a_hand_and_is_not_polled_before() {
+    let (circuit, layer, upstream) = open();
+    let layer = layer.wait_while_open();
+    let [mut one, mut other] = [layer.layer(upstream.clone()), layer.layer(upstream)];
+    let [mut first, mut second] = [task::spawn(()), task::spawn(())];
+    assert_pending!(first.enter(|cx, _| one.poll_ready(cx)));
+    assert_pending!(second.enter(|cx, _| other.poll_ready(cx)));
+    advance(ms(9_990)).await;
+    assert!(!first.is_woken() && !second.is_woken());
+    advance(ms(20)).await;
+    assert!(first.is_woken() && second.is_woken(), "the interval is over");
+    assert_ready_ok!(first.enter(|cx, _| one.poll_ready(cx)));
+    assert_pending!(second.enter(|cx, _| other.poll_ready(cx)));
+
+    drop(one);
+    assert!(second.is_woken(), "a place came back");
+    assert_ready_ok!(second.enter(|cx, _| other.poll_ready(cx)));
+    drop(other.call(()));
+    drop(circuit.force_open("by hand"));
+
+    let mut forced = layer.layer(Upstream::new(Does::Succeed));
+    let mut third = task::spawn(());
+    assert_pending!(third.enter(|cx, _| forced.poll_ready(cx)));
+    advance(s(3600)).await;
+    assert!(!third.is_woken());
+    drop(circuit.reset());
+    assert!(third.is_woken(), "a hand has closed it");
+    assert_ready_ok!(third.enter(|cx, _| forced.poll_ready(cx)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_waits_for_a_lease_is_woken_when_that_runs_out() {
+    let (circuit, layer, upstream) = open();
+    wait_out(&circuit).await;
+    let hanging = hold(&circuit);
+    let mut service = layer.clone().wait_while_open().layer(upstream);
+    let mut ready = task::spawn(());
+    assert_pending!(ready.enter(|cx, _| service.poll_ready(cx)));
+    advance(ms(5_010)).await;
+    assert!(ready.is_woken());
+    assert_pending!(ready.enter(|cx, _| service.poll_ready(cx)), "it has opened again");
+    assert_state(&circuit, State::Open);
+    drop(hanging);
+    let mut default = layer.layer(Upstream::new(Does::Succeed));
+    assert_ready_err!(task::spawn(()).enter(|cx, _| default.poll_ready(cx)));
+}
