@@ -258,10 +258,8 @@ pin_project! {
             // It may have come to its end since the last frame was read.
             if this.permit.is_some() && this.body.is_end_stream() {
                 end(this.permit, *this.trailers, None);
-            } else {
-                // Nor is it a cancelled call: who closes a stream has had an answer, and closes most
-                // of them because all is well. How long it was open says nothing either.
-                settle(this.permit, Outcome::Ignored);
+            } else if let Some(permit) = this.permit.take() {
+                permit.cancel();
             }
         }
     }

@@ -26,16 +26,17 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`](crate::HttpStatus) |
     /// | is gRPC, and ends without one | failure |
     /// | breaks | failure |
-    /// | is dropped before its end | nothing: [ignored](crate::Outcome::Ignored), and a probe's place is free again |
+    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled); a probe's place is free again |
     ///
     /// A head that the classifier does not take for a success is counted at once, by that alone; and so
     /// is a gRPC status in the head that is a failure, whatever the classifier says.
     ///
-    /// Who drops a body has had an answer, and mostly has read enough of it: a stream that is closed
-    /// after an hour is no cancelled call. So what hangs in the middle of a body is not seen either,
-    /// unless something *inside* of the circuit breaker makes an error of it: a timeout for bodies, or
-    /// the read timeout of the client. And where no body is ever read to its end nothing is ever a
-    /// success: judge heads alone there.
+    /// So an upstream that hangs in the middle of a body is seen, if callers give up: where the policy
+    /// has a `slow_call_duration`, as most presets do, a body that was dropped after longer than that is
+    /// a failure. For streams that their readers close while all is well, as a watch, that is wrong: give
+    /// their layer a policy with [`Cancelled::Ignored`](crate::Cancelled::Ignored), and let something
+    /// *inside* of the circuit breaker make an error of what hangs, a read timeout say. Where no body is
+    /// ever read to its end nothing is ever a success: judge heads alone there.
     ///
     /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
     /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,

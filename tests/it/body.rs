@@ -215,23 +215,29 @@ async fn the_hint_in_trailers_is_heeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_their_readers_close_after_a_while_do_not_open_the_circuit() {
-    let store = store(Policy::http_api().to_builder());
+async fn streams_that_their_readers_close_after_a_while_are_cancelled_as_the_policy_says() {
+    for (cancelled, state) in
+        [(Cancelled::Ignored, State::Closed), (Cancelled::FailureIfSlow, State::Open)]
+    {
+        let store = store(Policy::http_api().to_builder().cancelled(cancelled));
+        close_streams(&store).await;
+        assert_state(&store.circuit("test"), state);
+    }
+}
+
+async fn close_streams(store: &Store) {
     for _ in 0..10 {
-        let service = service(&store, || grpc(&[Step::Data, Step::Hang]));
+        let service = service(store, || grpc(&[Step::Data, Step::Hang]));
         let mut stream = service.oneshot(Request::new(())).await.unwrap().into_body();
         stream.frame().await.unwrap().unwrap();
         advance(s(6)).await;
         drop(stream);
     }
-    assert_state(&store.circuit("test"), State::Closed);
-    assert_eq!(store.circuit("test").snapshot().tally.calls, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_nobody_reads_to_its_end_says_nothing_and_frees_its_probe() {
-    // What calls count as that end before their head is another matter.
-    let store = store(fragile().cancelled(Cancelled::Failure));
+async fn a_body_that_nobody_reads_to_its_end_is_a_cancelled_call_and_frees_its_probe() {
+    let store = store(fragile());
     let circuit = store.circuit("test");
     trip(&circuit);
     wait_out(&circuit).await;
