@@ -285,6 +285,23 @@ fn lost_one_master_of_a_cluster_calls_go_on_and_all_agree_when_it_is_back() {
 }
 
 #[test]
+fn read_only_while_open_each_replica_recovers_alone_and_all_agree_when_it_can_be_written() {
+    let server = Server::start();
+    real(async {
+        let replicas = cluster(&server, 2, policy()).await;
+        times(3, fail, &replicas[0].circuit);
+        all_open(&replicas).await;
+        // As a master that has become somebody's replica: it is read, and not written.
+        server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
+        recover(&replicas).await;
+        server.cli(&["REPLICAOF", "NO", "ONE"]);
+        all_are(&replicas, |replica| !replica.circuit.snapshot().alone).await;
+        recover(&replicas).await;
+        agree(&replicas).await;
+    });
+}
+
+#[test]
 fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
     let server = Server::start();
     real(async {
