@@ -402,8 +402,8 @@ fn a_password_that_is_changed_meanwhile_is_the_reason_that_is_given() {
     });
 }
 
-#[test]
-fn a_server_that_is_too_old_is_refused() {
+/// Something that is no Redis: `answer` to whatever it hears. Returns its port.
+fn impostor(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -411,14 +411,20 @@ fn a_server_that_is_too_old_is_refused() {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = [0; 512];
-            while stream.read(&mut request).is_ok_and(|n| n > 0) {
-                let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
-                if stream.write_all(answer).is_err() {
+            while let Ok(n @ 1..) = stream.read(&mut request) {
+                if stream.write_all(&answer(&request[..n])).is_err() {
                     break;
                 }
             }
         }
     });
+    port
+}
+
+#[test]
+fn a_server_that_is_too_old_is_refused() {
+    let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
+    let port = impostor(|_| answer.to_vec());
     real(async {
         let config = RedisConfig::new("127.0.0.1", port);
         assert_refused(&config, &["6.2 or later"], "an old server").await;
@@ -493,6 +499,28 @@ fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
 
 /// What stands where a secret is.
 const SECRET: &str = "Zx9secret";
+
+#[test]
+fn what_is_no_redis_and_repeats_the_password_does_not_have_it_shown() {
+    let unknown = |command: &str| {
+        let args = "with args beginning with: `breaker`, `hunter2`, ";
+        format!("-ERR unknown command `{command}`, {args}\r\n").into_bytes()
+    };
+    let ports = [
+        impostor(<[u8]>::to_vec),
+        impostor(|heard| [b"HTTP/1.1 400 Bad Request\r\n\r\n", heard].concat()),
+        impostor(move |_| unknown("AUTH")),
+        impostor(move |_| unknown("HELLO")),
+    ];
+    real(async {
+        for port in ports {
+            let config = RedisConfig::new("127.0.0.1", port);
+            let config = config.username("breaker").password("hunter2");
+            // That it does not show the password is looked at there.
+            assert_refused(&config, &["redis"], "an impostor").await;
+        }
+    });
+}
 
 #[test]
 fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
