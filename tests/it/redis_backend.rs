@@ -336,6 +336,69 @@ fn a_permission_that_is_taken_away_is_a_refusal() {
 }
 
 #[test]
+fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
+    const ALL: [&str; 6] = ["breaker", "on", ">hunter2", "~*", "&*", "+@all"];
+    real(async {
+        let server = Server::start();
+        assert_eq!(server.cli(&[&["ACL", "SETUSER"], &ALL[..]].concat()), "OK");
+        let owner = connect(&server.config()).await;
+        let user = connect(&server.config().username("breaker").password("hunter2")).await;
+        for denied in ["hset", "hdel", "del", "pexpire"] {
+            let [open, half, hand] =
+                ["open", "half", "hand"].map(|what| name(&format!("{what} {denied}")));
+            let opened = owner.transition(&open, 1, &OPEN).await.unwrap();
+            let opening = Opening { interval: s(0), ..OPENING };
+            let at_once =
+                Move::Open { opening, reason: Reason::FailureCount, tally: Tally::default() };
+            let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
+            let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
+            let lease = lease.expect("a lease");
+            let imposed = owner.impose(&hand, Some(&forced())).await.unwrap();
+            let mut newer = imposed.clone();
+            newer.generation = opened.generation + 1;
+            newer.imposed.version += 1;
+
+            let seen = async || {
+                let (a, b) = (owner.load(&open).await.unwrap(), owner.load(&half).await.unwrap());
+                (a.generation, b.generation, owner.load(&hand).await.unwrap().imposed)
+            };
+            let mut last = seen().await;
+            assert_eq!(last, (opened.generation, half_open.generation, imposed.imposed.clone()));
+            let mut kept = async |step: &str, refused: bool| {
+                let step = format!("without {denied}, {step}");
+                assert!(refused || denied != "hset", "{step}: done");
+                let now = seen().await;
+                let is_newer = now.0 >= last.0 && now.1 >= last.1;
+                assert!(is_newer && now.2.version >= last.2.version, "{step}: {last:?} {now:?}");
+                // PEXPIRE comes last: what it is denied in has been done.
+                assert!(!refused || denied == "pexpire" || now == last, "{step}: {last:?} {now:?}");
+                last = now;
+            };
+            let rule = format!("-{denied}");
+            assert_eq!(server.cli(&["ACL", "SETUSER", "breaker", &rule]), "OK");
+            let closed = Move::Closed { reason: Reason::ByHand };
+            let did = user.transition(&open, opened.generation, &closed).await;
+            kept("a transition", did.is_err()).await;
+            let failed = Probed::Failed { opening: OPENING, reason: Reason::ProbeFailed };
+            let did = user.settle_probe(&half, lease, &Probed::Passed).await;
+            kept("a probe that passed", did.is_err()).await;
+            let did = user.settle_probe(&half, lease, &failed).await;
+            kept("a probe that failed", did.is_err()).await;
+            let did = user.impose(&hand, None).await;
+            kept("the end of a setting", did.is_err()).await;
+            let other = Setting { reason: "another".to_owned(), ..forced() };
+            let did = user.impose(&hand, Some(&other)).await;
+            kept("a setting", did.is_err()).await;
+            for circuit in [&open, &hand] {
+                let did = user.restore(circuit, &newer).await;
+                kept("a restored view", did.is_err()).await;
+            }
+            assert_eq!(server.cli(&["ACL", "SETUSER", "breaker", "+@all"]), "OK");
+        }
+    });
+}
+
+#[test]
 fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
     real(async {
         let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
@@ -432,6 +495,28 @@ fn a_server_that_is_too_old_is_refused() {
 }
 
 #[test]
+fn what_is_no_redis_and_repeats_the_password_does_not_have_it_shown() {
+    let unknown = |command: &str| {
+        let args = "with args beginning with: `breaker`, `hunter2`, ";
+        format!("-ERR unknown command `{command}`, {args}\r\n").into_bytes()
+    };
+    let ports = [
+        impostor(<[u8]>::to_vec),
+        impostor(|heard| [b"HTTP/1.1 400 Bad Request\r\n\r\n", heard].concat()),
+        impostor(move |_| unknown("AUTH")),
+        impostor(move |_| unknown("HELLO")),
+    ];
+    real(async {
+        for port in ports {
+            let config = RedisConfig::new("127.0.0.1", port);
+            let config = config.username("breaker").password("hunter2");
+            // That it does not show the password is looked at there.
+            assert_refused(&config, &["redis"], "an impostor").await;
+        }
+    });
+}
+
+#[test]
 fn a_server_that_is_not_there_is_told_at_once_or_waited_for() {
     real(async {
         let mut server = Server::start();
@@ -499,28 +584,6 @@ fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
 
 /// What stands where a secret is.
 const SECRET: &str = "Zx9secret";
-
-#[test]
-fn what_is_no_redis_and_repeats_the_password_does_not_have_it_shown() {
-    let unknown = |command: &str| {
-        let args = "with args beginning with: `breaker`, `hunter2`, ";
-        format!("-ERR unknown command `{command}`, {args}\r\n").into_bytes()
-    };
-    let ports = [
-        impostor(<[u8]>::to_vec),
-        impostor(|heard| [b"HTTP/1.1 400 Bad Request\r\n\r\n", heard].concat()),
-        impostor(move |_| unknown("AUTH")),
-        impostor(move |_| unknown("HELLO")),
-    ];
-    real(async {
-        for port in ports {
-            let config = RedisConfig::new("127.0.0.1", port);
-            let config = config.username("breaker").password("hunter2");
-            // That it does not show the password is looked at there.
-            assert_refused(&config, &["redis"], "an impostor").await;
-        }
-    });
-}
 
 #[test]
 fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
