@@ -71,6 +71,20 @@ pub(super) fn fault(error: &Error) -> BackendError {
     }
 }
 
+/// Whether nobody has answered, or nothing that can be understood. A server that says what is wrong
+/// with it is there, and the connection to it is good.
+pub(super) fn unanswered(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Timeout
+            | ErrorKind::IO
+            | ErrorKind::Canceled
+            | ErrorKind::Routing
+            | ErrorKind::Backpressure
+            | ErrorKind::Protocol
+    )
+}
+
 fn denied(said: &str) -> Option<BackendError> {
     let has = |word: &str| said.contains(word);
     if has("WRONGPASS") || has("invalid password") {
