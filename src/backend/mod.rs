@@ -30,6 +30,8 @@ pub use error::BackendError;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryBackend;
 #[cfg(feature = "redis")]
+pub(crate) use redis::Part as RedisPart;
+#[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use view::{Imposed, Opening, Setting, Standing, View};
 

@@ -9,6 +9,11 @@ use crate::observe;
 
 const PREFIX: &str = "CIRCUIT_BREAKER_";
 pub(super) const REDIS_URL: &str = "CIRCUIT_BREAKER_REDIS_URL";
+pub(super) const REDIS_CA_FILE: &str = "CIRCUIT_BREAKER_REDIS_CA_FILE";
+#[cfg(feature = "redis")]
+pub(super) const KEY_PREFIX: &str = "CIRCUIT_BREAKER_PREFIX";
+#[cfg(feature = "redis")]
+pub(super) const DEADLINE: &str = "CIRCUIT_BREAKER_DEADLINE";
 
 /// Our variables. What is no text is read as well as it can be, and found wrong by what it is for.
 pub(super) fn variables() -> Vec<(String, String)> {
@@ -42,12 +47,13 @@ pub(super) fn parse(vars: impl Iterator<Item = (String, String)>) -> Result<Conf
     }
     for (name, set) in [
         ("CIRCUIT_BREAKER_REDIS_PASSWORD", config.redis_password.is_some()),
-        ("CIRCUIT_BREAKER_REDIS_CA_FILE", config.redis_ca_file.is_some()),
+        (REDIS_CA_FILE, config.redis_ca_file.is_some()),
     ] {
         if set && config.redis_url.is_none() {
-            problems.push(Problem::new(name, None, "CIRCUIT_BREAKER_REDIS_URL with it"));
+            problems.push(Problem::new(name, None, format_args!("{REDIS_URL} with it")));
         }
     }
+    config.redis(&mut problems);
     if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(problems)) }
 }
 

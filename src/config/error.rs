@@ -26,11 +26,6 @@ impl ConfigError {
         Self { problems }
     }
 
-    /// Of a variable whose value may have a secret in it.
-    pub(super) fn of_secret(variable: &str, error: &dyn fmt::Display) -> Self {
-        Self::new(vec![Problem::new(variable, None, error)])
-    }
-
     /// What is wrong.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {

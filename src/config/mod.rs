@@ -10,6 +10,8 @@ use std::time::Duration;
 
 pub use error::{ConfigError, Problem, StartError};
 
+#[cfg(feature = "redis")]
+use crate::backend::{RedisConfig, RedisPart};
 use crate::store::{Store, StoreBuilder};
 
 /// The settings of a [`Store`], as the environment has them. What is not set has the default of the
@@ -24,7 +26,7 @@ use crate::store::{Store, StoreBuilder};
 /// | `CIRCUIT_BREAKER_PREFIX` | `prefix` | `cb` |
 /// | `CIRCUIT_BREAKER_START` | `start` | `degraded` |
 /// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the process id |
-/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms`; two fifths of it are the timeout of a command |
+/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms`; two fifths of it, but at least `1ms`, are the timeout of a command |
 /// | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `100ms` |
 /// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands a second) |
 ///
@@ -76,9 +78,9 @@ const START: Duration = Duration::from_millis(500);
 /// What to do if the ledger cannot be reached at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// Wait half a second for it; then start alone, and join when it can be reached. The default: a service that can do without its
-    /// ledger while it runs can do so when it starts. Why it is alone, be it for a wrong password,
-    /// shows in [`Store::backend`] and in the log.
+    /// Wait half a second for it; then start alone, and join when it can be reached. The default: a
+    /// service that can do without its ledger while it runs can do so when it starts. Why it is
+    /// alone, be it for a wrong password, shows in [`Store::backend`] and in the log.
     #[default]
     Degraded,
     /// Fail, within two seconds, with the reason.
@@ -90,8 +92,10 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names every variable that is wrong, its value, and what was expected. A variable that begins
-    /// with `CIRCUIT_BREAKER_` and is unknown is told as a warning in the log.
+    /// Names every variable that is wrong, and what was expected; its value too, unless that may have
+    /// a secret in it. What belongs to Redis is checked where there is a URL, even if circuits are
+    /// switched off; the CA file is read. A variable that begins with `CIRCUIT_BREAKER_` and is
+    /// unknown is told as a warning in the log.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_vars(env::variables())
     }
@@ -113,8 +117,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The settings make no sense together; or the ledger cannot be used, and that is an
-    /// [error at the start](Start).
+    /// The settings cannot be used, for all reasons that [`from_env`](Self::from_env) names; or the
+    /// ledger cannot be used, and that is an [error at the start](Start).
     pub async fn connect(self) -> Result<StoreBuilder, StartError> {
         let mut builder = Store::builder();
         if let Some(enabled) = self.enabled {
@@ -137,25 +141,15 @@ impl Config {
 
     #[cfg(feature = "redis")]
     async fn ledger(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
-        use crate::backend::{RedisBackend, RedisConfig};
-        let Some(url) = self.redis_url.filter(|_| self.enabled != Some(false)) else {
+        use crate::backend::RedisBackend;
+        let mut problems = Vec::new();
+        let redis = self.redis(&mut problems);
+        if !problems.is_empty() {
+            return Err(ConfigError::new(problems).into());
+        }
+        let Some(redis) = redis.filter(|_| self.enabled != Some(false)) else {
             return Ok(builder);
         };
-        let mut redis = RedisConfig::from_url(&url)
-            .map_err(|error| ConfigError::of_secret(env::REDIS_URL, &error))?;
-        if let Some(password) = self.redis_password {
-            redis = redis.password(password);
-        }
-        if let Some(file) = self.redis_ca_file {
-            redis = redis.tls_ca_file(file);
-        }
-        if let Some(prefix) = self.prefix {
-            redis = redis.key_prefix(prefix);
-        }
-        if let Some(deadline) = self.deadline {
-            // So that a command and, where the answer shows a clock that has jumped, one more fit in.
-            redis = redis.command_timeout(deadline * 2 / 5);
-        }
         let backend = match self.start {
             Start::Degraded => {
                 let backend = RedisBackend::start(&redis)?;
@@ -167,16 +161,54 @@ impl Config {
         Ok(builder.backend(backend))
     }
 
+    /// Where the ledger is, if it is anywhere.
+    #[cfg(feature = "redis")]
+    fn redis(&self, problems: &mut Vec<Problem>) -> Option<RedisConfig> {
+        let (mut redis, wrong) = RedisConfig::read(self.redis_url.as_ref()?);
+        if let Some(password) = &self.redis_password {
+            redis = redis.password(password);
+        }
+        if let Some(file) = &self.redis_ca_file {
+            redis = redis.tls_ca_file(file);
+        }
+        if let Some(prefix) = &self.prefix {
+            redis = redis.key_prefix(prefix);
+        }
+        if let Some(deadline) = self.deadline {
+            // So that a command and, where the answer shows a clock that has jumped, one more fit in.
+            let (least, most) = RedisConfig::COMMAND_TIMEOUTS.into_inner();
+            redis = redis.command_timeout((deadline / 5 * 2).clamp(least, most));
+        }
+        let wrong = wrong.into_iter().map(|problem| (RedisPart::Address, problem));
+        for (part, problem) in wrong.chain(redis.problems()) {
+            let variable = match part {
+                RedisPart::Address => env::REDIS_URL,
+                RedisPart::CaFile => env::REDIS_CA_FILE,
+                RedisPart::Prefix => env::KEY_PREFIX,
+                RedisPart::CommandTimeout => env::DEADLINE,
+            };
+            problems.push(Problem::new(variable, None, problem));
+        }
+        #[cfg(feature = "redis-tls")]
+        if let Err(error) = redis.check_ca_file() {
+            problems.push(Problem::new(env::REDIS_CA_FILE, None, error));
+        }
+        Some(redis)
+    }
+
     #[cfg(not(feature = "redis"))]
     #[expect(clippy::unused_async, reason = "with the feature it waits")]
     async fn ledger(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
-        match self.redis_url {
-            Some(_) => Err(ConfigError::of_secret(
-                env::REDIS_URL,
-                &"this program was built without the feature `redis`",
-            )
-            .into()),
-            None => Ok(builder),
+        let mut problems = Vec::new();
+        self.redis(&mut problems);
+        if problems.is_empty() { Ok(builder) } else { Err(ConfigError::new(problems).into()) }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis(&self, problems: &mut Vec<Problem>) {
+        if self.redis_url.is_some() {
+            let without = "this program was built without the feature `redis`";
+            problems.push(Problem::new(env::REDIS_URL, None, without));
         }
     }
 }

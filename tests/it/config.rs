@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use tower_breaker::config::{Config, ConfigError, Start};
+#[cfg(feature = "redis")]
+use tower_breaker::config::Start;
+use tower_breaker::config::{Config, ConfigError};
 use tower_breaker::{BackendStatus, Outcome, State, Store};
 
+#[cfg(feature = "redis")]
+use crate::support::redis::real;
 use crate::support::*;
 
 fn parse(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -14,13 +18,13 @@ fn parse(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_vars(vars.iter().map(named))
 }
 
+#[cfg(feature = "redis")]
 #[test]
 fn every_setting_is_read() {
     let config = parse(&[
         ("ENABLED", "off"),
         ("REDIS_URL", "redis://127.0.0.1"),
         ("REDIS_PASSWORD", "hunter2"),
-        ("REDIS_CA_FILE", "/ca.pem"),
         ("PREFIX", "shop"),
         ("START", "fail"),
         ("REPLICA", "pod-7"),
@@ -32,7 +36,6 @@ fn every_setting_is_read() {
     assert_eq!(config.enabled, Some(false));
     assert_eq!(config.redis_url.as_deref(), Some("redis://127.0.0.1"));
     assert_eq!(config.redis_password.as_deref(), Some("hunter2"));
-    assert_eq!(config.redis_ca_file.as_deref(), Some("/ca.pem"));
     assert_eq!(config.prefix.as_deref(), Some("shop"));
     assert_eq!(config.start, Start::Fail);
     assert_eq!(config.replica.as_deref(), Some("pod-7"));
@@ -64,6 +67,83 @@ fn every_problem_is_named_at_once_with_what_was_expected() {
     assert!(!told.contains("hunter2"), "{told}");
     let long = parse(&[("BUDGET", &"9".repeat(10_000))]).unwrap_err();
     assert!(long.to_string().len() < 200);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_is_wrong_with_the_ledger_is_named_with_all_the_rest_and_by_its_variable() {
+    let error = parse(&[
+        ("DEADLINE", "50"),
+        ("REDIS_URL", "http://u:hunter2@x/one#two"),
+        ("PREFIX", "a b"),
+        ("REDIS_CA_FILE", "/nowhere/ca.crt"),
+    ])
+    .unwrap_err();
+    let told = error.to_string();
+    let of = |name: &str| {
+        let name = format!("CIRCUIT_BREAKER_{name}");
+        let of = error.problems().iter().filter(|problem| problem.variable() == name);
+        of.map(|problem| problem.expected().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("DEADLINE").len(), of("PREFIX").len()), (1, 1), "{told}");
+    assert_eq!(of("REDIS_URL").len(), 3, "the scheme, the path, the fragment: {told}");
+    assert_eq!(of("REDIS_CA_FILE").len(), 1, "{told}");
+    assert!(of("PREFIX")[0].contains("1 to 64 bytes"), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("http"), "{told}");
+
+    // A URL that is none hides nothing of what else is wrong.
+    let error = parse(&[("REDIS_URL", "hunter2"), ("PREFIX", "a b"), ("BUDGET", "no")]);
+    let error = error.unwrap_err();
+    assert_eq!(error.problems().len(), 3, "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_password_may_be_apart_from_the_user_in_the_url() {
+    parse(&[("REDIS_URL", "redis://u@127.0.0.1"), ("REDIS_PASSWORD", "hunter2")]).unwrap();
+    let error = parse(&[("REDIS_URL", "redis://u@127.0.0.1")]).unwrap_err();
+    assert!(error.to_string().contains("a user name needs a password"), "{error}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn settings_that_were_changed_in_the_program_are_checked_too() {
+    let mut config = parse(&[("REDIS_URL", "redis://127.0.0.1")]).unwrap();
+    config.prefix = Some("a b".to_owned());
+    let error = real(config.connect()).expect_err("a bad prefix").to_string();
+    assert!(error.contains("CIRCUIT_BREAKER_PREFIX"), "{error}");
+}
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn a_ca_file_is_read_and_one_without_a_certificate_is_named() {
+    let server = crate::support::redis::TlsServer::start();
+    let file = server.ca_file();
+    let with = |file: &str| parse(&[("REDIS_URL", "rediss://127.0.0.1"), ("REDIS_CA_FILE", file)]);
+    let config = with(file.to_str().unwrap()).unwrap();
+    assert_eq!(config.redis_ca_file.as_deref(), file.to_str());
+    let error = with("Cargo.toml").unwrap_err();
+    assert_eq!(error.problems()[0].variable(), "CIRCUIT_BREAKER_REDIS_CA_FILE", "{error}");
+}
+
+/// A command's timeout is a part of the deadline.
+#[cfg(feature = "redis")]
+#[test]
+fn every_deadline_that_is_accepted_starts_a_store() {
+    let server = crate::support::redis::Server::start();
+    real(async {
+        for deadline in ["1ms", "1500us", "2ms", "2490us", "3ms", "10s"] {
+            let config = parse(&[("DEADLINE", deadline), ("REDIS_URL", &server.url())]).unwrap();
+            let store =
+                config.connect().await.unwrap_or_else(|e| panic!("{deadline}: {e}")).build();
+            assert_ne!(store.backend(), BackendStatus::None, "{deadline}");
+        }
+        for deadline in ["999us", "0", "10001ms"] {
+            let error = parse(&[("DEADLINE", deadline)]).unwrap_err();
+            assert_eq!(error.problems().len(), 1, "{deadline}");
+        }
+    });
 }
 
 #[test]

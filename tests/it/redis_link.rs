@@ -112,6 +112,151 @@ fn an_idle_connection_to_a_frozen_server_is_noticed() {
     });
 }
 
+/// Pings more often than are lost before a connection is made anew, and lets the one that serves the
+/// subscription ping as well. Each is answered, with this.
+async fn answered(backend: &RedisBackend, says: &str) {
+    for _ in 0..20 {
+        let said = unavailable(backend.ping().await);
+        assert!(said.contains(says), "{said}");
+    }
+    tokio::time::sleep(s(2)).await;
+    let said = unavailable(backend.load(&name("a")).await);
+    assert!(!broken(backend), "{says}: {backend:?}, {said}");
+}
+
+/// It answers, hears what is told, and gives nobody another's answer.
+async fn all_is_well(backend: &RedisBackend) {
+    eventually("an answer", async || backend.ping().await.is_ok()).await;
+    eventually("a subscription", async || format!("{backend:?}").contains("Subscribed")).await;
+    let mut notices = backend.subscribe();
+    let opening = Opening { interval: s(60), probes: 1, ..Opening::default() };
+    let open = Move::Open { opening, reason: Reason::FailureCount, tally: Tally::default() };
+    let [a, b] = ["well a", "well b"].map(name);
+    let opened = backend.transition(&a, 1, &open).await.unwrap();
+    assert_eq!(backend.load(&b).await.unwrap().generation, 1);
+    assert_eq!(backend.load(&a).await.unwrap().generation, opened.generation);
+    let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
+    assert_eq!(told, Notice::View(a, Box::new(opened)));
+}
+
+/// How many have connected so far, this one included.
+fn connections(server: &Server) -> u64 {
+    let info = server.cli(&["INFO", "stats"]);
+    let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Keeps `server` busy with a script for as long as `meanwhile` takes.
+fn busy(server: &Server, meanwhile: impl Future<Output = ()>) {
+    std::thread::scope(|scope| {
+        let script = ["EVAL", "while true do end", "0"];
+        let running = scope.spawn(move || server.cli(&script));
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(meanwhile);
+        });
+        assert_eq!(server.cli(&["SCRIPT", "KILL"]), "OK");
+        assert!(running.join().unwrap().starts_with('-'));
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_is_no_lost_connection() {
+    real(async {
+        let server = Server::with(&["--lua-time-limit", "10"]);
+        let backend = connect(&server.config()).await;
+        backend.load(&name("a")).await.unwrap();
+        let before = connections(&server);
+        busy(&server, async {
+            eventually("it to say so", async || {
+                backend.ping().await.is_err_and(|error| error.to_string().contains("BUSY"))
+            })
+            .await;
+            answered(&backend, "BUSY").await;
+        });
+        all_is_well(&backend).await;
+        assert_eq!(connections(&server), before + 3, "the script, its end, and who looks");
+    });
+}
+
+#[test]
+fn who_comes_while_a_server_is_busy_is_served_when_it_is_not() {
+    real(async {
+        let server = Server::with(&["--lua-time-limit", "10"]);
+        let before = connections(&server);
+        let mut backend = None;
+        busy(&server, async {
+            let config = server.config().command_timeout(s(5));
+            let new = RedisBackend::start(&config).unwrap();
+            eventually("it to say so", async || {
+                new.ping().await.is_err_and(|error| error.to_string().contains("BUSY"))
+            })
+            .await;
+            // It is asked every second whether a subscription can be had.
+            tokio::time::sleep(s(3)).await;
+            backend = Some(new);
+        });
+        all_is_well(&backend.unwrap()).await;
+        assert_eq!(connections(&server), before + 4, "it, the script, its end, and who looks");
+    });
+}
+
+#[test]
+fn a_server_that_cannot_save_is_no_lost_connection() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        backend.load(&name("a")).await.unwrap();
+        let folder = server.cli(&["CONFIG", "GET", "dir"]);
+        // What cannot be replaced by a file that is saved.
+        let file = std::path::Path::new(folder.lines().nth(1).unwrap()).join("dump.rdb");
+        std::fs::create_dir(&file).unwrap();
+        server.cli(&["CONFIG", "SET", "save", "3600 1"]);
+        server.cli(&["BGSAVE"]);
+        eventually("it to say so", async || {
+            backend.ping().await.is_err_and(|error| error.to_string().contains("MISCONF"))
+        })
+        .await;
+        let before = connections(&server);
+        for _ in 0..20 {
+            let said = unavailable(backend.ping().await);
+            assert!(said.contains("MISCONF"), "{said}");
+        }
+        // What is there can be read, and nothing be written.
+        backend.load(&name("a")).await.unwrap();
+        assert!(unavailable(backend.transition(&name("a"), 1, &CLOSE).await).contains("MISCONF"));
+        tokio::time::sleep(s(6)).await;
+        assert!(!broken(&backend), "{backend:?}");
+
+        std::fs::remove_dir(&file).unwrap();
+        server.cli(&["BGSAVE"]);
+        all_is_well(&backend).await;
+        assert_eq!(connections(&server), before + 2, "who saves, and who looks");
+    });
+}
+
+#[test]
+fn a_server_that_loads_is_connected_to_once() {
+    real(async {
+        // Each key takes 5 ms to load, and in between the server answers.
+        let slow = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"];
+        let mut server = Server::with(&slow);
+        for n in 0..600 {
+            server.cli(&["SET", &format!("{n}"), &"x".repeat(2_000)]);
+        }
+        assert_eq!(server.cli(&["SAVE"]), "OK");
+        server.kill();
+        server.restart();
+        let before = connections(&server);
+        let backend = RedisBackend::start(&server.config().command_timeout(s(5))).unwrap();
+        eventually("it to say so", async || {
+            backend.ping().await.is_err_and(|error| error.to_string().contains("LOADING"))
+        })
+        .await;
+        all_is_well(&backend).await;
+        assert_eq!(connections(&server), before + 2, "it, and who looks");
+    });
+}
+
 #[test]
 fn what_was_sent_for_a_caller_that_has_gone_has_no_effect_later() {
     real(async {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig,
-    UnresponsiveConfig,
+    Config, ConnectionConfig, PerformanceConfig, ReconnectError, ReconnectPolicy, Server,
+    ServerConfig, TcpConfig, UnresponsiveConfig,
 };
 use fred::types::{Builder, RespVersion};
 
@@ -45,6 +45,8 @@ pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
             // With a bound here the client is dead after the first burst.
             max_command_buffer_len: 0,
             reconnect_on_auth_error: true,
+            // Whom we are connected to is not the master any more. Who is LOADING will have loaded.
+            reconnect_errors: vec![ReconnectError::ReadOnly, ReconnectError::ClusterDown],
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             unresponsive: UnresponsiveConfig {
                 // Not before a command's own time is over: who sets that longer means it.

@@ -1,11 +1,14 @@
 //! Where the ledger is, and how to get in.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use url::Url;
+use super::address;
+#[cfg(feature = "redis-tls")]
+use crate::backend::BackendError;
 
 /// Where Redis is, and how to get in.
 ///
@@ -26,8 +29,8 @@ use url::Url;
 /// | `redis-cluster`, `rediss-cluster` | nodes of a cluster; the others are found from there |
 ///
 /// More hosts follow as `?node=host:port&node=host:port`. Sentinels need `sentinelServiceName`, and
-/// may need `sentinelUsername` and `sentinelPassword`. In a user name and a password, characters that
-/// mean something in a URL are percent-encoded; or set them apart:
+/// may need `sentinelUsername` and `sentinelPassword`. In user names and passwords, characters that
+/// mean something in a URL are percent-encoded (`%`, `/`, `?`, `#`, `@`, `:`, `&`); or set them apart:
 ///
 /// ```
 /// use std::time::Duration;
@@ -67,7 +70,20 @@ pub(super) struct Credentials {
     pub(super) password: Option<String>,
 }
 
+/// A setting, or those that a URL may bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Address,
+    CaFile,
+    Prefix,
+    CommandTimeout,
+}
+
 impl RedisConfig {
+    /// Finer than the first, a server's clock cannot tell; the last is longer than anybody waits.
+    pub(crate) const COMMAND_TIMEOUTS: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(5);
+
     /// One server.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
@@ -96,11 +112,14 @@ impl RedisConfig {
     ///
     /// Every problem at once. The URL is not repeated: it may bear a password.
     pub fn from_url(url: &str) -> Result<Self, RedisConfigError> {
-        let parsed = Url::parse(url).map_err(|error| RedisConfigError::one(error.to_string()))?;
-        let mut problems = Vec::new();
-        let config = parse(&parsed, &mut problems);
-        problems.extend(config.problems());
+        let (config, mut problems) = Self::read(url);
+        problems.extend(config.problems().into_iter().map(|(_, problem)| problem));
         RedisConfigError::unless_none(problems).map(|()| config)
+    }
+
+    /// The same, not checked as a whole: what the URL leaves out may be set apart.
+    pub(crate) fn read(url: &str) -> (Self, Vec<String>) {
+        address::read(url)
     }
 
     /// The user, where it is not the server's default one.
@@ -164,8 +183,8 @@ impl RedisConfig {
         self
     }
 
-    /// How long a command may take: 20 ms, unless said otherwise. Shorter than the deadline of
-    /// admissions, or nobody waits for the answer any more.
+    /// How long a command may take, 1 ms to 5 s: 20 ms, unless said otherwise. Shorter than the
+    /// deadline of admissions, or nobody waits for the answer any more.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
@@ -178,10 +197,11 @@ impl RedisConfig {
     ///
     /// Every problem at once.
     pub fn check(&self) -> Result<(), RedisConfigError> {
-        RedisConfigError::unless_none(self.problems())
+        let problems = self.problems().into_iter().map(|(_, problem)| problem);
+        RedisConfigError::unless_none(problems.collect())
     }
 
-    fn of(mode: Mode, hosts: Vec<(String, u16)>) -> Self {
+    pub(super) fn of(mode: Mode, hosts: Vec<(String, u16)>) -> Self {
         Self {
             mode,
             hosts,
@@ -194,40 +214,70 @@ impl RedisConfig {
         }
     }
 
-    fn problems(&self) -> Vec<String> {
+    /// What is wrong, and with which setting.
+    pub(crate) fn problems(&self) -> Vec<(Part, String)> {
         let mut problems = Vec::new();
-        let mut unless = |good: bool, problem: &str| {
+        let mut unless = |good: bool, part: Part, problem: &str| {
             if !good {
-                problems.push(problem.to_owned());
+                problems.push((part, problem.to_owned()));
             }
         };
-        unless(!self.hosts.is_empty(), "no host is named");
-        unless(self.hosts.iter().all(|(host, _)| !host.is_empty()), "a host has no name");
-        unless(self.hosts.iter().all(|(_, port)| *port != 0), "no server has port 0");
+        let address = Part::Address;
+        unless(!self.hosts.is_empty(), address, "no host is named");
+        unless(self.hosts.iter().all(|(host, _)| !host.is_empty()), address, "a host has no name");
+        unless(
+            self.hosts.iter().all(|(host, _)| is_host(host)),
+            address,
+            "a host is a name or an address, and no URL",
+        );
+        unless(self.hosts.iter().all(|(_, port)| *port != 0), address, "no server has port 0");
         unless(
             !matches!(&self.mode, Mode::Sentinel { service, .. } if service.is_empty()),
+            address,
             "sentinels are to be asked for a service: set sentinelServiceName",
         );
-        unless(self.mode != Mode::Cluster || self.database == 0, "a cluster has no database but 0");
+        unless(
+            self.mode != Mode::Cluster || self.database == 0,
+            address,
+            "a cluster has no database but 0",
+        );
         unless(
             self.credentials.username.is_none() || self.credentials.password.is_some(),
+            address,
             "a user name needs a password",
         );
         unless(
             !self.tls || cfg!(feature = "redis-tls"),
+            if self.tls_ca_file.is_some() { Part::CaFile } else { address },
             "TLS needs the feature `redis-tls` of tower-breaker",
         );
         let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
         unless(
             (1..=64).contains(&self.prefix.len()) && !self.prefix.contains(bad),
+            Part::Prefix,
             "the key prefix has 1 to 64 bytes, and no braces, spaces or control characters",
         );
         unless(
-            (Duration::from_millis(1)..=Duration::from_secs(5)).contains(&self.command_timeout),
+            Self::COMMAND_TIMEOUTS.contains(&self.command_timeout),
+            Part::CommandTimeout,
             "the command timeout is between 1ms and 5s",
         );
         problems
     }
+
+    /// Whether the CA file can be used now, if there is one.
+    #[cfg(feature = "redis-tls")]
+    pub(crate) fn check_ca_file(&self) -> Result<(), BackendError> {
+        match &self.tls_ca_file {
+            Some(path) => super::tls::config(Some(path)).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Not to be mixed up with a URL, whose password would be shown.
+fn is_host(host: &str) -> bool {
+    !host.contains(|c: char| "/?#@".contains(c) || c.is_whitespace() || c.is_control())
 }
 
 impl FromStr for RedisConfig {
@@ -242,100 +292,15 @@ fn hosts<H: Into<String>>(hosts: impl IntoIterator<Item = (H, u16)>) -> Vec<(Str
     hosts.into_iter().map(|(host, port)| (host.into(), port)).collect()
 }
 
-fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
-    let mut config = RedisConfig::of(Mode::Standalone, Vec::new());
-    let (scheme, tls) = match url.scheme().strip_prefix("rediss") {
-        Some(rest) => (rest, true),
-        None => (url.scheme().strip_prefix("redis").unwrap_or("?"), false),
-    };
-    config.tls = tls;
-    let (service, credentials) = (String::new(), Credentials::default());
-    match scheme {
-        "" => {}
-        "-cluster" => config.mode = Mode::Cluster,
-        "-sentinel" => config.mode = Mode::Sentinel { service, credentials },
-        _ => problems.push(format!(
-            "{:?} is none of redis, redis-sentinel, redis-cluster, nor of these with rediss",
-            url.scheme()
-        )),
-    }
-    let default_port = if scheme == "-sentinel" { 26379 } else { 6379 };
-    if let Some(host) = url.host_str() {
-        // An IPv6 address is in brackets in a URL, and nowhere else.
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        config.hosts.push((host.to_owned(), url.port().unwrap_or(default_port)));
-    }
-    let decoded = |text: &str, what: &str, problems: &mut Vec<String>| {
-        let decoded = decode(text);
-        if decoded.is_none() {
-            problems.push(format!("the {what} is not percent-encoded UTF-8"));
-        }
-        decoded
-    };
-    if !url.username().is_empty() {
-        config.credentials.username = decoded(url.username(), "user name", problems);
-    }
-    if let Some(password) = url.password() {
-        config.credentials.password = decoded(password, "password", problems);
-    }
-    match url.path().trim_matches('/') {
-        "" => {}
-        number => match number.parse() {
-            Ok(number) => config.database = number,
-            Err(_) => problems.push("the path is the database's number, 0 to 255".to_owned()),
-        },
-    }
-    for (name, value) in url.query_pairs() {
-        match &*name {
-            "node" => match node(&value, default_port) {
-                Some(node) => config.hosts.push(node),
-                None => problems.push("a node is not host:port".to_owned()),
-            },
-            "sentinelServiceName" => {
-                if let Mode::Sentinel { service, .. } = &mut config.mode {
-                    *service = value.into_owned();
-                }
-            }
-            "sentinelUsername" => config = config.sentinel_username(value),
-            "sentinelPassword" => config = config.sentinel_password(value),
-            _ => problems.push(format!("there is no parameter {name:?}")),
-        }
-    }
-    config
-}
-
-fn node(text: &str, default_port: u16) -> Option<(String, u16)> {
-    match text.rsplit_once(':') {
-        Some((host, port)) => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Some((host.to_owned(), port.parse().ok()?))
-        }
-        None => Some((text.to_owned(), default_port)),
-    }
-}
-
-/// Percent-decoded; `None` if that is no text.
-fn decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            decoded.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            decoded.push(*first);
-        }
-    }
-    String::from_utf8(decoded).ok()
-}
-
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is no host may be a whole URL.
+        let shown = |(host, port): &(String, u16)| {
+            (if is_host(host) { host.clone() } else { "…".to_owned() }, *port)
+        };
         f.debug_struct("RedisConfig")
             .field("mode", &self.mode)
-            .field("hosts", &self.hosts)
+            .field("hosts", &self.hosts.iter().map(shown).collect::<Vec<_>>())
             .field("credentials", &self.credentials)
             .field("database", &self.database)
             .field("tls", &self.tls)
@@ -367,10 +332,6 @@ impl RedisConfigError {
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
-    }
-
-    pub(super) fn one(problem: String) -> Self {
-        Self { problems: vec![problem] }
     }
 
     fn unless_none(problems: Vec<String>) -> Result<(), Self> {

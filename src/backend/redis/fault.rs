@@ -26,7 +26,8 @@ pub(super) fn first_connection(error: &Error, tls: bool) -> BackendError {
 /// Sorts an error into "nobody is there" and "it will not do that". The client's kinds are coarse, and
 /// a server before 7.0 wraps what a command answered to a script: what counts is the word in it.
 pub(super) fn fault(error: &Error) -> BackendError {
-    let said = error.details();
+    // A server that does not know `AUTH`, or a proxy, repeats what it was sent with it.
+    let said = error.details().split(", with args").next().unwrap_or_default();
     let has = |word: &str| said.contains(word);
     if let Some(fault) = denied(said) {
         return fault;
@@ -60,14 +61,28 @@ pub(super) fn fault(error: &Error) -> BackendError {
         ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => {
             BackendError::unavailable(format!("redis cannot be reached: {said}"))
         }
-        ErrorKind::Cluster | ErrorKind::Sentinel | ErrorKind::Protocol => {
-            BackendError::unavailable(format!("redis cannot be reached: {error}"))
-        }
         ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand => {
             BackendError::refused(format!("redis refuses: {said}"))
         }
-        _ => BackendError::unavailable(format!("redis cannot be reached: {error}")),
+        kind => {
+            let kind = kind.to_str();
+            BackendError::unavailable(format!("redis cannot be reached: {kind}: {said}"))
+        }
     }
+}
+
+/// Whether nobody has answered, or nothing that can be understood. A server that says what is wrong
+/// with it is there, and the connection to it is good.
+pub(super) fn unanswered(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Timeout
+            | ErrorKind::IO
+            | ErrorKind::Canceled
+            | ErrorKind::Routing
+            | ErrorKind::Backpressure
+            | ErrorKind::Protocol
+    )
 }
 
 fn denied(said: &str) -> Option<BackendError> {
@@ -149,6 +164,19 @@ mod tests {
         }
         for good in ["6.2.0", "7.0.15", "10.0.1", "255.255.255", "", "who knows"] {
             assert_eq!(check_version(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_repeats_of_what_it_was_sent_is_not_shown() {
+        for said in [
+            "ERR unknown command 'AUTH', with args beginning with: 'breaker' 'hunter2' ",
+            "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `u`, `hunter2`, ",
+        ] {
+            for kind in [ErrorKind::Unknown, ErrorKind::Protocol, ErrorKind::IO] {
+                let error = fault(&Error::new(kind, said));
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+            }
         }
     }
 

@@ -252,7 +252,8 @@ impl Link {
         self.status.send_replace(Status::Broken(why));
     }
 
-    /// Asks on the connection that hears what is told.
+    /// Asks on the connection that hears what is told. A server that answers with an error cannot be used
+    /// now, and a new connection would not change that: only pings without an answer lead to one.
     pub(super) async fn ping(&self, patience: Duration) -> Result<(), BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
@@ -263,14 +264,13 @@ impl Link {
                 Ok(())
             }
             Err(error) => {
-                let fault = self.fault(&error);
-                // A refusal is an answer.
-                let lost = u32::from(fault.is_unavailable());
-                if self.lost.fetch_add(lost, Ordering::Relaxed) + lost >= LOST_PINGS {
+                if !fault::unanswered(&error) {
+                    self.lost.store(0, Ordering::Relaxed);
+                } else if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= LOST_PINGS {
                     self.lost.store(0, Ordering::Relaxed);
                     self.reconnect();
                 }
-                Err(fault)
+                Err(self.fault(&error))
             }
         }
     }
@@ -284,6 +284,9 @@ impl Link {
     /// Subscribes, and says `hello` on the channel: only who hears it knows that it is subscribed. The
     /// client does not wait for the server's answer, and one that denies it may go unnoticed.
     pub(super) async fn subscribe(&self, hello: &str) -> Result<(), BackendError> {
+        // A server that answers everything with an error would answer this so, too. It is asked again,
+        // on this connection.
+        self.ping(PATIENCE).await?;
         let options = Options { timeout: Some(PATIENCE), ..Options::default() };
         let client = self.client.with_options(&options);
         let hash = ClusterHash::Custom(self.own_slot());
@@ -293,7 +296,14 @@ impl Link {
             client.subscribe(self.channel.as_str()).await?;
             client.custom::<Value, _>(publish, args).await
         };
-        said.await.map(drop).map_err(|error| fault::fault(&error))
+        said.await.map(drop).map_err(|error| {
+            if !fault::unanswered(&error) {
+                // It is perhaps that of SUBSCRIBE. The client does not expect one there, and takes it for
+                // the next command's, and so on from there.
+                self.reconnect();
+            }
+            fault::fault(&error)
+        })
     }
 
     /// Where the client sends its subscription in a cluster.

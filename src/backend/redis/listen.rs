@@ -28,8 +28,14 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
     let (messages, mut errors) = (client.message_rx(), client.error_rx());
     let (mut connected, mut moved) = (client.reconnect_rx(), client.cluster_change_rx());
     async move {
-        let mut listener =
-            Listener { link, messages, subscribed: false, not_before: None, connected_once: false };
+        let mut listener = Listener {
+            link,
+            messages,
+            subscribed: false,
+            not_before: None,
+            connected_once: false,
+            unheard: false,
+        };
         let mut tick = interval(PING_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -60,6 +66,9 @@ struct Listener {
     subscribed: bool,
     not_before: Option<Instant>,
     connected_once: bool,
+    /// What was published was not heard, and a new connection has been made for that. One is enough:
+    /// perhaps it never is.
+    unheard: bool,
 }
 
 impl Listener {
@@ -100,7 +109,7 @@ impl Listener {
         }
         match self.subscribe_and_hear().await {
             Ok(()) => {
-                (self.subscribed, self.not_before) = (true, None);
+                (self.subscribed, self.not_before, self.unheard) = (true, None, false);
                 self.link.look_at_eviction().await;
                 // First, so that who has waited for this does not take it for a loss after that.
                 self.tell(Notice::Gap);
@@ -109,9 +118,6 @@ impl Listener {
             Err(error) => {
                 if !error.is_unavailable() {
                     self.not_before = Some(now + REFUSED_FOR);
-                    // The client does not expect an answer to SUBSCRIBE: it may have been taken for the
-                    // next command's, and so on from there.
-                    self.link.reconnect();
                 }
                 self.link.status.send_replace(Status::Broken(error));
             }
@@ -133,6 +139,10 @@ impl Listener {
             }
         };
         timeout(PATIENCE, heard).await.map_err(|_| {
+            // SUBSCRIBE may have been denied, and another command have been given that for its answer.
+            if !std::mem::replace(&mut self.unheard, true) {
+                self.link.reconnect();
+            }
             BackendError::unavailable(
                 "what is published is not heard: may the user SUBSCRIBE, as docs/redis.md lists \
                  under \"Permissions\"?",

@@ -1,5 +1,6 @@
 //! A ledger in Redis. What is kept there, and what it guarantees: `docs/redis.md`.
 
+mod address;
 mod client;
 mod codec;
 mod config;
@@ -27,6 +28,7 @@ use codec::Args;
 use link::Link;
 use scripts::{ACQUIRE, IMPOSE, LOAD, REPORT, RESTORE, SETTLE, TRANSITION};
 
+pub(crate) use config::Part;
 pub use config::{RedisConfig, RedisConfigError};
 
 /// The most that [`RedisBackend::connect`] waits.

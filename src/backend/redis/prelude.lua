@@ -171,6 +171,14 @@ local function keep(millis)
   redis.call('PEXPIRE', RECORD, whole(millis + HOUR))
 end
 
+-- Puts these fields in the place of what was there. A user who may not write must not have deleted:
+-- where there is something to lose, it is tried first, with what it holds already.
+local function put(key, is_there, fields)
+  if is_there then redis.call('HSET', key, 'schema', whole(SCHEMA)) end
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(fields))
+end
+
 -- Puts a record in the place of whatever was there.
 local function replace(new)
   new.schema = SCHEMA
@@ -187,8 +195,7 @@ local function replace(new)
       fields[#fields + 1] = new[name]
     end
   end
-  redis.call('DEL', RECORD)
-  redis.call('HSET', RECORD, unpack(fields))
+  put(RECORD, not absent, fields)
   for _, name in ipairs(NUMBERS) do new[name] = new[name] or 0 end
   usable(new)
   record, absent = new, false
@@ -228,7 +235,7 @@ end
 
 -- Writes what a hand has set: version, state (none: ''), reason, actor or none, how long or -1.
 local function set_hand(version, state, reason, actor, remaining)
-  redis.call('DEL', HAND)
+  local is_there = hand.version > 0
   hand = { schema = SCHEMA, version = version, ['until'] = 0 }
   local fields = { 'schema', whole(SCHEMA), 'version', whole(version) }
   local function add(name, value)
@@ -248,5 +255,5 @@ local function set_hand(version, state, reason, actor, remaining)
       add('until', whole(hand['until']))
     end
   end
-  redis.call('HSET', HAND, unpack(fields))
+  put(HAND, is_there, fields)
 end

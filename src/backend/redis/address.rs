@@ -1,0 +1,132 @@
+//! What a URL says of where Redis is. No part of a URL is repeated in what is wrong with it: a password
+//! with a `/`, a `?`, a `#` or an `@` that is not percent-encoded makes any part of it a secret.
+
+use url::Url;
+
+use super::config::{Mode, RedisConfig};
+
+const PARAMETERS: &str = "node, sentinelServiceName, sentinelUsername, sentinelPassword";
+
+/// What a URL says as far as it can be read, and why the rest cannot.
+pub(super) fn read(url: &str) -> (RedisConfig, Vec<String>) {
+    match Url::parse(url) {
+        Ok(url) => {
+            let mut problems = Vec::new();
+            (parse(&url, &mut problems), problems)
+        }
+        // With a host, so that it is not said to be missing.
+        Err(error) => (RedisConfig::new("unknown", 6379), vec![format!("this is no URL: {error}")]),
+    }
+}
+
+fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
+    let mut config = RedisConfig::of(Mode::Standalone, Vec::new());
+    let (scheme, tls) = match url.scheme().strip_prefix("rediss") {
+        Some(rest) => (rest, true),
+        None => (url.scheme().strip_prefix("redis").unwrap_or("?"), false),
+    };
+    config.tls = tls;
+    match scheme {
+        "" => {}
+        "-cluster" => config.mode = Mode::Cluster,
+        "-sentinel" => {
+            let (service, credentials) = Default::default();
+            config.mode = Mode::Sentinel { service, credentials };
+        }
+        _ => problems.push(
+            "it begins with none of redis://, redis-sentinel://, redis-cluster://, nor with these \
+             and rediss"
+                .to_owned(),
+        ),
+    }
+    let default_port = if scheme == "-sentinel" { 26379 } else { 6379 };
+    config.hosts.extend(host(url, default_port));
+
+    let decoded = |text: &str, what: &str, problems: &mut Vec<String>| {
+        let decoded = decode(text);
+        if decoded.is_none() {
+            problems.push(format!("the {what} is not percent-encoded UTF-8"));
+        }
+        decoded
+    };
+    if !url.username().is_empty() {
+        config.credentials.username = decoded(url.username(), "user name", problems);
+    }
+    if let Some(password) = url.password() {
+        config.credentials.password = decoded(password, "password", problems);
+        if config.credentials.password.is_none() {
+            // One is there: it is not to be said to be missing, too.
+            config.credentials.username = None;
+        }
+    }
+    match url.path().trim_matches('/') {
+        "" => {}
+        number => match number.parse() {
+            Ok(number) => config.database = number,
+            Err(_) => problems.push("the path is the database's number, 0 to 255".to_owned()),
+        },
+    }
+    if url.fragment().is_some() {
+        problems.push("there is nothing after a #; in a password it is written %23".to_owned());
+    }
+    let pairs = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    for (name, value) in pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
+        match name {
+            "node" => match node(value, default_port) {
+                Some(node) => config.hosts.push(node),
+                None => problems.push("a node is not host:port".to_owned()),
+            },
+            "sentinelServiceName" => {
+                let name = decoded(value, name, problems).unwrap_or_default();
+                if let Mode::Sentinel { service, .. } = &mut config.mode {
+                    *service = name;
+                }
+            }
+            "sentinelUsername" => {
+                let name = decoded(value, name, problems).unwrap_or_default();
+                config = config.sentinel_username(name);
+            }
+            "sentinelPassword" => {
+                let secret = decoded(value, name, problems).unwrap_or_default();
+                config = config.sentinel_password(secret);
+            }
+            _ => problems.push(format!("there are no parameters but {PARAMETERS}")),
+        }
+    }
+    config
+}
+
+fn host(url: &Url, default_port: u16) -> Option<(String, u16)> {
+    // An IPv6 address is in brackets in a URL, and nowhere else.
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+    Some((host.to_owned(), url.port().unwrap_or(default_port)))
+}
+
+/// A host and a port, and nothing that a URL may have beside them.
+fn node(text: &str, default_port: u16) -> Option<(String, u16)> {
+    let url = Url::parse(&format!("redis://{}", decode(text)?)).ok()?;
+    let more = !url.username().is_empty()
+        || url.password().is_some()
+        || !url.path().is_empty()
+        || url.query().is_some()
+        || url.fragment().is_some();
+    if more { None } else { host(&url, default_port) }
+}
+
+/// Percent-decoded; `None` if that is no text. A `+` is one: it is frequent in passwords.
+fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first == b'%' {
+            let [high, low, tail @ ..] = tail else { return None };
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            decoded.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+            rest = tail;
+        } else {
+            decoded.push(*first);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
