@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use error::{ConfigError, Problem, StartError};
 
 #[cfg(feature = "redis")]
-use crate::backend::{RedisConfig, RedisPart};
+use crate::backend::{BackendError, RedisConfig, RedisPart};
 use crate::store::{Store, StoreBuilder};
 
 /// The settings of a [`Store`], as the environment has them. What is not set has the default of the
@@ -237,6 +237,8 @@ impl Store {
     /// [`RedisBackend::connect`](crate::backend::RedisBackend::connect).
     #[cfg(feature = "redis")]
     pub async fn redis(url: &str) -> Result<Self, StartError> {
+        // As an argument, and not as a variable of the environment.
+        RedisConfig::from_url(url).map_err(|error| BackendError::refused(error.to_string()))?;
         let config = Config { redis_url: Some(url.to_owned()), ..Config::default() };
         Ok(config.connect().await?.build())
     }

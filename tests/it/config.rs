@@ -200,3 +200,11 @@ fn the_example_has_every_variable_with_its_default() {
     }
     assert!(said.contains(&format!("budget: {}", config.budget.unwrap())), "{said}");
 }
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_wrong_url_is_told_as_what_it_was_given_as() {
+    let said = Store::redis("http://hunter2").await.unwrap_err().to_string();
+    assert!(said.contains("redis://") && !said.contains("CIRCUIT_BREAKER"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
