@@ -33,6 +33,8 @@ mod policy;
 #[cfg(feature = "redis")]
 mod processes;
 #[cfg(feature = "redis")]
+mod redis_access;
+#[cfg(feature = "redis")]
 mod redis_backend;
 #[cfg(feature = "redis")]
 mod redis_faults;

@@ -1,0 +1,480 @@
+//! Getting in to Redis: addresses, secrets, permissions, and servers that are not what they should be.
+
+use tower_breaker::backend::{Backend, Move, Opening, Probed, RedisBackend, RedisConfig, Setting};
+use tower_breaker::config::Config;
+use tower_breaker::{Reason, Store, Tally};
+
+use crate::redis_backend::{OPEN, OPENING, forced, name, report};
+use crate::support::log::Log;
+use crate::support::redis::{Cluster, Server, connect, eventually, real};
+use crate::support::s;
+
+const DOCS: &str = include_str!("../../docs/redis.md");
+
+/// `connect` fails, and says one of these. On a busy machine it may fail for another reason first.
+async fn assert_refused(config: &RedisConfig, says: &[&str], when: &str) {
+    let mut said = String::new();
+    for _ in 0..5 {
+        let Err(error) = RedisBackend::connect(config).await else {
+            panic!("{when}: let in");
+        };
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{when}: {shown}");
+        said = error.to_string();
+        if says.iter().any(|word| said.contains(word)) {
+            return;
+        }
+    }
+    panic!("{when}: {said}");
+}
+
+/// What `docs/redis.md` says that the user must be allowed, where this line of it begins so.
+fn permissions(start: &str) -> Vec<&'static str> {
+    let line = DOCS.lines().find_map(|line| line.strip_prefix(start));
+    line.unwrap_or_else(|| panic!("docs/redis.md has {start:?}")).split(' ').collect()
+}
+
+/// A user who is allowed this and nothing else.
+fn allow(server: &Server, rules: &[&str]) {
+    // On 6.2 a user may use all channels unless told otherwise.
+    let user = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2", "resetchannels"];
+    assert_eq!(server.cli(&[&user, rules].concat()), "OK");
+}
+
+#[test]
+fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
+    let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
+    real(async {
+        let server = Server::start();
+        allow(&server, &rules);
+        let config = server.config().username("breaker").password("hunter2");
+        let backend = connect(&config).await;
+        let mut notices = backend.subscribe();
+        let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
+        backend.impose(&name("a"), Some(&forced())).await.unwrap();
+        backend.impose(&name("a"), None).await.unwrap();
+        backend.report(&name("b"), &report("r", 1, 10)).await.unwrap();
+        backend.restore(&name("c"), &opened).await.unwrap();
+        tokio::time::timeout(s(20), notices.recv()).await.expect("to be told").unwrap();
+        backend.close().await.unwrap();
+
+        for missing in &rules {
+            let others: Vec<_> = rules.iter().copied().filter(|rule| rule != missing).collect();
+            allow(&server, &others);
+            let command = missing.trim_start_matches('+');
+            assert_refused(&config, &[command, "Permissions"], missing).await;
+        }
+    });
+}
+
+#[test]
+fn the_permissions_in_the_docs_are_enough_for_a_cluster_and_for_sentinels() {
+    let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
+    let with = |more: &str| [rules.clone(), permissions(more)].concat();
+    real(async {
+        let cluster = Cluster::start();
+        for node in &cluster.nodes {
+            allow(node, &with("In a Cluster: "));
+        }
+        let config = cluster.config().username("breaker").password("hunter2");
+        for circuit in ["a", "b", "c", "d"] {
+            connect(&config).await.transition(&name(circuit), 1, &OPEN).await.unwrap();
+        }
+
+        let master = Server::start();
+        allow(&master, &with("Behind Sentinel: "));
+        let sentinel = Server::sentinel("main", &master);
+        let config = RedisConfig::sentinel("main", [("127.0.0.1", sentinel.port())]);
+        let config = config.username("breaker").password("hunter2");
+        connect(&config).await.transition(&name("a"), 1, &OPEN).await.unwrap();
+    });
+}
+
+#[test]
+fn a_permission_that_is_taken_away_is_a_refusal() {
+    real(async {
+        let server = Server::start();
+        let all = ["ACL", "SETUSER", "breaker", "on", ">hunter2", "~*", "&*", "+@all"];
+        assert_eq!(server.cli(&all), "OK");
+        let config = server.config().username("breaker").password("hunter2");
+        let backend = connect(&config).await;
+        server.cli(&["ACL", "SETUSER", "breaker", "-hmget"]);
+        let error = backend.load(&name("a")).await.unwrap_err();
+        assert!(!error.is_unavailable() && error.to_string().contains("Permissions"), "{error}");
+    });
+}
+
+#[test]
+fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
+    const ALL: [&str; 6] = ["breaker", "on", ">hunter2", "~*", "&*", "+@all"];
+    real(async {
+        let server = Server::start();
+        assert_eq!(server.cli(&[&["ACL", "SETUSER"], &ALL[..]].concat()), "OK");
+        let owner = connect(&server.config()).await;
+        let user = connect(&server.config().username("breaker").password("hunter2")).await;
+        for denied in ["hset", "hdel", "del", "pexpire"] {
+            let [open, half, hand] =
+                ["open", "half", "hand"].map(|what| name(&format!("{what} {denied}")));
+            let opened = owner.transition(&open, 1, &OPEN).await.unwrap();
+            let opening = Opening { interval: s(0), ..OPENING };
+            let at_once =
+                Move::Open { opening, reason: Reason::FailureCount, tally: Tally::default() };
+            let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
+            let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
+            let lease = lease.expect("a lease");
+            let imposed = owner.impose(&hand, Some(&forced())).await.unwrap();
+            let mut newer = imposed.clone();
+            newer.generation = opened.generation + 1;
+            newer.imposed.version += 1;
+
+            let seen = async || {
+                let (a, b) = (owner.load(&open).await.unwrap(), owner.load(&half).await.unwrap());
+                (a.generation, b.generation, owner.load(&hand).await.unwrap().imposed)
+            };
+            let mut last = seen().await;
+            assert_eq!(last, (opened.generation, half_open.generation, imposed.imposed.clone()));
+            let mut kept = async |step: &str, refused: bool| {
+                let step = format!("without {denied}, {step}");
+                assert!(refused || denied != "hset", "{step}: done");
+                let now = seen().await;
+                let is_newer = now.0 >= last.0 && now.1 >= last.1;
+                assert!(is_newer && now.2.version >= last.2.version, "{step}: {last:?} {now:?}");
+                // PEXPIRE comes last: what it is denied in has been done.
+                assert!(!refused || denied == "pexpire" || now == last, "{step}: {last:?} {now:?}");
+                last = now;
+            };
+            let rule = format!("-{denied}");
+            assert_eq!(server.cli(&["ACL", "SETUSER", "breaker", &rule]), "OK");
+            let closed = Move::Closed { reason: Reason::ByHand };
+            let did = user.transition(&open, opened.generation, &closed).await;
+            kept("a transition", did.is_err()).await;
+            let failed = Probed::Failed { opening: OPENING, reason: Reason::ProbeFailed };
+            let did = user.settle_probe(&half, lease, &Probed::Passed).await;
+            kept("a probe that passed", did.is_err()).await;
+            let did = user.settle_probe(&half, lease, &failed).await;
+            kept("a probe that failed", did.is_err()).await;
+            let did = user.impose(&hand, None).await;
+            kept("the end of a setting", did.is_err()).await;
+            let other = Setting { reason: "another".to_owned(), ..forced() };
+            let did = user.impose(&hand, Some(&other)).await;
+            kept("a setting", did.is_err()).await;
+            for circuit in [&open, &hand] {
+                let did = user.restore(circuit, &newer).await;
+                kept("a restored view", did.is_err()).await;
+            }
+            assert_eq!(server.cli(&["ACL", "SETUSER", "breaker", "+@all"]), "OK");
+        }
+    });
+}
+
+#[test]
+fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
+    real(async {
+        let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+        let backend = connect(&server.config()).await;
+        let log = Log::default();
+        let listening = log.listen();
+        let store = Store::builder().backend(backend.clone()).build();
+        drop(listening);
+        let lines = log.lines();
+        assert!(matches!(&lines[..], [line] if line.contains("allkeys-lru")), "{lines:?}");
+        store.shutdown(s(5)).await;
+
+        // Who may not ask is not warned, nor kept out.
+        allow(&server, &permissions("ACL SETUSER breaker on >secret resetchannels "));
+        let config = server.config().username("breaker").password("hunter2");
+        assert_eq!(connect(&config).await.caution(), None);
+
+        for harmless in [["maxmemory", "0"], ["maxmemory-policy", "volatile-lru"]] {
+            server.cli(&[&["CONFIG", "SET"], &harmless[..]].concat());
+            assert_eq!(connect(&server.config()).await.caution(), None);
+            server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+        }
+    });
+}
+
+#[test]
+fn who_is_not_let_in_is_told_so_without_the_password() {
+    real(async {
+        let server = Server::with_password("right");
+        for (config, says) in [
+            (server.config(), "asks for a password"),
+            (server.config().password("hunter2"), "does not accept"),
+            (server.config().username("nobody").password("hunter2"), "does not accept"),
+        ] {
+            assert_refused(&config, &[says], "at the start").await;
+            // Started in the background, it goes on trying, and says what is wrong.
+            let backend = RedisBackend::start(&config).unwrap();
+            eventually("the reason", async || {
+                let error = backend.ping().await.unwrap_err();
+                let shown = format!("{error} {backend:?}");
+                assert!(error.is_unavailable() && !shown.contains("hunter2"), "{shown}");
+                shown.contains(says)
+            })
+            .await;
+        }
+        assert!(connect(&server.config().password("right")).await.ping().await.is_ok());
+    });
+}
+
+#[test]
+fn a_password_that_is_changed_meanwhile_is_the_reason_that_is_given() {
+    real(async {
+        let server = Server::with_password("old");
+        let backend = connect(&server.config().password("old")).await;
+        server.cli(&["CONFIG", "SET", "requirepass", "new"]);
+        server.cli_as("new", &["CLIENT", "KILL", "SKIPME", "yes"]);
+        eventually("the reason", async || {
+            let error = backend.load(&name("a")).await.err();
+            error.is_some_and(|error| error.to_string().contains("does not accept"))
+        })
+        .await;
+        server.cli_as("new", &["CONFIG", "SET", "requirepass", "old"]);
+        eventually("to be let in again", async || backend.load(&name("a")).await.is_ok()).await;
+    });
+}
+
+/// Something that is no Redis: `answer` to whatever it hears. Returns its port.
+fn impostor(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 512];
+            while let Ok(n @ 1..) = stream.read(&mut request) {
+                if stream.write_all(&answer(&request[..n])).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_that_is_too_old_is_refused() {
+    let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
+    let port = impostor(|_| answer.to_vec());
+    real(async {
+        let config = RedisConfig::new("127.0.0.1", port);
+        assert_refused(&config, &["6.2 or later"], "an old server").await;
+    });
+}
+
+#[test]
+fn what_is_no_redis_and_repeats_the_password_does_not_have_it_shown() {
+    let unknown = |command: &str| {
+        let args = "with args beginning with: `breaker`, `hunter2`, ";
+        format!("-ERR unknown command `{command}`, {args}\r\n").into_bytes()
+    };
+    let ports = [
+        impostor(<[u8]>::to_vec),
+        impostor(|heard| [b"HTTP/1.1 400 Bad Request\r\n\r\n", heard].concat()),
+        impostor(move |_| unknown("AUTH")),
+        impostor(move |_| unknown("HELLO")),
+    ];
+    real(async {
+        for port in ports {
+            let config = RedisConfig::new("127.0.0.1", port);
+            let config = config.username("breaker").password("hunter2");
+            // That it does not show the password is looked at there.
+            assert_refused(&config, &["redis"], "an impostor").await;
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_at_once_or_waited_for() {
+    real(async {
+        let mut server = Server::start();
+        let config = server.config().command_timeout(s(2));
+        server.kill();
+        assert_refused(&config, &["cannot be reached"], "nobody there").await;
+        let backend = RedisBackend::start(&config).unwrap();
+        let error = backend.load(&name("a")).await.unwrap_err();
+        assert!(error.is_unavailable());
+        server.restart();
+        eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
+    });
+}
+
+#[test]
+fn a_server_that_is_no_cluster_is_told_from_one() {
+    real(async {
+        let server = Server::start();
+        let config = RedisConfig::cluster([("127.0.0.1", server.port())]);
+        assert_refused(&config, &["cluster support disabled"], "no cluster").await;
+    });
+}
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn a_server_whose_tls_is_not_as_expected_is_told_from_one() {
+    real(async {
+        let tls = crate::support::redis::TlsServer::start();
+        let plain = tls.server.config().tls_ca_file(tls.ca_file());
+        assert_refused(&plain, &["TLS"], "TLS to a plain port").await;
+        assert_refused(&tls.config(), &["TLS"], "plain to a TLS port").await;
+        let strange = tls.config().tls();
+        assert_refused(&strange, &["UnknownIssuer"], "a stranger's certificate").await;
+        let nowhere = tls.config().tls_ca_file("/nowhere/ca.crt");
+        assert_refused(&nowhere, &["/nowhere/ca.crt"], "no such file").await;
+    });
+}
+
+#[test]
+fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
+    let wrong = |url: &str| {
+        let error = RedisConfig::from_url(url).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        error.problems().to_vec()
+    };
+    assert_eq!(wrong("redis-cluster://u:hunter2@host:0/3?color=red").len(), 3);
+    for url in [
+        "http://u:hunter2@host",
+        "redis://",
+        "redis://u:hunter2@host/first",
+        "redis://u:hunter2@host/256",
+        "redis://u:hunter2@host:99999",
+        "redis://u:hunter2%ff@host",
+        "redis://user@host",
+        "u:hunter2@host",
+        "",
+        "redis-sentinel://u:hunter2@host",
+        "redis-sentinel://host?node=a:b&sentinelServiceName=main&sentinelPassword=hunter2",
+        "redis+unix:///tmp/redis.sock?password=hunter2",
+    ] {
+        assert!(!wrong(url).is_empty(), "{url}");
+    }
+}
+
+/// What stands where a secret is.
+const SECRET: &str = "Zx9secret";
+
+#[test]
+fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
+    // A password is anywhere where one that is not percent-encoded can get to, or one that was put in
+    // the wrong place.
+    let wrong = [
+        "redis://default:?Zx9secret@host:6379/0",
+        "redis://default:12?Zx9secret@host:6379/0",
+        "redis://default:12?Zx9secret=1@host:6379/0",
+        "redis://default:12?node=Zx9secret@host:6379/0",
+        "redis://default:12?node=h:1&Zx9secret@host:6379/0",
+        "redis://default:12?sentinelServiceName=x&sentinelPassword=a&Zx9secret=b",
+        "redis://default:#Zx9secret@host:6379/0",
+        "redis://default:12#Zx9secret@host:6379/0",
+        "redis://host:6379/0#Zx9secret",
+        "redis://default:/Zx9secret@host:6379/0",
+        "redis://default:12/Zx9secret@host:6379/0",
+        "redis://default:Zx9secret/@host:6379/0",
+        "redis://default:Zx9secret?@host:6379/0",
+        "redis://default:Zx9secret#@host:6379/0",
+        "redis://default:Zx9secret%@host:6379/0",
+        "redis://default:Zx9secret%zz@host:6379/0",
+        "redis://default:Zx9secret%+f@host:6379/0",
+        "redis://default:Zx9secret%ff@host:6379/0",
+        "redis://Zx9secret%ff:x@host:6379/0",
+        "redis://default:a@Zx9secret@host:99999",
+        "redis://default:a@Zx9secret:b@host:port",
+        "redis://Zx9secret@host:6379/0",
+        "redis://Zx9secret:@host:6379/0",
+        "redis://Zx9secret/@host:6379/0",
+        "redis://Zx9secret?@host:6379/0",
+        "redis://:Zx9secret@",
+        "redis://:Zx9secret@/0",
+        "redis://:Zx9secret@:6379/0",
+        "redis://u:Zx9secret@host:port/0",
+        "redis://u:Zx9secret@host:0/0",
+        "redis://u:Zx9secret@host name/0",
+        "redis://u:Zx9secret@[::1/0",
+        "redis://u:Zx9secret@h1:1,h2:2/0",
+        "redis://u:Zx9secret@host/Zx9secret",
+        "redis:u:Zx9secret@host",
+        "redis:/u:Zx9secret@host",
+        "http://u:Zx9secret@host",
+        "Zx9secret://host",
+        "Zx9secret:@host:6379",
+        "u:Zx9secret@host:6379",
+        ":Zx9secret@host:6379",
+        "Zx9secret@host:6379",
+        "Zx9secret",
+        "\"redis://u:Zx9secret@host\"",
+        "redis-cluster://u:Zx9secret@host/1?node=b:7",
+        "redis-cluster://host?node=u:Zx9secret@b:7",
+        "redis-cluster://host?node=redis://u:Zx9secret@b:7",
+        "redis-cluster://host?node=Zx9secret@b:7",
+        "redis-cluster://host?node=b:Zx9secret",
+        "redis-cluster://host?node=b/Zx9secret",
+        "redis-cluster://host?node=b%3FZx9secret",
+        "redis-cluster://host?node=b%2523Zx9secret%23",
+        "redis-cluster://host?node=Zx9secret%ff",
+        "redis-cluster://host?password=Zx9secret",
+        "redis-cluster://host?Zx9secret",
+        "redis-sentinel://u:Zx9secret@host",
+        "redis-sentinel://host?sentinelPassword=Zx9secret",
+        "redis-sentinel://host?sentinelServiceName=m&sentinelPassword=a#Zx9secret",
+        "redis-sentinel://host?sentinelServiceName=m&sentinelPassword=a&Zx9secret",
+        "redis-sentinel://host?sentinelServiceName=m&sentinelPassword=Zx9secret%ff",
+        "redis-sentinel://host?sentinelServiceName=m&sentinelUsername=Zx9secret%",
+        "redis-sentinel://host?sentinelServiceName=Zx9secret%zz",
+    ];
+    let tells = |text: &str| text.to_lowercase().contains(&SECRET.to_lowercase());
+    for url in wrong {
+        let error = RedisConfig::from_url(url).expect_err(url);
+        let shown = format!("{error} {error:?} {:?}", error.problems());
+        assert!(!tells(&shown), "{url}: {shown}");
+
+        let error = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect_err(url);
+        let shown = format!("{error} {error:?} {:?}", error.problems());
+        assert!(!tells(&shown), "{url}: {shown}");
+        assert!(shown.contains("CIRCUIT_BREAKER_REDIS_URL"), "{url}: {shown}");
+    }
+    let right = [
+        "redis://u:Zx9secret@host:6379/0",
+        "redis://:Zx9secret@host",
+        "redis://u:a@Zx9secret@host",
+        "redis://u:a:Zx9secret@host",
+        "redis://u:%3FZx9secret%23@host",
+        "redis-sentinel://host?sentinelServiceName=m&sentinelPassword=Zx9secret",
+    ];
+    for url in right {
+        let config = RedisConfig::from_url(url).expect(url);
+        assert!(!tells(&format!("{config:?}")), "{url}: {config:?}");
+        let config = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect(url);
+        assert!(!tells(&format!("{config:?}")), "{url}: {config:?}");
+    }
+    for parts in [
+        RedisConfig::new("redis://u:Zx9secret@host", 6379),
+        RedisConfig::new("u:Zx9secret@host", 6379),
+        RedisConfig::cluster([("host", 1), ("host/Zx9secret", 2)]),
+    ] {
+        let shown = format!("{parts:?} {}", parts.check().unwrap_err());
+        assert!(!tells(&shown), "{shown}");
+    }
+}
+
+#[test]
+fn a_url_says_what_the_parts_say() {
+    let good = "redis-sentinel://u%40:hunter%322@[::1]/2?node=b:7&node=c&node=[::2]:8&node=[::3]\
+                &sentinelServiceName=main&sentinelUsername=s&sentinelPassword=a+b%2F%26";
+    let config: RedisConfig = good.parse().unwrap();
+    let hosts = [("::1", 26379), ("b", 7), ("c", 26379), ("::2", 8), ("::3", 26379)];
+    let expected = RedisConfig::sentinel("main", hosts)
+        .username("u@")
+        .password("hunter22")
+        .sentinel_username("s")
+        .sentinel_password("a+b/&")
+        .database(2);
+    assert_eq!(config, expected);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for prefix in ["", "a b", "a{b", &"x".repeat(65)] {
+        assert_eq!(
+            RedisConfig::new("host", 1).key_prefix(prefix).check().unwrap_err().problems().len(),
+            1
+        );
+    }
+}
