@@ -237,8 +237,8 @@ fn a_server_that_cannot_save_is_no_lost_connection() {
 #[test]
 fn a_server_that_loads_is_connected_to_once() {
     real(async {
-        // Each key takes 5 ms to load. In between the server answers, at least every 2 MB.
-        let mut server = Server::with(&["--key-load-delay", "5000", "--rdbcompression", "no"]);
+        // Each key takes 15 ms to load. In between the server answers, at least every 2 MB.
+        let mut server = Server::with(&["--key-load-delay", "15000", "--rdbcompression", "no"]);
         for n in 0..300 {
             server.cli(&["SET", &format!("{n}"), &"x".repeat(200_000)]);
         }
