@@ -61,7 +61,7 @@ fn app(store: &Store) -> Router {
 /// Says to a client what has become of its order.
 async fn explain(error: Error<BoxError>) -> Response {
     match error {
-        // The upstream has not seen this call: the client may repeat it without harm.
+        // This call was not made, and nothing here retries: the client may repeat it without harm.
         Error::Open(open) => {
             let seconds = open.retry_after_seconds();
             let header = seconds.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);

@@ -34,7 +34,7 @@ async fn serve(
     let policy = Policy::builder()
         .consecutive_failures(3)
         .open_for(Duration::from_secs(1))
-        .jitter(0)
+        .jitter(0.0)
         .successes_to_close(1)
         .build()?;
     let layer = CircuitBreakerLayer::new(store).named("orders").policy(policy).respond();

@@ -72,7 +72,7 @@ async fn main() -> Result<(), BoxError> {
     let policy = Policy::builder()
         .consecutive_failures(3)
         .open_for(Duration::from_secs(1))
-        .jitter(0)
+        .jitter(0.0)
         .successes_to_close(1)
         .build()?;
     let store = Store::builder().default_policy(policy).build();

@@ -38,7 +38,7 @@ fn protect(channel: Channel, name: &'static str) -> Result<Protected, BoxError> 
     let policy = Policy::builder()
         .consecutive_failures(3)
         .open_for(Duration::from_secs(1))
-        .jitter(0)
+        .jitter(0.0)
         .successes_to_close(1)
         .build()?;
     let breaker = CircuitBreakerLayer::new(Store::in_memory())

@@ -22,7 +22,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
         .consecutive_failures(super::THRESHOLD as u64)
         .without_failure_rate()
         .open_for(Duration::from_millis(1500))
-        .backoff(1, Duration::from_secs(5))
+        .backoff(1.0, Duration::from_secs(5))
         .probes(super::PROBES as u64)
         .successes_to_close(3)
         .probe_lease(Duration::from_secs(1))

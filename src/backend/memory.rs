@@ -344,7 +344,7 @@ impl Record {
             let ring = report.window.and_then(|window| Some((window, windows.get_mut(&window)?)));
             let [calls, failures, slow_calls] =
                 ring.map(|(window, ring)| ring.total(window, now)).unwrap_or_default();
-            Tally { calls, failures, slow_calls, consecutive_failures: streak }
+            Tally { calls, failures, slow_calls, consecutive_failures: streak, ..Tally::default() }
         };
         let tally = total(&mut self.windows, self.streak);
         let mut shares = Vec::new();

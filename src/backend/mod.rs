@@ -35,7 +35,7 @@ pub(crate) use redis::Part as RedisPart;
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use view::{Imposed, Opening, Setting, Standing, View};
 
-use crate::machine::{Policy, Reason, Shape, Tally};
+use crate::machine::{Policy, Reason, Tally, Window};
 use crate::name::Name;
 
 /// The future of a backend's answer.
@@ -195,12 +195,12 @@ impl Geometry {
 
     /// The window of a policy, as a ledger can count it. A count window has no order over replicas.
     pub(crate) fn of(policy: &Policy) -> Option<Self> {
-        match policy.shape() {
-            Shape::Time { length, buckets } => Some(Self {
+        match policy.window() {
+            Window::Time { length, buckets } => Some(Self {
                 millis: u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1),
                 buckets: buckets.min(Self::MAX_BUCKETS),
             }),
-            Shape::Count { .. } | Shape::None => None,
+            Window::Count { .. } | Window::None => None,
         }
     }
 
@@ -251,7 +251,7 @@ pub enum Probed {
     Failed {
         /// What the next open phase shall obey.
         opening: Opening,
-        /// [`Reason::ProbeFailed`] or [`Reason::ProbeExpired`].
+        /// [`Reason::ProbeFailed`], [`Reason::ProbeSlow`] or [`Reason::ProbeExpired`].
         reason: Reason,
     },
     /// It was not made, or says nothing: only its place is free again.

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use super::{Attempt, Circuit, Denial, Error, Held, OpenCircuit, Permit, Refusal, Rejection};
+use super::{
+    Attempt, CallGuard, Circuit, Denial, Error, Held, OpenCircuit, Permit, Refusal, Rejection,
+};
 use crate::machine::Begin;
 use crate::outcome::Outcome;
 
@@ -64,14 +66,15 @@ impl Circuit {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let permit = self.acquire().await?;
-        attempt(permit, classify, call).await.map_err(Error::Inner)
+        let guard = self.enter().await?;
+        attempt(guard, classify, call).await.1.map_err(Error::Inner)
     }
 
     /// Like [`execute`](Self::execute), and `fallback` answers in place of a call that is rejected.
     ///
     /// A call that was made and failed comes back with its own error: only the rejection is
-    /// replaced.
+    /// replaced. To replace failures too, use
+    /// [`execute_with_fallback`](Self::execute_with_fallback).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -96,10 +99,78 @@ impl Circuit {
         G: FnOnce(OpenCircuit) -> Alt,
         Alt: Future<Output = Result<T, E>>,
     {
-        match self.acquire().await {
-            Ok(permit) => attempt(permit, errors_are_failures, call).await,
+        match self.enter().await {
+            Ok(guard) => attempt(guard, errors_are_failures, call).await.1,
             Err(open) => fallback(open).await,
         }
+    }
+
+    /// Like [`execute_with`](Self::execute_with), and `fallback` answers for a call that was rejected
+    /// or has failed.
+    ///
+    /// `classify` says which results are failures. The fallback gets such a result, and may return it.
+    /// Every other result is returned as it is, an `Err` included: a row that does not exist is an
+    /// answer.
+    ///
+    /// The fallback runs once the circuit has counted the call. Nothing that it does is counted.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use tower_breaker::{Outcome, Store, Unserved};
+    ///
+    /// # #[derive(Debug, PartialEq)] enum DbError { NotFound, Io }
+    /// # async fn from_database(id: u32) -> Result<String, DbError> {
+    /// #     if id == 7 { Err(DbError::Io) } else { Err(DbError::NotFound) }
+    /// # }
+    /// # fn from_cache(id: u32) -> Option<String> { (id == 7).then(|| "Ada".to_owned()) }
+    /// let database = Store::in_memory().circuit("database");
+    /// let classify = |result: &Result<_, DbError>| match result {
+    ///     Ok(_) | Err(DbError::NotFound) => Outcome::Success,
+    ///     Err(DbError::Io) => Outcome::failure(),
+    /// };
+    /// let user = async |id| {
+    ///     let stale = async |unserved| match (from_cache(id), unserved) {
+    ///         (Some(user), _) => Ok(user),
+    ///         // Nothing in the cache: the call's own error, or one that stands for the rejection.
+    ///         (None, Unserved::Failed(result)) => result,
+    ///         (None, Unserved::Rejected(_)) => Err(DbError::Io),
+    ///     };
+    ///     database.execute_with_fallback(classify, || from_database(id), stale).await
+    /// };
+    ///
+    /// assert_eq!(user(7).await, Ok("Ada".to_owned())); // the call failed
+    /// assert_eq!(user(8).await, Err(DbError::NotFound)); // an answer of the database's
+    /// database.force_open("an example");
+    /// assert_eq!(user(7).await, Ok("Ada".to_owned())); // the call was rejected
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call's own that is no failure, or the fallback's. Cancellation and panics as
+    /// [`execute`](Self::execute).
+    pub async fn execute_with_fallback<C, F, Fut, G, Alt, T, E>(
+        &self,
+        classify: C,
+        call: F,
+        fallback: G,
+    ) -> Result<T, E>
+    where
+        C: FnOnce(&Result<T, E>) -> Outcome,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        G: FnOnce(Unserved<T, E>) -> Alt,
+        Alt: Future<Output = Result<T, E>>,
+    {
+        let unserved = match self.enter().await {
+            Ok(guard) => match attempt(guard, classify, call).await {
+                (Outcome::Failure { .. }, result) => Unserved::Failed(result),
+                (Outcome::Success | Outcome::Ignored, result) => return result,
+            },
+            Err(open) => Unserved::Rejected(open),
+        };
+        fallback(unserved).await
     }
 
     /// Asks for leave to make one call. What came of it is to be [settled](Permit::settle).
@@ -116,8 +187,13 @@ impl Circuit {
     ///
     /// A probe's place that comes when the future is gone is given back.
     pub async fn acquire(&self) -> Result<Permit, OpenCircuit> {
+        self.enter().await.map(Permit::new)
+    }
+
+    /// Asks to make one call, and waits for the cluster where it must.
+    async fn enter(&self) -> Result<CallGuard, OpenCircuit> {
         match self.begin_now() {
-            Ok(permit) => Ok(permit),
+            Ok(call) => Ok(call),
             Err(denial) => {
                 self.acquire_after(denial).await.map_err(|rejection| self.open(rejection))
             }
@@ -125,14 +201,14 @@ impl Circuit {
     }
 
     /// Waits for what the cluster has been asked.
-    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<Permit, Rejection> {
+    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<CallGuard, Rejection> {
         let lease = match denial {
             Denial::Rejected(rejection) => return Err(rejection),
             Denial::Ask(lease) => lease,
             Denial::Unknown(known) => {
                 known.await;
                 match self.engine.acquire(Begin::Now).map_err(|refusal| self.denied(refusal)) {
-                    Ok(grant) => return Ok(self.permit(grant)),
+                    Ok(grant) => return Ok(self.call(grant)),
                     Err(Denial::Ask(lease)) => lease,
                     Err(Denial::Rejected(rejection)) => return Err(rejection),
                     Err(Denial::Unknown(_)) => return self.acquire_at_once(),
@@ -146,9 +222,9 @@ impl Circuit {
     }
 
     /// For who has waited already.
-    fn acquire_at_once(&self) -> Result<Permit, Rejection> {
+    fn acquire_at_once(&self) -> Result<CallGuard, Rejection> {
         let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.rejected(refusal))
     }
 
     /// Like [`acquire`](Self::acquire), and never waits, for callers that are not async.
@@ -164,13 +240,13 @@ impl Circuit {
     /// The call is rejected.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
-        self.begin_at_once().map_err(|rejection| self.open(rejection))
+        self.begin_at_once().map(Permit::new).map_err(|rejection| self.open(rejection))
     }
 
     #[inline]
-    pub(crate) fn begin_at_once(&self) -> Result<Permit, Rejection> {
+    pub(crate) fn begin_at_once(&self) -> Result<CallGuard, Rejection> {
         let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.ask_for_next(refusal))
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.ask_for_next(refusal))
     }
 
     #[cold]
@@ -184,20 +260,33 @@ impl Circuit {
     }
 }
 
+/// What a fallback answers for: see [`Circuit::execute_with_fallback`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unserved<T, E> {
+    /// The call was rejected: it was not made.
+    Rejected(OpenCircuit),
+    /// The call was made, and its result is a failure. It may be an `Ok` that the classifier takes for
+    /// one.
+    Failed(Result<T, E>),
+}
+
 fn errors_are_failures<T, E>(result: &Result<T, E>) -> Outcome {
     if result.is_ok() { Outcome::Success } else { Outcome::failure() }
 }
 
-async fn attempt<C, F, Fut, T, E>(permit: Permit, classify: C, call: F) -> Result<T, E>
+/// Makes the call, and settles its permit with what `classify` says, which comes along.
+async fn attempt<C, F, Fut, T, E>(guard: CallGuard, classify: C, call: F) -> (Outcome, Result<T, E>)
 where
     C: FnOnce(&Result<T, E>) -> Outcome,
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let (permit, call) = permit.guard(call);
-    let mut attempt = pin!(Attempt::new(call, permit));
+    let (guard, call) = guard.guard(call);
+    let mut attempt = pin!(Attempt::new(call, guard));
     let mut classify = Some(classify);
     let mut once =
         |result: &_| classify.take().map_or(Outcome::Ignored, |classify| classify(result));
-    poll_fn(|cx| attempt.as_mut().poll_settle(cx, &mut once)).await
+    let (permit, outcome, result) = poll_fn(|cx| attempt.as_mut().poll_end(cx, &mut once)).await;
+    permit.settle(outcome);
+    (outcome, result)
 }

@@ -5,21 +5,36 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::Rejection;
+use super::admission::Rejection;
+use super::cause::Cause;
 use super::grant::Grant;
 use super::member::Member;
+use super::running::Watch;
+use super::stripes::{Drained, MOST_CANCELLED};
 use super::word::Word;
 use crate::backend::Setting;
 use crate::clock;
-use crate::machine::{Effect, Ended, Event, Ledger, Machine, Mark, Origin, Policy, State, Tally};
+use crate::machine::{
+    Admission, Begin, Cancelled, Effect, Ended, Event, Ledger, Machine, Mark, Origin, Policy,
+    Reason, State, Tally,
+};
 use crate::outcome::Outcome;
-use crate::timestamp::Timestamp;
+use crate::timestamp::{Timestamp, nanos};
 
 /// How many events wait for an observer that takes its time.
 const MOST_UNTOLD: usize = 1_000;
 
+/// So many calls in a row that were cancelled, and left no evidence, are worth a warning.
+const WORTH_A_WARNING: u64 = 10;
+
+/// A limit of so many ticks of the coarse clock or more is measured by it: an error of 1 %.
+const COARSE_TICKS: u64 = 100;
+
 /// Who is told what happens. Called without any lock, in the order in which things happened.
 pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// What is to be done once the lock has been given back.
+pub(super) type Later = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Locked {
     pub(super) machine: Machine,
@@ -39,6 +54,20 @@ pub(super) struct Locked {
     pub(super) outbox: VecDeque<Event>,
     /// Somebody is telling it.
     pub(super) telling: bool,
+    /// What would run code of users, for when the lock has been given back.
+    pub(super) later: Vec<Later>,
+    /// Why calls are rejected, or were last.
+    pub(super) cause: Cause,
+    /// Which running calls are counted.
+    pub(super) watch: Watch,
+    /// The epoch from which on they are.
+    watch_from: u64,
+    /// When they are to be judged.
+    pub(super) look: Timestamp,
+    /// The log has a warning of cancelled calls.
+    warned: bool,
+    /// The phase or the policy is new, and what depends on it alone is to be published.
+    pub(super) renewed: bool,
 }
 
 /// What the engine knows at one moment.
@@ -72,7 +101,20 @@ impl Locked {
             observers,
             outbox: VecDeque::new(),
             telling: false,
+            later: Vec::new(),
+            cause: Cause::new(Reason::ByHand, Tally::default(), now),
+            watch: Watch::OFF,
+            watch_from: epoch,
+            look: now,
+            warned: false,
+            renewed: true,
         }
+    }
+
+    /// Of no circuit, and as small as can be.
+    pub(super) fn vacant(epoch: u64) -> Self {
+        let policy = Policy::builder().no_window().build();
+        Self::new(policy.unwrap_or_default(), Vec::new(), epoch)
     }
 
     /// Puts down what has happened, to be told once the lock is given back.
@@ -80,6 +122,7 @@ impl Locked {
         if let Some(Event::Transition(transition)) = &event {
             let now = clock::now();
             self.begin_phase(now);
+            self.cause = self.cause.after(transition, now);
             self.note(transition, now);
         }
         self.outbox.extend(event);
@@ -88,12 +131,70 @@ impl Locked {
         }
     }
 
-    /// Adds successes that were counted outside the lock.
-    pub(super) fn successes(&mut self, n: u64) {
-        self.machine.successes(n);
-        if let (Some(member), State::Closed) = (&mut self.member, self.machine.state()) {
-            member.successes(n);
+    /// Adds what was counted outside the lock.
+    pub(super) fn count(&mut self, Drained { successes, done, run }: Drained) {
+        self.machine.successes(successes);
+        if done {
+            self.machine.completed();
         }
+        if let (Some(member), State::Closed) = (&mut self.member, self.machine.state()) {
+            member.successes(successes);
+        }
+        if run > 0 {
+            self.cancelled(run, clock::now());
+        }
+    }
+
+    /// Adds cancelled calls that leave no other evidence.
+    fn cancelled(&mut self, calls: u64, now: Timestamp) {
+        let event = self.machine.cancelled(calls, now, &self.policy, fastrand::u64(..));
+        let (calls, _) = self.machine.run();
+        let warns = !self.warned && event.is_none() && calls >= WORTH_A_WARNING;
+        // An event of theirs says as much.
+        self.warned |= warns || event.is_some();
+        self.happened(event.or(warns.then_some(Event::CallsCancelled { calls })));
+    }
+
+    /// Answers a call that asks to be made.
+    pub(super) fn admit(&mut self, begin: Begin, now: Timestamp) -> Admission {
+        while let Some(transition) = self.machine.catch_up(now, &self.policy, fastrand::u64(..)) {
+            self.happened(Some(Event::Transition(transition)));
+        }
+        self.machine.admit(begin, now, &self.policy)
+    }
+
+    /// Ends an open interval, here or by way of the ledger. False if there is none.
+    pub(super) fn probe_now(&mut self, now: Timestamp) -> bool {
+        let transition = self.machine.probe_now(now);
+        let here = transition.is_some();
+        self.happened(transition.map(Event::Transition));
+        here || self.propose_to_probe()
+    }
+
+    /// Judges the evidence as it is.
+    pub(super) fn judge(&mut self, now: Timestamp) {
+        let event = self.machine.judge(now, &self.policy, fastrand::u64(..));
+        self.happened(event);
+    }
+
+    /// Puts another policy in force.
+    pub(super) fn set_policy(&mut self, policy: Policy, now: Timestamp) {
+        self.machine.reshape(&self.policy, &policy, now);
+        if let Some(member) = &mut self.member {
+            member.reshape(&policy, now);
+        }
+        if self.policy.watched_duration() != policy.watched_duration() {
+            self.watch_from = self.epoch;
+        }
+        self.policy = policy;
+        self.renewed = true;
+    }
+
+    /// The watch over running calls that the phase and the policy ask for.
+    pub(super) fn wanted_watch(&self) -> Watch {
+        let from = self.watch_from.max(self.phase);
+        let limit = self.policy.watched_duration().filter(|_| self.times());
+        limit.map_or(Watch::OFF, |limit| Watch::new(from, limit))
     }
 
     /// Ends an override whose time is over.
@@ -108,6 +209,9 @@ impl Locked {
 
     /// Records how a call of this generation ended.
     pub(super) fn record(&mut self, ended: Ended, now: Timestamp) {
+        if ended.cancelled && ended.outcome == Outcome::Ignored && ended.lease.is_none() {
+            return self.cancelled(1, now);
+        }
         let mark = match ended.outcome {
             Outcome::Ignored => None,
             outcome => Some(Mark { failed: outcome != Outcome::Success, slow: ended.slow }),
@@ -137,6 +241,7 @@ impl Locked {
     /// What was granted before is stale from here on.
     pub(super) fn begin_phase(&mut self, now: Timestamp) {
         self.phase = self.epoch;
+        self.renewed = true;
         self.since = now;
         self.setting = None;
     }
@@ -147,7 +252,19 @@ impl Locked {
 
     /// Whether calls are timed.
     pub(super) fn times(&self) -> bool {
-        self.policy.slow_call_duration().is_some() && self.machine.state() != State::Disabled
+        let state = self.machine.state();
+        self.policy.slow_call_duration().is_some() && state.passes_all() && state != State::Disabled
+    }
+
+    /// How many cancelled calls each of 2^`stripes` stripes may count in a row without the lock. The
+    /// last one that a run needs takes it, so that on one thread no run is longer than it should be.
+    pub(super) fn most_cancelled(&self, stripes: u32) -> u64 {
+        let whole = self.policy.minimum_calls();
+        let next = if self.warned { whole } else { whole.min(WORTH_A_WARNING) };
+        match next.saturating_sub(self.machine.run().0) {
+            0 | 1 => 0,
+            left => ((left - 1) >> stripes).clamp(1, MOST_CANCELLED),
+        }
     }
 
     /// What may be done without the lock, and until when.
@@ -161,6 +278,21 @@ impl Locked {
         }
         if self.times() {
             flags |= Word::TIMED;
+            let step = clock::step().saturating_mul(COARSE_TICKS);
+            if policy.slow_call_duration().is_some_and(|limit| nanos(limit) >= step) {
+                flags |= Word::COARSE;
+            }
+        }
+        if machine.state() == State::Disabled || policy.ignores_cancelled() {
+            flags |= Word::FORGET;
+        }
+        // Not without a window: then quiet successes are not counted, and set no run back.
+        if machine.counts() && policy.cancelled() == Cancelled::FailureIfSlow {
+            flags |= Word::RUN;
+        }
+        let (unanswered, failed) = machine.run();
+        if unanswered > failed {
+            flags |= Word::PENDING;
         }
         if !machine.success_matters(policy) {
             flags |= Word::QUIET;
@@ -192,8 +324,7 @@ impl Locked {
         until.unwrap_or(Timestamp::NEVER)
     }
 
-    pub(super) fn read(&mut self, stale: u64) -> Reading {
-        let now = clock::now();
+    pub(super) fn read(&mut self, stale: u64, now: Timestamp) -> Reading {
         self.machine.slide(now);
         let (probes_out, probes_passed) = self.machine.probes();
         Reading {

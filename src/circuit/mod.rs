@@ -3,17 +3,22 @@
 //! [`Circuit`] is the handle. Behind it, [`engine`] decides from a few atomics and asks the
 //! [machine](crate::machine), the rules, only where they matter.
 
+mod admission;
+mod cause;
 mod engine;
 mod error;
 mod execute;
 mod grant;
-mod lanes;
 mod locked;
 mod member;
 mod overrides;
+mod peek;
 mod permit;
 mod pool;
+mod results;
+mod running;
 mod snapshot;
+mod stripes;
 mod sync;
 mod word;
 
@@ -27,18 +32,20 @@ use crate::backend::{Lease, View};
 use crate::machine::{Begin, Event, Policy, State};
 use crate::name::Name;
 use crate::timestamp::Timestamp;
+pub(crate) use admission::{Refusal, Rejection};
 use engine::Engine;
-pub(crate) use engine::{Refusal, Rejection};
 pub use error::{Error, OpenCircuit, find_open};
+pub use execute::Unserved;
 pub(crate) use grant::Grant;
-pub(crate) use lanes::Width;
 use locked::Locked;
 pub(crate) use locked::Observer;
 pub(crate) use member::{Draft, Link, News, Wait, Work};
 pub use overrides::{Confirmation, Note};
-pub(crate) use permit::Attempt;
+pub(crate) use peek::Peek;
 pub use permit::Permit;
+pub(crate) use permit::{Attempt, CallGuard};
 pub use snapshot::Snapshot;
+pub(crate) use stripes::Width;
 
 /// A circuit: what a circuit breaker knows about one upstream, under one name.
 ///
@@ -110,9 +117,13 @@ impl Circuit {
     /// happens.
     ///
     /// It runs on the thread of the call that made it happen, or of the task that heard of it from the
-    /// cluster, without any lock, and for as long as the circuit lives: add it once, let it be quick, and send what is slow elsewhere. If it
-    /// panics, the panic is caught, and the call goes on; while it does not return, the last 1000
-    /// events wait for it, and older ones are lost.
+    /// cluster, without any lock. Let it be quick, and send what is slow elsewhere. If it panics, the
+    /// panic is caught, and the call goes on; while it does not return, the last 1000 events wait for it,
+    /// and older ones are lost.
+    ///
+    /// It is kept for as long as the circuit lives: add it once, and let it capture no handle of its own
+    /// circuit, which would keep the circuit for ever. What it has captured may be dropped only when other
+    /// circuits are made after this one is gone.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
         self.engine.observe(Arc::new(observer));
     }
@@ -124,9 +135,11 @@ impl Circuit {
         Self { engine: pool::take(policy, observers, width), name }
     }
 
-    /// Says that the store has let go of this circuit. To be said once.
-    pub(crate) fn abandon(&self) {
-        pool::abandon(self.engine);
+    /// Drops the store's own handle, which has let go of the circuit. Once per circuit.
+    pub(crate) fn release_engine(self) {
+        let engine = self.engine;
+        drop(self);
+        pool::release(engine);
     }
 
     pub(crate) fn set_policy(&self, policy: Policy) {
@@ -163,10 +176,10 @@ impl Circuit {
 
     /// Asks for leave to make a call now. If the cluster is to be asked first, that has begun.
     #[inline]
-    pub(crate) fn begin_now(&self) -> Result<Permit, Denial> {
+    pub(crate) fn begin_now(&self) -> Result<CallGuard, Denial> {
         // Who acquires is not told that the cluster's state is not known yet.
         let granted = self.engine.check().and_then(|()| self.engine.acquire(Begin::Now));
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.denied(refusal))
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.denied(refusal))
     }
 
     #[inline]
@@ -176,15 +189,15 @@ impl Circuit {
 
     /// Begins a call that was reserved, where everybody has leave.
     #[inline]
-    pub(crate) fn pass_on(&self, grant: Grant) -> Option<Permit> {
-        self.engine.pass_on(grant).map(|grant| self.permit(grant))
+    pub(crate) fn pass_on(&self, grant: Grant) -> Option<CallGuard> {
+        self.engine.pass_on(grant).map(|grant| self.call(grant))
     }
 
     /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
     /// asked again.
-    pub(crate) fn begin(&self, grant: Grant) -> Result<Permit, Rejection> {
+    pub(crate) fn begin(&self, grant: Grant) -> Result<CallGuard, Rejection> {
         let granted = self.engine.begin(grant);
-        granted.map(|grant| self.permit(grant)).map_err(|refusal| self.rejected(refusal))
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.rejected(refusal))
     }
 
     /// Gives back a reservation.
@@ -194,8 +207,8 @@ impl Circuit {
     }
 
     #[inline]
-    fn permit(&self, grant: Grant) -> Permit {
-        Permit::new(self.engine, grant)
+    fn call(&self, grant: Grant) -> CallGuard {
+        CallGuard::new(self.engine, grant)
     }
 
     /// Does what a refusal asks for first.
@@ -219,7 +232,8 @@ impl Circuit {
     /// The rejection as a caller gets it.
     #[inline]
     pub(crate) fn open(&self, rejection: Rejection) -> OpenCircuit {
-        OpenCircuit::new(self.name.clone(), rejection)
+        let cause = self.engine.cause(rejection.generation);
+        OpenCircuit::new(self.name.clone(), rejection, cause)
     }
 }
 
@@ -287,7 +301,7 @@ impl Circuit {
     pub(crate) fn judge(&self, view: &View) {
         self.engine.with(|locked, now| {
             locked.adopt(view, true, now);
-            locked.judge(view);
+            locked.judge_shared(view);
         });
     }
 
@@ -341,20 +355,25 @@ impl Circuit {
 
     /// Whether nobody has a handle but the one who asks.
     pub(crate) fn is_last(&self) -> bool {
-        self.engine.lanes().handles() == 1
+        self.handles() == 1
     }
 
     /// Whether nobody has a handle but the one who asks, and the keeper if there is one.
     pub(crate) fn is_unused(&self) -> bool {
-        let handles = self.engine.lanes().handles();
+        let handles = self.handles();
         handles == 1 || handles == 2 && self.engine.link().is_some()
+    }
+
+    /// How many handles there are. Of a circuit of a key permits count too.
+    fn handles(&self) -> u64 {
+        self.engine.stripes().handles()
     }
 }
 
 impl Clone for Circuit {
     #[inline]
     fn clone(&self) -> Self {
-        self.engine.lanes().handle_cloned();
+        self.engine.stripes().handle_cloned();
         Self { engine: self.engine, name: self.name.clone() }
     }
 }
@@ -362,7 +381,7 @@ impl Clone for Circuit {
 impl Drop for Circuit {
     #[inline]
     fn drop(&mut self) {
-        self.engine.lanes().handle_dropped();
+        self.engine.stripes().handle_dropped();
     }
 }
 

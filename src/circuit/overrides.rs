@@ -62,6 +62,31 @@ impl Circuit {
         Confirmation(self.engine.reset())
     }
 
+    /// Ends the interval of an open circuit now, so that the next call is a probe: for an operator who
+    /// knows that the upstream is back. Returns false if the circuit is not open; a forced-open one is
+    /// ended by [`reset`](Self::reset).
+    ///
+    /// In a cluster the interval ends for all replicas. It takes a round trip to the backend until the
+    /// next call is a probe; where the backend does not answer, the replica probes by itself.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_breaker::{Outcome, Policy, Store};
+    ///
+    /// let policy = Policy::builder().consecutive_failures(1).open_for(Duration::from_secs(60)).build()?;
+    /// let payments = Store::in_memory().circuit_with("payments", policy);
+    /// payments.try_acquire()?.settle(Outcome::failure());
+    /// assert!(payments.try_acquire().is_err());
+    ///
+    /// assert!(payments.probe_now());
+    /// assert!(payments.try_acquire()?.is_probe());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "it acts; the answer may not matter")]
+    pub fn probe_now(&self) -> bool {
+        self.engine.probe_now()
+    }
+
     fn force(&self, state: Override, note: Note) -> Confirmation {
         Confirmation(self.engine.force(Setting::from((note, state))))
     }

@@ -9,20 +9,23 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use super::engine::{Engine, Refusal};
-use super::lanes::{Lanes, Width};
+use super::admission::Refusal;
+use super::engine::Engine;
 use super::member::{Link, Wait};
+use super::running::Watch;
+use super::stripes::{Drained, Stripes, Width};
 use super::{Circuit, Held};
 use crate::backend::{Setting, View};
 use crate::clock;
 use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};
 use crate::outcome::Outcome;
+use crate::timestamp::Timestamp;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     clock::set(Duration::from_secs(1));
-    let policy = policy.jitter(0).build().expect("a policy that can work");
+    let policy = policy.jitter(0.0).build().expect("a policy that can work");
     Arc::new(Engine::new(policy, Vec::new(), Width::Many))
 }
 
@@ -39,7 +42,7 @@ fn record(engine: &Engine, outcome: Outcome) {
 fn half_of_two() -> PolicyBuilder {
     Policy::builder()
         .without_consecutive_failures()
-        .failure_rate(50)
+        .failure_rate(0.5)
         .minimum_calls(2)
         .count_window(8)
 }
@@ -184,7 +187,7 @@ fn about_to_probe(needed: u64) -> Arc<Engine> {
         .consecutive_failures(1)
         .no_window()
         .open_for(TEN_SECONDS)
-        .backoff(1, TEN_SECONDS)
+        .backoff(1.0, TEN_SECONDS)
         .probes(1)
         .successes_to_close(needed);
     let engine = engine(policy);
@@ -259,18 +262,18 @@ fn everything_is_told_once_and_in_order() {
 #[test]
 fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
     loom::model(|| {
-        let lanes = Arc::new(Lanes::new(Width::Many));
-        lanes.handle_cloned();
-        let other = lanes.clone();
+        let stripes = Arc::new(Stripes::new(Width::Many));
+        stripes.handle_cloned();
+        let other = stripes.clone();
         // A handle is cloned on one thread and dropped on it; the clone moves back.
         let thread = thread::spawn(move || {
             other.handle_cloned();
             other.handle_dropped();
         });
-        assert!(lanes.handles() > 0, "there was a handle all the time");
+        assert!(stripes.handles() > 0, "there was a handle all the time");
         thread.join().unwrap();
-        lanes.handle_dropped();
-        assert_eq!(lanes.handles(), 0);
+        stripes.handle_dropped();
+        assert_eq!(stripes.handles(), 0);
     });
 }
 
@@ -309,5 +312,89 @@ fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
         let kept = engine.read().tally.consecutive_failures;
         assert_eq!(second, kept, "what was recorded in the new generation");
         assert!(first + second + engine.read().stale <= 2, "nothing is told twice");
+    });
+}
+
+#[test]
+fn a_run_of_cancelled_calls_is_never_told_too_long() {
+    loom::model(|| {
+        let stripes = Arc::new(Stripes::new(Width::One));
+        stripes.drain(2);
+        stripes.cancel(2, 9);
+        let other = stripes.clone();
+        let thread = thread::spawn(move || {
+            let succeeded = other.succeed(2);
+            (succeeded, other.cancel(2, 9))
+        });
+        let drained = stripes.drain(4);
+        let (succeeded, cancelled) = thread.join().unwrap();
+        let left = stripes.drain(6);
+        assert_eq!(left, Drained::default(), "nothing is counted in an epoch that is over");
+        let after = u64::from(cancelled);
+        let expected = if succeeded { (1, after) } else { (0, 1 + after) };
+        assert_eq!((drained.successes, drained.run), expected);
+    });
+}
+
+#[test]
+fn what_starts_and_ends_on_two_threads_leaves_nothing_running() {
+    let limit = Duration::from_secs(1);
+    let at = |ms| Timestamp::default().after(Duration::from_millis(ms));
+    loom::model(move || {
+        let stripes = Arc::new(Stripes::new(Width::Many));
+        let watch = Watch::new(2, limit);
+        stripes.watch(watch, at(5_000));
+        // One hangs; its slice is taken over by the next that has the same place.
+        stripes.start(watch, at(5_000));
+        let other = stripes.clone();
+        let thread = thread::spawn(move || {
+            let started = at(5_000 + 8 * 268);
+            other.start(watch, started);
+            other.overdue(watch, limit, at(7_600));
+            other.end(watch, started);
+        });
+        let started = at(5_001);
+        stripes.start(watch, started);
+        stripes.end(watch, started);
+        thread.join().unwrap();
+        assert_eq!(stripes.overdue(watch, limit, at(60_000)), 1);
+    });
+}
+
+#[test]
+fn a_call_of_an_earlier_phase_is_no_running_one_of_the_next() {
+    loom::model(|| {
+        let policy = Policy::builder()
+            .slow_call_duration(Duration::from_secs(1))
+            .slow_call_rate(1.0)
+            .minimum_calls(2);
+        let engine = engine(policy);
+        let other = engine.clone();
+        let thread = thread::spawn(move || other.acquire(Begin::Now).expect("closed"));
+        engine.reset();
+        let grant = thread.join().unwrap();
+        clock::set(Duration::from_secs(60));
+        let running = engine.read().tally.slow_calls;
+        // Whether it is counted is decided by the phase that it was admitted to.
+        engine.record(grant, Outcome::Success);
+        let reading = engine.read();
+        assert_eq!(running, 1 - reading.stale, "{reading:?}");
+        assert_eq!(reading.tally.slow_calls, running, "counted once");
+    });
+}
+
+#[test]
+fn a_release_that_comes_late_takes_no_probe_of_the_next_round() {
+    loom::model(|| {
+        let engine = about_to_probe(1);
+        let grant = engine.acquire(Begin::Later).expect("a probe slot is free");
+        let other = engine.clone();
+        let thread = thread::spawn(move || other.release(grant));
+        engine.reset();
+        record(&engine, Outcome::failure());
+        clock::set(Duration::from_secs(60));
+        assert!(engine.acquire(Begin::Now).is_ok(), "the first probe of the next round");
+        thread.join().unwrap();
+        assert_eq!(engine.read().probes_out, 1);
     });
 }

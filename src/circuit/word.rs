@@ -1,7 +1,7 @@
 //! The word in front of the machine: what may be done without the lock.
 //!
 //! ```text
-//!  epoch (56 bits) │ COUNT CLOCK QUIET TIMED REJECT │ state (3 bits)
+//!  epoch (48 bits) │ flags (13 bits) │ state (3 bits)
 //! ```
 
 use crate::machine::State;
@@ -19,10 +19,18 @@ impl Word {
     pub(super) const QUIET: u64 = 1 << 5;
     /// A quiet success needs the lock from the horizon on.
     pub(super) const CLOCK: u64 = 1 << 6;
-    /// A quiet success is counted in a lane.
+    /// A quiet success is counted in a stripe.
     pub(super) const COUNT: u64 = 1 << 7;
+    /// Calls are timed by the coarse clock.
+    pub(super) const COARSE: u64 = 1 << 8;
+    /// A cancelled call leaves nothing.
+    pub(super) const FORGET: u64 = 1 << 9;
+    /// A cancelled call that was not slow is counted in its stripe's run.
+    pub(super) const RUN: u64 = 1 << 10;
+    /// The machine has a run of cancelled calls, which a completed one ends.
+    pub(super) const PENDING: u64 = 1 << 11;
 
-    const FLAG_BITS: u32 = 8;
+    const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;
     /// In place of a state: the cluster's is not known yet. Nobody passes without a look.
     const UNKNOWN: u64 = 7;

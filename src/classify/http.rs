@@ -16,6 +16,7 @@ use crate::outcome::Outcome;
 /// | an error | failure, unless it is a circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
 /// | 5xx | failure, with `Retry-After` as its hint if there is one |
 /// | 429 | failure, likewise |
+/// | 408 | failure, likewise: tower-http's `TimeoutLayer` inside the circuit breaker answers it when a call takes too long |
 /// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or none of gRPC's codes; with `grpc-retry-pushback-ms` as its hint |
 /// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted it |
 /// | everything else | success: the upstream is well, whatever it thinks of the request |
@@ -126,7 +127,8 @@ fn judge(status: StatusCode, headers: Option<&HeaderMap>) -> Outcome {
 }
 
 fn failed(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

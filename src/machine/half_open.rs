@@ -44,9 +44,10 @@ pub(super) enum Returned {
 }
 
 impl Round {
-    /// Whether a call that was made has outlived its lease.
-    pub(super) fn hangs(&self, now: Timestamp) -> bool {
-        self.leases.iter().any(|lease| lease.begun.is_some() && lease.expires <= now)
+    /// Since when a call that was made has outlived its lease; of several, the first.
+    pub(super) fn hung_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let begun = self.leases.iter().filter(|lease| lease.begun.is_some());
+        begun.map(|lease| lease.expires).min().filter(|expires| *expires <= now)
     }
 
     /// Takes a place, if one is free.

@@ -67,7 +67,7 @@ impl Machine {
         let (from, by) = (self.state(), self.origin);
         self.origin = Origin::Cluster;
         let (phase, reopenings, open_for) = match shared {
-            Shared::Closed => (Phase::Closed(Evidence::new(policy.shape(), now)), 0, None),
+            Shared::Closed => (Phase::Closed(Evidence::new(policy.window(), now)), 0, None),
             Shared::Open { until, reopenings } => {
                 (Phase::Open { until }, reopenings, Some(until.since(now)))
             }

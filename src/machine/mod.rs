@@ -23,8 +23,9 @@
 //! 3. There is one door into a phase, [`Machine::enter`]; it ends the old generation. Whoever
 //!    calls the machine drops results of earlier generations before they get here.
 //! 4. Evidence is judged after every result that is recorded, a success included: a success can
-//!    complete the minimum of calls.
-//! 5. What runs out (an open interval, a lease, an override) is looked at when something is asked.
+//!    complete the minimum of calls. Calls still in flight are judged on a tick.
+//! 5. What runs out (an open interval, a lease, an override) is looked at when something is asked,
+//!    and takes effect as of the moment it ran out.
 //!
 //! # In a cluster
 //!
@@ -40,9 +41,13 @@
 //!    counted by nobody else.
 
 mod half_open;
+mod judging;
 mod ledger;
 mod phase;
 mod policy;
+mod probing;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod window;
 
@@ -51,15 +56,14 @@ pub(crate) use ledger::{Ledger, Shared, Verdict};
 pub use phase::{Origin, Override, State};
 pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
 pub use transition::{Event, Reason, Transition};
-pub use window::Tally;
-pub(crate) use window::{Evidence, Mark, Shape};
+pub(crate) use window::{Evidence, Mark};
+pub use window::{Tally, Window};
 
 use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::timestamp::Timestamp;
-use half_open::{Returned, Round};
-use phase::Phase;
+use phase::{Phase, Told};
 
 /// One circuit, as pure rules.
 #[derive(Clone, Debug)]
@@ -100,17 +104,20 @@ pub(crate) enum Begin {
     Later,
 }
 
-/// How a call ended: its outcome, whether it was slow, and the lease it held if it was a probe.
+/// How a call ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     pub(crate) slow: bool,
+    /// The call was dropped before it ended, whatever its policy counts that as.
+    pub(crate) cancelled: bool,
+    /// The lease of a probe.
     pub(crate) lease: Option<LeaseId>,
 }
 
 impl Machine {
     pub(crate) fn new(policy: &Policy, now: Timestamp) -> Self {
-        let phase = Phase::Closed(Evidence::new(policy.shape(), now));
+        let phase = Phase::Closed(Evidence::new(policy.window(), now));
         Self {
             phase,
             generation: 1,
@@ -118,159 +125,6 @@ impl Machine {
             origin: Origin::Local,
             ledger: Ledger::None,
             ends: Timestamp::NEVER,
-        }
-    }
-
-    /// Answers a call that asks to be made. The time may end an open interval, or show that a
-    /// probe hangs; then there is a transition too.
-    pub(crate) fn admit(
-        &mut self,
-        begin: Begin,
-        now: Timestamp,
-        policy: &Policy,
-        draw: u64,
-    ) -> (Admission, Option<Transition>) {
-        let transition = match &self.phase {
-            Phase::Open { until } if *until <= now && !self.asks() => {
-                Some(self.enter(Phase::HalfOpen(Round::default()), Reason::IntervalOver))
-            }
-            Phase::HalfOpen(round) if round.hangs(now) && !self.asks() => {
-                Some(self.reopen(Reason::ProbeExpired, None, now, policy, draw))
-            }
-            _ => None,
-        };
-        let (asks, places) = (self.asks(), self.places(policy));
-        let making = begin == Begin::Now;
-        let admission = match &mut self.phase {
-            Phase::Closed(_)
-            | Phase::ForcedClosed(_)
-            | Phase::Disabled
-            | Phase::MetricsOnly { .. } => Admission::Granted(None),
-            Phase::Open { until } if asks && *until <= now => Admission::Ask,
-            Phase::Open { .. } | Phase::ForcedOpen => Admission::Rejected,
-            Phase::HalfOpen(round) if asks => match round.take(making, now) {
-                Some(lease) => Admission::Granted(Some(lease)),
-                None if round.refused_until() > now => Admission::Rejected,
-                None => Admission::Ask,
-            },
-            Phase::HalfOpen(round) => {
-                match round.lease(making, places, now, policy.probe_lease()) {
-                    Some(lease) => Admission::Granted(Some(lease)),
-                    None => Admission::Rejected,
-                }
-            }
-        };
-        (admission, transition)
-    }
-
-    /// Begins the call of a lease that was granted for later. False if the lease has run out.
-    pub(crate) fn begin(&mut self, lease: LeaseId, now: Timestamp, policy: &Policy) -> bool {
-        let asks = self.asks();
-        match &mut self.phase {
-            // The ledger's lease runs from when it was given, and only the ledger can prolong it.
-            Phase::HalfOpen(round) => {
-                let anew = (!asks).then(|| policy.probe_lease());
-                round.begin(lease, now, anew)
-            }
-            _ => false,
-        }
-    }
-
-    /// For how long the call of a lease has been under way.
-    pub(crate) fn ran(&self, lease: LeaseId, now: Timestamp) -> Duration {
-        match &self.phase {
-            Phase::HalfOpen(round) => round.ran(lease, now),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Whether a lease still holds its place.
-    pub(crate) fn holds(&self, lease: LeaseId, now: Timestamp) -> bool {
-        matches!(&self.phase, Phase::HalfOpen(round) if round.holds(lease, now))
-    }
-
-    /// Records how a call of this generation ended, and tells what that made happen.
-    pub(crate) fn record(
-        &mut self,
-        ended: Ended,
-        now: Timestamp,
-        policy: &Policy,
-        draw: u64,
-    ) -> Option<Effect> {
-        if let Phase::HalfOpen(round) = &mut self.phase {
-            let lease = ended.lease?;
-            let verdict = match (round.give_back(lease, now)?, ended.outcome) {
-                // Whatever it says now, it was too long in coming.
-                (Returned::Late, _) => Verdict::Failed { reason: Reason::ProbeExpired, hint: None },
-                (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => Verdict::Released,
-                // One failed probe is enough: a caller paid for it, another would for the next.
-                (Returned::InTime, Outcome::Failure { retry_after: hint }) => {
-                    Verdict::Failed { reason: Reason::ProbeFailed, hint }
-                }
-                (Returned::InTime, Outcome::Success) => Verdict::Passed,
-            };
-            if self.asks() {
-                return Some(Effect::Settle(lease, verdict));
-            }
-            let transition = self.settle(verdict, now, policy, draw);
-            return transition.map(|transition| Effect::Tell(Event::Transition(transition)));
-        }
-
-        let (failed, hint) = match ended.outcome {
-            Outcome::Success => (false, None),
-            Outcome::Failure { retry_after } => (true, retry_after),
-            Outcome::Ignored => return None,
-        };
-        let evidence = self.phase.evidence_mut()?;
-        evidence.slide(now);
-        evidence.record(Mark { failed, slow: ended.slow });
-        let reason = policy.judge(evidence.tally());
-        let event = match (&mut self.phase, reason) {
-            (Phase::Closed(_), Some(reason)) => {
-                Event::Transition(self.open(reason, hint, now, policy, draw))
-            }
-            (Phase::MetricsOnly { told, .. }, reason) => {
-                let news = reason.filter(|_| !*told);
-                *told = reason.is_some();
-                Event::WouldTrip { reason: news? }
-            }
-            _ => return None,
-        };
-        Some(Effect::Tell(event))
-    }
-
-    /// What the end of a probe of our own makes of the round.
-    pub(crate) fn settle(
-        &mut self,
-        verdict: Verdict,
-        now: Timestamp,
-        policy: &Policy,
-        draw: u64,
-    ) -> Option<Transition> {
-        let Phase::HalfOpen(round) = &mut self.phase else { return None };
-        match verdict {
-            Verdict::Released => None,
-            Verdict::Failed { reason, hint } => Some(self.reopen(reason, hint, now, policy, draw)),
-            Verdict::Passed => round.pass(policy.successes_to_close()).then(|| {
-                self.reopenings = 0;
-                self.origin = Origin::Local;
-                let evidence = Evidence::new(policy.shape(), now);
-                self.enter(Phase::Closed(evidence), Reason::ProbesSucceeded)
-            }),
-        }
-    }
-
-    /// Adds a run of successes that were counted elsewhere and cannot trip.
-    pub(crate) fn successes(&mut self, n: u64) {
-        if let Some(evidence) = self.phase.evidence_mut() {
-            evidence.successes(n);
-        }
-    }
-
-    /// Lets go of evidence that has become too old.
-    pub(crate) fn slide(&mut self, now: Timestamp) {
-        if let Some(evidence) = self.phase.evidence_mut() {
-            evidence.slide(now);
         }
     }
 
@@ -283,14 +137,16 @@ impl Machine {
         policy: &Policy,
         now: Timestamp,
     ) -> Transition {
-        let evidence = || Evidence::new(policy.shape(), now);
+        let evidence = || Evidence::new(policy.window(), now);
         self.reopenings = 0;
         self.origin = origin;
         let phase = match to {
             Override::ForcedOpen => Phase::ForcedOpen,
             Override::ForcedClosed => Phase::ForcedClosed(evidence()),
             Override::Disabled => Phase::Disabled,
-            Override::MetricsOnly => Phase::MetricsOnly { evidence: evidence(), told: false },
+            Override::MetricsOnly => {
+                Phase::MetricsOnly { evidence: evidence(), told: Told::Nothing }
+            }
         };
         let transition = self.enter(phase, Reason::ByHand);
         self.ends = ends;
@@ -301,7 +157,7 @@ impl Machine {
     pub(crate) fn reset(&mut self, reason: Reason, policy: &Policy, now: Timestamp) -> Transition {
         self.reopenings = 0;
         self.origin = Origin::Local;
-        self.enter(Phase::Closed(Evidence::new(policy.shape(), now)), reason)
+        self.enter(Phase::Closed(Evidence::new(policy.window(), now)), reason)
     }
 
     /// The override in force ends at another time.
@@ -314,26 +170,22 @@ impl Machine {
         self.ends
     }
 
-    /// Starts the evidence anew in the shape of another policy. The state stays as it is.
-    pub(crate) fn reshape(&mut self, policy: &Policy, now: Timestamp) {
+    /// Goes over to another policy. The state and its open interval stay. So does the evidence if
+    /// the window is the same; otherwise it starts anew.
+    pub(crate) fn reshape(&mut self, old: &Policy, new: &Policy, now: Timestamp) {
+        if old.window() == new.window() {
+            return;
+        }
         if let Some(evidence) = self.phase.evidence_mut() {
-            *evidence = Evidence::new(policy.shape(), now);
+            *evidence = Evidence::new(new.window(), now);
         }
     }
 
-    /// Whether one more success, not a slow one, could change anything but a count. As long as it
-    /// cannot, successes may be counted elsewhere and added later with
-    /// [`successes`](Self::successes).
-    pub(crate) fn success_matters(&self, policy: &Policy) -> bool {
-        match &self.phase {
-            Phase::Closed(evidence) | Phase::MetricsOnly { evidence, .. } => {
-                let tally = evidence.tally();
-                tally.consecutive_failures > 0 || policy.success_can_trip(tally)
-            }
-            Phase::ForcedClosed(evidence) => evidence.tally().consecutive_failures > 0,
-            Phase::Disabled => false,
-            Phase::Open { .. } | Phase::HalfOpen(_) | Phase::ForcedOpen => true,
-        }
+    /// Ends the open interval now, so that the next call is a probe. `None` if the circuit is not
+    /// open, or if the cluster decides when it probes.
+    pub(crate) fn probe_now(&mut self, now: Timestamp) -> Option<Transition> {
+        let open = self.state() == State::Open && !self.asks();
+        open.then(|| self.enter(Phase::Open { until: now }, Reason::ByHand))
     }
 
     /// Until when admissions are rejected without a look at anything else; `None` while some pass.
@@ -385,30 +237,22 @@ impl Machine {
         }
     }
 
-    fn reopen(
-        &mut self,
-        reason: Reason,
-        hint: Option<Duration>,
-        now: Timestamp,
-        policy: &Policy,
-        draw: u64,
-    ) -> Transition {
-        self.reopenings = self.reopenings.saturating_add(1);
-        self.open(reason, hint, now, policy, draw)
-    }
-
+    /// Opens for the interval of the policy, counted from `from`; and until the hint, counted from
+    /// `now`, is over.
     fn open(
         &mut self,
         reason: Reason,
         hint: Option<Duration>,
-        now: Timestamp,
+        (from, now): (Timestamp, Timestamp),
         policy: &Policy,
         draw: u64,
     ) -> Transition {
-        let interval = policy.open_interval(self.reopenings, hint, draw);
+        let interval = policy.open_interval(self.reopenings, None, draw);
+        let hinted = hint.map_or(now, |hint| now.after(policy.hinted_interval(hint, draw)));
+        let until = from.after(interval).max(hinted);
         self.origin = Origin::Local;
-        let transition = self.enter(Phase::Open { until: now.after(interval) }, reason);
-        Transition { open_for: Some(interval), ..transition }
+        let transition = self.enter(Phase::Open { until }, reason);
+        Transition { open_for: Some(until.since(now)), ..transition }
     }
 
     fn enter(&mut self, phase: Phase, reason: Reason) -> Transition {

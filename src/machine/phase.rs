@@ -129,18 +129,21 @@ impl Origin {
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Closed(Evidence),
-    Open {
-        until: Timestamp,
-    },
+    Open { until: Timestamp },
     HalfOpen(Round),
     ForcedOpen,
     ForcedClosed(Evidence),
     Disabled,
-    MetricsOnly {
-        evidence: Evidence,
-        /// What would have tripped has been told, and still would.
-        told: bool,
-    },
+    MetricsOnly { evidence: Evidence, told: Told },
+}
+
+/// What would have opened a metrics-only circuit, has been told, and still would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    Condition,
+    /// A run of calls without completions.
+    Run,
 }
 
 impl Phase {

@@ -1,16 +1,21 @@
 //! The validated rules of a circuit.
 
 mod builder;
+mod check;
+mod fraction;
 mod preset;
+mod read;
 
 use std::time::Duration;
 
-pub use builder::{PolicyBuilder, PolicyError};
+pub use builder::PolicyBuilder;
+pub use check::PolicyError;
 
 use super::transition::Reason;
-use super::window::{Shape, Tally};
+use super::window::{Tally, Window};
 use crate::outcome::Outcome;
 use crate::timestamp::nanos;
+use fraction::WHOLE;
 
 /// When a circuit opens, and how it closes again.
 ///
@@ -28,7 +33,7 @@ use crate::timestamp::nanos;
 ///
 /// let policy = Policy::builder()
 ///     .consecutive_failures(10)
-///     .failure_rate(30)
+///     .failure_rate(0.3)
 ///     .time_window(Duration::from_secs(10))
 ///     .open_for(Duration::from_secs(5))
 ///     .build()?;
@@ -40,17 +45,32 @@ use crate::timestamp::nanos;
 ///
 /// A policy that is built can work: what cannot is refused by
 /// [`build`](PolicyBuilder::build), with every problem named at once.
+///
+/// A policy can be read, by methods named like those of its builder, and as a line for people:
+///
+/// ```
+/// # use tower_breaker::Policy;
+/// let policy = Policy::default();
+/// assert_eq!(policy.failure_rate(), Some(0.5));
+/// assert_eq!(
+///     policy.to_string(),
+///     "opens after 5 consecutive failures, or at a failure rate of 50 % of at least 20 calls in 60s; \
+///      open for 30s, times 2 up to 300s, jitter 10 %; \
+///      3 probes at once, 2 successes to close, probe lease 10s",
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     consecutive_failures: Option<u64>,
+    /// In parts per million, as are the other fractions.
     failure_rate: Option<u32>,
     failure_count: Option<u64>,
     slow_call_rate: Option<u32>,
     slow_call_duration: Option<Duration>,
     minimum_calls: u64,
-    shape: Shape,
+    window: Window,
     open_for: Duration,
-    backoff: u32,
+    multiplier: u64,
     longest: Duration,
     jitter: u32,
     probes: u64,
@@ -88,11 +108,14 @@ pub enum Cancelled {
     /// [`slow_call_duration`](PolicyBuilder::slow_call_duration), as ignored otherwise, and always
     /// as ignored where none is set. The default: most callers that go away say nothing about the
     /// upstream, those that waited too long do.
+    ///
+    /// One call that is ignored so leaves no evidence, but many in a row do: see
+    /// [`Reason::NoCompletions`](crate::Reason::NoCompletions).
     #[default]
     FailureIfSlow,
     /// As a failure. For a timeout outside the circuit breaker, where nothing else cancels calls.
     Failure,
-    /// As nothing.
+    /// As nothing, however many there are in a row.
     Ignored,
 }
 
@@ -108,7 +131,23 @@ impl Policy {
         PolicyBuilder::new()
     }
 
+    /// Returns a builder that starts without any condition: what opens the circuit is what you ask
+    /// for, and nothing else. All other settings start as in the default policy.
+    ///
+    /// ```
+    /// # use tower_breaker::Policy;
+    /// let policy = Policy::only().failure_rate(0.3).build()?;
+    /// assert_eq!(policy.consecutive_failures(), None);
+    /// # Ok::<(), tower_breaker::PolicyError>(())
+    /// ```
+    pub fn only() -> PolicyBuilder {
+        PolicyBuilder::new().without_consecutive_failures().without_failure_rate()
+    }
+
     /// A builder that starts from this policy.
+    ///
+    /// What you then ask for holds; what contradicts it and comes from this policy gives way, as
+    /// told at [`PolicyBuilder`].
     pub fn to_builder(&self) -> PolicyBuilder {
         PolicyBuilder::from_policy(self.clone())
     }
@@ -132,9 +171,9 @@ impl Policy {
     }
 
     fn meets(&self, condition: Reason, tally: Tally) -> bool {
-        let enough = tally.calls >= self.minimum_calls;
-        let reaches = |part: u64, percent: u32| {
-            u128::from(part) * 100 >= u128::from(tally.calls) * u128::from(percent)
+        let enough = tally.calls >= self.enough_calls();
+        let reaches = |part: u64, rate: u32| {
+            u128::from(part) * u128::from(WHOLE) >= u128::from(tally.calls) * u128::from(rate)
         };
         match condition {
             Reason::ConsecutiveFailures => {
@@ -151,6 +190,21 @@ impl Policy {
         }
     }
 
+    /// From how many calls on rates mean something. A window that holds fewer needs to be full.
+    fn enough_calls(&self) -> u64 {
+        match self.window {
+            Window::Count { calls } => self.minimum_calls.min(calls),
+            Window::Time { .. } | Window::None => self.minimum_calls,
+        }
+    }
+
+    /// [`Reason::NoCompletions`], if so many calls in a row had no good answer. It is no condition
+    /// like the others: only a cancelled call can meet it.
+    pub(super) fn no_completions(&self, tally: Tally) -> Option<Reason> {
+        let holds = tally.unanswered >= self.minimum_calls && !self.ignores_cancelled();
+        holds.then_some(Reason::NoCompletions)
+    }
+
     /// Whether evidence like this is worth telling at once: a few failures in a row, or half of
     /// what would trip by count.
     pub(crate) fn is_alarming(&self, tally: Tally) -> bool {
@@ -162,14 +216,17 @@ impl Policy {
     /// Whether one more success, not a slow one, could meet a condition. It can complete the
     /// minimum of calls, where there is something to hold against the upstream. And it can be the
     /// first result after good ones have left the window, with what remains meeting a condition.
-    pub(super) fn success_can_trip(&self, tally: Tally) -> bool {
+    ///
+    /// Calls of the tally that are only `overdue` are judged on a tick, and need no success for it.
+    pub(super) fn success_can_trip(&self, tally: Tally, overdue: u64) -> bool {
         let rated = self.failure_rate.is_some() || self.slow_call_rate.is_some();
-        let completes =
-            rated && tally.failures + tally.slow_calls > 0 && tally.calls < self.minimum_calls;
+        let against = tally.failures + tally.slow_calls.saturating_sub(overdue);
+        let completes = rated && against > 0 && tally.calls < self.enough_calls();
         completes || self.judge(tally).is_some()
     }
 
-    /// How long a circuit stays open that has been reopened `reopenings` times in a row.
+    /// How long a circuit stays open that has been reopened `reopenings` times in a row: as the
+    /// backoff or the hint says, whichever is longer, up to the cap.
     ///
     /// Jitter lengthens and never shortens, by an even share of `draw` of `u64::MAX`. It comes
     /// after the cap, or all circuits at the cap would probe in step.
@@ -179,17 +236,25 @@ impl Policy {
         hint: Option<Duration>,
         draw: u64,
     ) -> Duration {
-        let longest = nanos(self.longest);
-        let backoff = u64::from(self.backoff).saturating_pow(reopenings);
-        let interval = nanos(self.open_for).saturating_mul(backoff).min(longest);
-        let jitter = u128::from(interval) * u128::from(self.jitter) / 100;
+        let backoff = nanos(self.open_for);
+        let backoff = scaled(backoff, power(self.multiplier, reopenings));
+        self.jittered(backoff.max(hint.map_or(0, nanos)), draw)
+    }
+
+    /// How long a circuit stays open of which the upstream asked for that.
+    pub(super) fn hinted_interval(&self, hint: Duration, draw: u64) -> Duration {
+        self.jittered(nanos(hint), draw)
+    }
+
+    fn jittered(&self, interval: u64, draw: u64) -> Duration {
+        let interval = interval.min(nanos(self.longest));
+        let jitter = u128::from(interval) * u128::from(self.jitter) / u128::from(WHOLE);
         let drawn = u64::try_from((jitter * u128::from(draw)) >> 64).unwrap_or(u64::MAX);
-        let hinted = hint.map_or(0, nanos).min(longest);
-        Duration::from_nanos(interval.saturating_add(drawn).max(hinted))
+        Duration::from_nanos(interval.saturating_add(drawn))
     }
 
     /// What a call counts as that was dropped after it had run for `ran`.
-    pub(crate) fn cancelled(&self, ran: Duration) -> Outcome {
+    pub(crate) fn cancelled_after(&self, ran: Duration) -> Outcome {
         match self.cancelled {
             Cancelled::Failure => Outcome::failure(),
             Cancelled::FailureIfSlow if self.is_slow(ran) => Outcome::failure(),
@@ -197,31 +262,44 @@ impl Policy {
         }
     }
 
+    pub(crate) fn ignores_cancelled(&self) -> bool {
+        self.cancelled == Cancelled::Ignored
+    }
+
     pub(crate) fn is_slow(&self, ran: Duration) -> bool {
         self.slow_call_duration.is_some_and(|limit| ran > limit)
     }
 
-    pub(crate) fn slow_call_duration(&self) -> Option<Duration> {
-        self.slow_call_duration
+    /// Whether slow calls are held against the upstream.
+    pub(crate) fn counts_slow_calls(&self) -> bool {
+        self.slow_call_rate.is_some()
     }
 
-    pub(crate) fn quorum(&self) -> u64 {
-        self.quorum
+    /// The duration past which a call that is still running is evidence already.
+    pub(crate) fn watched_duration(&self) -> Option<Duration> {
+        self.slow_call_duration.filter(|_| self.counts_slow_calls())
     }
+}
 
-    pub(crate) fn shape(&self) -> Shape {
-        self.shape
-    }
+/// How many binary places a [`power`] has.
+const PLACES: u32 = 32;
 
-    pub(crate) fn probes(&self) -> u64 {
-        self.probes
+/// A number of parts per million to the `n`, in binary fixed point. It saturates far beyond what
+/// any interval can be multiplied with.
+fn power(parts: u64, mut n: u32) -> u128 {
+    let times = |a: u128, b: u128| a.saturating_mul(b) >> PLACES;
+    let mut square = (u128::from(parts) << PLACES) / u128::from(WHOLE);
+    let mut power = 1 << PLACES;
+    while n > 0 {
+        if n % 2 == 1 {
+            power = times(power, square);
+        }
+        square = times(square, square);
+        n /= 2;
     }
+    power
+}
 
-    pub(crate) fn successes_to_close(&self) -> u64 {
-        self.successes_to_close
-    }
-
-    pub(crate) fn probe_lease(&self) -> Duration {
-        self.probe_lease
-    }
+fn scaled(nanos: u64, factor: u128) -> u64 {
+    u64::try_from(u128::from(nanos).saturating_mul(factor) >> PLACES).unwrap_or(u64::MAX)
 }

@@ -18,28 +18,36 @@ pub enum Reason {
     FailureCount,
     /// The rate of slow calls in the window.
     SlowCallRate,
+    /// As many calls in a row as the policy's minimum of calls were cancelled or failed, and none
+    /// was answered well in between: the upstream hangs, and a timeout outside of the circuit
+    /// breaker hides it.
+    NoCompletions,
     /// The open interval is over, and somebody asked.
     IntervalOver,
     /// A probe failed.
     ProbeFailed,
+    /// A probe succeeded, but was slow, and the policy counts slow calls.
+    ProbeSlow,
     /// A probe lasted longer than its lease.
     ProbeExpired,
     /// Enough probes succeeded in a row.
     ProbesSucceeded,
-    /// An override or a reset.
+    /// An operator: an override, a reset, or an [order to probe](crate::Circuit::probe_now).
     ByHand,
     /// The time of an override is over.
     OverrideOver,
 }
 
 impl Reason {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::ConsecutiveFailures,
         Self::FailureRate,
         Self::FailureCount,
         Self::SlowCallRate,
+        Self::NoCompletions,
         Self::IntervalOver,
         Self::ProbeFailed,
+        Self::ProbeSlow,
         Self::ProbeExpired,
         Self::ProbesSucceeded,
         Self::ByHand,
@@ -52,6 +60,16 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
+    /// The reason as a number, and back: within a process only.
+    pub(crate) const fn code(self) -> u64 {
+        self as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a number of a few reasons")]
+    pub(crate) fn from_code(code: u64) -> Self {
+        Self::ALL.get(code as usize).copied().unwrap_or(Self::ByHand)
+    }
+
     /// The reason's name in logs and metrics, in snake case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -60,12 +78,41 @@ impl Reason {
             Self::FailureRate => "failure_rate",
             Self::FailureCount => "failure_count",
             Self::SlowCallRate => "slow_call_rate",
+            Self::NoCompletions => "no_completions",
             Self::IntervalOver => "interval_over",
             Self::ProbeFailed => "probe_failed",
+            Self::ProbeSlow => "probe_slow",
             Self::ProbeExpired => "probe_expired",
             Self::ProbesSucceeded => "probes_succeeded",
             Self::ByHand => "by_hand",
             Self::OverrideOver => "override_over",
+        }
+    }
+}
+
+impl Reason {
+    /// The reason with its numbers, for people: `failure_rate: 12 of 20`.
+    pub(crate) fn with(self, tally: &Tally) -> impl fmt::Display + use<> {
+        Explained { reason: self, tally: *tally }
+    }
+}
+
+struct Explained {
+    reason: Reason,
+    tally: Tally,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = self.tally;
+        self.reason.fmt(f)?;
+        match self.reason {
+            Reason::ConsecutiveFailures => write!(f, ": {consecutive_failures}"),
+            Reason::FailureRate => write!(f, ": {failures} of {calls}"),
+            Reason::FailureCount => write!(f, ": {failures}"),
+            Reason::SlowCallRate => write!(f, ": {slow_calls} of {calls}"),
+            Reason::NoCompletions => write!(f, ": {unanswered}"),
+            _ => Ok(()),
         }
     }
 }
@@ -91,7 +138,7 @@ pub struct Transition {
     pub generation: u64,
     /// What had been counted in the state that ended: on a trip, the evidence.
     pub tally: Tally,
-    /// Where the circuit opened by itself: for how long, jitter included.
+    /// Where the circuit opened by itself: for how long from now on, jitter included.
     pub open_for: Option<Duration>,
     /// Who decided. Without a backend it is always this process.
     pub origin: Origin,
@@ -100,15 +147,7 @@ pub struct Transition {
 impl fmt::Display for Transition {
     /// For example `closed -> open (failure_rate: 12 of 20), for 31.2s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { calls, failures, slow_calls, consecutive_failures } = self.tally;
-        write!(f, "{} -> {} ({}", self.from, self.to, self.reason)?;
-        match self.reason {
-            Reason::ConsecutiveFailures => write!(f, ": {consecutive_failures})"),
-            Reason::FailureRate => write!(f, ": {failures} of {calls})"),
-            Reason::FailureCount => write!(f, ": {failures})"),
-            Reason::SlowCallRate => write!(f, ": {slow_calls} of {calls})"),
-            _ => f.write_str(")"),
-        }?;
+        write!(f, "{} -> {} ({})", self.from, self.to, self.reason.with(&self.tally))?;
         match self.open_for {
             Some(wait) => write!(f, ", for {wait:.1?}"),
             None => Ok(()),
@@ -127,5 +166,12 @@ pub enum Event {
     WouldTrip {
         /// The condition that holds.
         reason: Reason,
+    },
+    /// Ten calls in a row were cancelled or failed, with no success between them, and the last one was
+    /// cancelled and left no evidence. A timeout outside the circuit breaker does that: put it inside, and
+    /// each call counts as a failure. Sent once for a circuit.
+    CallsCancelled {
+        /// How many calls in a row were cancelled or failed.
+        calls: u64,
     },
 }

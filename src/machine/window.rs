@@ -7,57 +7,15 @@
 //! - [`Evidence::successes`] of `n` leaves what `n` single successes would leave.
 
 mod count;
+mod tally;
 mod time;
 
 use std::time::Duration;
 
 use crate::timestamp::Timestamp;
 use count::CountWindow;
+pub use tally::Tally;
 use time::TimeWindow;
-
-/// What a circuit has counted: totals read from its window, and its streak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Tally {
-    /// Calls in the window. Zero under a policy without a window, and in states without evidence.
-    pub calls: u64,
-    /// How many of them failed.
-    pub failures: u64,
-    /// How many of them were slow.
-    pub slow_calls: u64,
-    /// Failures since the last success.
-    pub consecutive_failures: u64,
-}
-
-impl Tally {
-    /// Failures per hundred calls in the window, rounded down; `None` while there are no calls.
-    #[must_use]
-    pub fn failure_rate(&self) -> Option<u8> {
-        percent(self.failures, self.calls)
-    }
-
-    /// What is left of a total without one share of it.
-    pub(super) fn without(self, share: Self) -> Self {
-        Self {
-            calls: self.calls.saturating_sub(share.calls),
-            failures: self.failures.saturating_sub(share.failures),
-            slow_calls: self.slow_calls.saturating_sub(share.slow_calls),
-            consecutive_failures: self
-                .consecutive_failures
-                .saturating_sub(share.consecutive_failures),
-        }
-    }
-
-    /// Slow calls per hundred calls in the window, rounded down; `None` while there are no calls.
-    #[must_use]
-    pub fn slow_call_rate(&self) -> Option<u8> {
-        percent(self.slow_calls, self.calls)
-    }
-}
-
-fn percent(part: u64, whole: u64) -> Option<u8> {
-    let percent = (u128::from(part) * 100).checked_div(u128::from(whole))?;
-    u8::try_from(percent).ok()
-}
 
 /// The totals of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,48 +32,80 @@ pub(crate) struct Mark {
     pub(crate) slow: bool,
 }
 
-/// Which window a policy asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+/// The window over which a policy takes its rates and counts.
+///
+/// [`Policy::window`](crate::Policy::window) returns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Window {
     /// The last `calls` results.
-    Count { calls: u64 },
+    Count {
+        /// How many results.
+        calls: u64,
+    },
     /// The results of the last `length`, in `buckets` slices.
-    Time { length: Duration, buckets: u32 },
-    /// No window: only the streak of failures counts.
+    ///
+    /// A slice leaves the window as a whole, so the window covers between `length` less one slice
+    /// and `length`.
+    Time {
+        /// The longest time that the window covers.
+        length: Duration,
+        /// How many slices.
+        buckets: u32,
+    },
+    /// No window: the circuit counts only calls in a row.
     None,
 }
 
 #[derive(Clone, Debug)]
-enum Window {
+enum Kept {
     Count(CountWindow),
     Time(TimeWindow),
     None,
 }
 
-/// The streak of failures and the window, together.
+/// The runs and the window, together.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
     streak: u64,
-    window: Window,
+    unanswered: u64,
+    /// Calls still running that are slow already.
+    overdue: u64,
+    window: Kept,
 }
 
 impl Evidence {
-    pub(crate) fn new(shape: Shape, now: Timestamp) -> Self {
-        let window = match shape {
-            Shape::Count { calls } => Window::Count(CountWindow::new(calls)),
-            Shape::Time { length, buckets } => Window::Time(TimeWindow::new(length, buckets, now)),
-            Shape::None => Window::None,
+    pub(crate) fn new(window: Window, now: Timestamp) -> Self {
+        let window = match window {
+            Window::Count { calls } => Kept::Count(CountWindow::new(calls)),
+            Window::Time { length, buckets } => Kept::Time(TimeWindow::new(length, buckets, now)),
+            Window::None => Kept::None,
         };
-        Self { streak: 0, window }
+        Self { streak: 0, unanswered: 0, overdue: 0, window }
     }
 
     pub(crate) fn record(&mut self, mark: Mark) {
-        self.streak = if mark.failed { self.streak.saturating_add(1) } else { 0 };
-        match &mut self.window {
-            Window::Count(window) => window.push(mark),
-            Window::Time(window) => window.push(mark),
-            Window::None => {}
+        if mark.failed {
+            self.streak = self.streak.saturating_add(1);
+            self.unanswered = self.unanswered.saturating_add(1);
+        } else {
+            (self.streak, self.unanswered) = (0, 0);
         }
+        match &mut self.window {
+            Kept::Count(window) => window.push(mark),
+            Kept::Time(window) => window.push(mark),
+            Kept::None => {}
+        }
+    }
+
+    /// Calls in a row that were cancelled or failed, and those of them that failed.
+    pub(crate) fn run(&self) -> (u64, u64) {
+        (self.unanswered, self.streak)
+    }
+
+    /// A call was answered, which says nothing else.
+    pub(crate) fn completed(&mut self) {
+        self.unanswered = self.streak;
     }
 
     /// A run of `n` successes, none of them slow.
@@ -123,39 +113,58 @@ impl Evidence {
         if n == 0 {
             return;
         }
-        self.streak = 0;
+        (self.streak, self.unanswered) = (0, 0);
         match &mut self.window {
-            Window::Count(window) => window.successes(n),
-            Window::Time(window) => window.successes(n),
-            Window::None => {}
+            Kept::Count(window) => window.successes(n),
+            Kept::Time(window) => window.successes(n),
+            Kept::None => {}
         }
+    }
+
+    /// Adds `n` calls that were cancelled and are in no window.
+    pub(crate) fn cancelled(&mut self, n: u64) {
+        self.unanswered = self.unanswered.saturating_add(n);
+    }
+
+    pub(crate) fn set_overdue(&mut self, n: u64) {
+        self.overdue = n;
+    }
+
+    pub(crate) fn overdue(&self) -> u64 {
+        self.overdue
     }
 
     /// Lets go of what has become too old.
     pub(crate) fn slide(&mut self, now: Timestamp) {
-        if let Window::Time(window) = &mut self.window {
+        if let Kept::Time(window) = &mut self.window {
             window.slide(now);
         }
     }
 
     pub(crate) fn has_window(&self) -> bool {
-        !matches!(self.window, Window::None)
+        !matches!(self.window, Kept::None)
     }
 
     pub(crate) fn tally(&self) -> Tally {
         let Sums { calls, failures, slow } = match &self.window {
-            Window::Count(window) => window.sums(),
-            Window::Time(window) => window.sums(),
-            Window::None => Sums::default(),
+            Kept::Count(window) => window.sums(),
+            Kept::Time(window) => window.sums(),
+            Kept::None => Sums::default(),
         };
-        Tally { calls, failures, slow_calls: slow, consecutive_failures: self.streak }
+        Tally {
+            calls: calls.saturating_add(self.overdue),
+            failures,
+            slow_calls: slow.saturating_add(self.overdue),
+            consecutive_failures: self.streak,
+            unanswered: self.unanswered,
+        }
     }
 
     /// When the current bucket ends, where there are buckets.
     pub(crate) fn bucket_end(&self) -> Option<Timestamp> {
         match &self.window {
-            Window::Time(window) => Some(window.bucket_end()),
-            Window::Count(_) | Window::None => None,
+            Kept::Time(window) => Some(window.bucket_end()),
+            Kept::Count(_) | Kept::None => None,
         }
     }
 }

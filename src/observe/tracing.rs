@@ -20,12 +20,12 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
             let origin = transition.origin.as_str();
             if transition.to == State::Open && transition.reason != Reason::ByHand {
                 let open_for_ms = transition.open_for.map_or(0, |wait| wait.as_millis());
-                let Tally { calls, failures, slow_calls, consecutive_failures, .. } =
+                let Tally { calls, failures, slow_calls, consecutive_failures, unanswered, .. } =
                     transition.tally;
                 warn!(
                     target: "tower_breaker",
                     %circuit, from, to, reason, origin, generation, open_for_ms,
-                    calls, failures, slow_calls, consecutive_failures,
+                    calls, failures, slow_calls, consecutive_failures, unanswered,
                     "circuit opened"
                 );
             } else {
@@ -36,6 +36,12 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
                 );
             }
         }
+        Event::CallsCancelled { calls } => warn!(
+            target: "tower_breaker",
+            %circuit, calls,
+            "calls in a row were cancelled, and none succeeded; if a timeout outside the circuit \
+             breaker cancels them, put it inside, so that each counts as a failure"
+        ),
         Event::WouldTrip { reason } => warn!(
             target: "tower_breaker",
             %circuit, reason = reason.as_str(),
@@ -88,7 +94,7 @@ pub(crate) fn no_room(layer: &str, limit: usize, calls: u64) {
     warn!(
         target: "tower_breaker",
         layer, limit, calls,
-        "there are as many circuits of keys as there may be: calls of new keys pass uncounted"
+        "key limit reached, and circuits are in use or overridden: calls with new keys pass through uncounted"
     );
 }
 

@@ -15,7 +15,7 @@ use super::keyed::{KeyedCircuitBreaker, KeyedFuture};
 use super::layer::Reject;
 use super::respond::{RejectionBody, Respond, is_grpc, names_grpc};
 use super::service::CircuitBreaker;
-use crate::circuit::{Circuit, Error, Permit};
+use crate::circuit::{CallGuard, Circuit, Error};
 use crate::classify::{Classify, grpc_outcome};
 use crate::outcome::Outcome;
 
@@ -126,22 +126,21 @@ impl Asked {
     fn observe<B: Body>(
         self,
         response: Response<B>,
-        mut permit: Option<Permit>,
+        permit: Option<CallGuard>,
         circuit: Option<Circuit>,
     ) -> Response<ObservedBody<B>> {
         let in_grpc = names_grpc(response.headers()).unwrap_or(self.in_grpc);
         let status = grpc_outcome(response.headers()).filter(|_| in_grpc);
         let trailers = in_grpc && status.is_none();
-        // A status is judged here wherever it stands: a classifier that knows HTTP alone takes every
-        // gRPC reply for a success.
-        if let Some(failure @ Outcome::Failure { .. }) = status {
-            settle(&mut permit, failure);
-        }
         let bodiless = self.for_head || is_bodiless(response.status());
         response.map(|body| {
             let mut body = ObservedBody { body, permit, circuit, trailers };
-            // Nobody polls one.
-            if bodiless || body.is_end_stream() {
+            // The status decides, whatever the classifier said: one that knows HTTP alone takes every
+            // gRPC reply for a success.
+            if let Some(failure @ Outcome::Failure { .. }) = status {
+                settle(&mut body.permit, failure);
+            } else if bodiless || has_ended(&mut body.permit, &body.body) {
+                // Servers do not poll such a body.
                 end(&mut body.permit, trailers, None);
             }
             body
@@ -245,7 +244,7 @@ pin_project! {
         #[pin]
         body: B,
         // Until the body has ended.
-        permit: Option<Permit>,
+        permit: Option<CallGuard>,
         // Of a key: so that it is not forgotten meanwhile.
         circuit: Option<Circuit>,
         // gRPC has its status there.
@@ -255,8 +254,9 @@ pin_project! {
     impl<B: Body> PinnedDrop for ObservedBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // It may have come to its end since the last frame was read.
-            if this.permit.is_some() && this.body.is_end_stream() {
+            // It may have come to its end since the last frame was read. While the thread is panicking
+            // the body is not asked: a second panic would abort the process.
+            if !std::thread::panicking() && has_ended(this.permit, &this.body) {
                 end(this.permit, *this.trailers, None);
             } else if let Some(permit) = this.permit.take() {
                 permit.cancel();
@@ -291,7 +291,7 @@ impl<B: Body> Body for ObservedBody<B> {
         match &frame {
             Some(Ok(frame)) => {
                 // Who has read the last frame may not ask for another.
-                if frame.is_trailers() || this.body.is_end_stream() {
+                if frame.is_trailers() || has_ended(this.permit, &this.body) {
                     end(this.permit, *this.trailers, frame.trailers_ref());
                 }
             }
@@ -310,8 +310,18 @@ impl<B: Body> Body for ObservedBody<B> {
     }
 }
 
+/// Whether a call that is still to be judged has come to the end of its body. A body that panics here
+/// has failed.
+fn has_ended(permit: &mut Option<CallGuard>, body: &impl Body) -> bool {
+    permit.take().is_some_and(|held| {
+        let (held, ended) = held.guard(|| body.is_end_stream());
+        *permit = Some(held);
+        ended
+    })
+}
+
 /// The body has ended, whole.
-fn end(permit: &mut Option<Permit>, awaited: bool, trailers: Option<&HeaderMap>) {
+fn end(permit: &mut Option<CallGuard>, awaited: bool, trailers: Option<&HeaderMap>) {
     let outcome = if awaited {
         trailers.and_then(grpc_outcome).unwrap_or(Outcome::failure())
     } else {
@@ -320,7 +330,7 @@ fn end(permit: &mut Option<Permit>, awaited: bool, trailers: Option<&HeaderMap>)
     settle(permit, outcome);
 }
 
-fn settle(permit: &mut Option<Permit>, outcome: Outcome) {
+fn settle(permit: &mut Option<CallGuard>, outcome: Outcome) {
     if let Some(permit) = permit.take() {
         permit.settle(outcome);
     }

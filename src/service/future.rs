@@ -5,12 +5,12 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::circuit::{Attempt, Error, OpenCircuit, Permit};
+use crate::circuit::{Attempt, CallGuard, Error, OpenCircuit};
 use crate::classify::Classify;
 use crate::outcome::Outcome;
 
 /// A response and, if it is good so far, the permit that is still to be settled.
-type PollKept<T, E> = Poll<Result<(T, Option<Permit>), E>>;
+type PollKept<T, E> = Poll<Result<(T, Option<CallGuard>), E>>;
 
 pin_project! {
     /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).

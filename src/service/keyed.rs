@@ -13,7 +13,7 @@ use super::future::Classified;
 use super::key::Key;
 use super::layer::Reject;
 use super::respond::{RejectionBody, Respond, is_grpc};
-use crate::circuit::{Attempt, Circuit, Denial, Error, OpenCircuit, Permit, Wait};
+use crate::circuit::{Attempt, CallGuard, Circuit, Denial, Error, OpenCircuit, Wait};
 use crate::classify::Classify;
 use crate::store::KeyedCircuits;
 
@@ -71,7 +71,7 @@ pub struct KeyedCircuitBreaker<S, K, C, M = Reject> {
 }
 
 enum Decision {
-    Call(Circuit, Permit),
+    Call(Circuit, CallGuard),
     /// The cluster is to be asked first.
     Ask(Circuit, Denial),
     /// No circuit counts it.
@@ -237,7 +237,7 @@ pin_project! {
             rejected: Option<(OpenCircuit, R)>,
         },
         Asking {
-            permit: Wait<Result<Permit, OpenCircuit>>,
+            permit: Wait<Result<CallGuard, OpenCircuit>>,
             call: Option<(S, R, C, Circuit)>,
         },
     }
@@ -297,7 +297,7 @@ where
     pub(super) fn poll_keep(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(S::Response, Option<Permit>, Option<Circuit>), Error<S::Error>>> {
+    ) -> Poll<Result<(S::Response, Option<CallGuard>, Option<Circuit>), Error<S::Error>>> {
         ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Open(open))?;
         let (response, permit, circuit) = match self.project().step.project() {
             StepProj::Calling { call, circuit } => {

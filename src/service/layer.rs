@@ -53,8 +53,8 @@ pub struct Reject {
 }
 
 impl CircuitBreakerLayer {
-    /// A layer over the circuits of `store`, for services of `http::Response`: 5xx, 429 and errors
-    /// are failures, as [`HttpStatus`] has it. For other responses choose a
+    /// A layer over the circuits of `store`, for services of `http::Response`: errors, 5xx,
+    /// 429 and 408 are failures, as [`HttpStatus`] has it. For other responses choose a
     /// [classifier](Self::classify).
     ///
     /// Unless it is [named](Self::named), its circuit is named after the place in the code that

@@ -92,6 +92,57 @@
 //! each key of the requests: for clients of more hosts than one, for routes, for tenants.
 //! [`observe_body`](CircuitBreakerLayer::observe_body) goes with `respond` and the modes of errors.
 //!
+//! # Where does my timeout go?
+//!
+//! Inside the circuit breaker. A call that hangs then fails, and the circuit counts it at once: tower's
+//! `Timeout` ends it with an error, tower-http's `TimeoutLayer` with a 408, and both are failures.
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::{Request, Response};
+//! use tower::{BoxError, ServiceBuilder, service_fn};
+//! use tower_breaker::{CircuitBreakerLayer, Store};
+//!
+//! let client = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+//! let users = ServiceBuilder::new()
+//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .timeout(Duration::from_secs(2)) // below the circuit breaker: inside of it
+//!     .service(client);
+//! # fn is_service(_: impl tower::Service<Request<()>>) {}
+//! # is_service(users);
+//! ```
+//!
+//! In axum that is the order of the `.layer(..)` calls turned round: the layer added last is outermost.
+//!
+//! A timeout outside the circuit breaker drops the call. The circuit does not see why: a client that
+//! closes its connection drops the call just so. Such a call was cancelled, and counts as the policy
+//! [says](crate::Cancelled):
+//!
+//! | policy | a cancelled call |
+//! | --- | --- |
+//! | [`Cancelled::FailureIfSlow`](crate::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::PolicyBuilder::slow_call_duration) or longer; otherwise, and where none is set, it is not counted |
+//! | [`Cancelled::Failure`](crate::Cancelled::Failure) | is a failure |
+//! | [`Cancelled::Ignored`](crate::Cancelled::Ignored) | is not counted |
+//!
+//! Where the policy has a `slow_call_duration`, make a timeout outside longer than that: then each hang is
+//! a failure. Where it has none, or the timeout is shorter, three rules keep a hung upstream from going
+//! unnoticed:
+//!
+//! - **No completions.** When [`minimum_calls`](crate::PolicyBuilder::minimum_calls) calls in a row (20
+//!   unless you say otherwise) have been cancelled or have failed, the last of them cancelled, and none has
+//!   completed between them, the circuit opens with the reason `no_completions`. One call that completes
+//!   starts the run anew, so that clients that leave now and then do not open the circuit of a healthy
+//!   upstream. With a small `minimum_calls`, a few clients that leave are such a run. `Cancelled::Ignored` switches
+//!   this rule off.
+//! - **One warning.** When the first run of 10 cancelled calls has gone uncounted, the log says once that
+//!   a timeout may be on the wrong side.
+//! - **Calls that are still running.** With a [`slow_call_rate`](crate::PolicyBuilder::slow_call_rate), as
+//!   in most presets, a call that has been running for longer than `slow_call_duration` counts as slow
+//!   while it runs. So an upstream that answers nothing opens the circuit even if there is no timeout at
+//!   all.
+//!
+//! `tests/it/timeouts.rs` holds each of these.
+//!
 //! # Readiness
 //!
 //! The circuit is asked before the inner service: while it is open, the inner service is not

@@ -9,10 +9,15 @@ use crate::classify::is_rejection;
 
 /// Makes a retry policy leave rejections alone.
 ///
-/// A retry is for a call that failed. A rejected one was never made, and will be rejected again until
+/// A retry is for a call that failed. A rejected one was not made, and will be rejected again until
 /// the open interval is over: retrying it only spends the attempts, the waits, and the budget that
 /// should be there when the upstream is back. With this around it, the policy is not asked about a
 /// rejection: it is not retried, and costs nothing.
+///
+/// What the caller then gets is the rejection. It says that the last attempt was not made, and nothing
+/// of the attempts before it: these may have reached the upstream, and have done their work there. So a
+/// rejection under a retry is no promise that the request may be repeated without harm. See
+/// [below](#the-last-real-error) how to return the error of the last attempt that was made instead.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -96,11 +101,82 @@ use crate::classify::is_rejection;
 ///
 /// The retry has to know a rejection from a response of the upstream's, so the circuit breaker makes an
 /// error of it, and [`RespondToOpenLayer`] the response, outside. The timeout is inside the breaker so
-/// that a call that hangs ends as an error, a failure, and is not dropped, which says less
-/// ([`Cancelled`](crate::Cancelled)). Load shed and limit are inside too, as they guard what calls
+/// that a call that hangs ends as an error, a failure, and is not dropped, which says less: see
+/// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too, as they guard what calls
 /// there are; what they turn away, the classifier ignores.
 ///
 /// [`RespondToOpenLayer`]: super::RespondToOpenLayer
+///
+/// # The last real error
+///
+/// A circuit often opens on the very attempts of one call, and the caller then gets the rejection in
+/// place of the error that led to it. A policy can keep that error. As it looks at rejections itself,
+/// it needs no `RetryUnlessOpen` around it; as tower drops the result of an attempt that is retried, it
+/// keeps a clone, here of an `Arc`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_breaker::PolicyError> {
+/// use std::future::{Ready, ready};
+/// use std::io;
+/// use std::sync::Arc;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, Store};
+///
+/// type Failed = Error<Arc<io::Error>>;
+///
+/// /// Retries `left` times, and returns the last real error where an attempt is rejected.
+/// #[derive(Clone)]
+/// struct Attempts {
+///     left: u32,
+///     last: Option<Arc<io::Error>>,
+/// }
+///
+/// impl<Req: Clone, Res> tower::retry::Policy<Req, Res, Failed> for Attempts {
+///     type Future = Ready<()>;
+///
+///     fn retry(&mut self, _: &mut Req, result: &mut Result<Res, Failed>) -> Option<Ready<()>> {
+///         match result {
+///             Ok(_) => None,
+///             Err(Error::Open(_)) => {
+///                 if let Some(error) = self.last.take() {
+///                     *result = Err(Error::Inner(error));
+///                 }
+///                 None
+///             }
+///             Err(Error::Inner(error)) => {
+///                 self.left = self.left.checked_sub(1)?;
+///                 self.last = Some(error.clone());
+///                 Some(ready(()))
+///             }
+///         }
+///     }
+///
+///     fn clone_request(&mut self, request: &Req) -> Option<Req> {
+///         Some(request.clone())
+///     }
+/// }
+///
+/// let store = Store::in_memory();
+/// let layer = CircuitBreakerLayer::new(store.clone())
+///     .named("payments")
+///     .policy(Policy::builder().consecutive_failures(2).build()?)
+///     .classify(ErrorsAsFailures)
+///     .reject_in_call();
+/// let payments = ServiceBuilder::new()
+///     .retry(Attempts { left: 9, last: None })
+///     .layer(layer)
+///     .map_err(Arc::new)
+///     .service(service_fn(async |_: u32| Err::<u32, _>(io::Error::other("no route"))));
+///
+/// // Two attempts fail and open the circuit; the third is rejected.
+/// let error = payments.clone().oneshot(7).await.unwrap_err();
+/// assert_eq!(error.to_string(), "no route");
+/// assert!(!store.circuit("payments").is_available());
+/// // No attempt of this call was made, so the rejection is all there is to say.
+/// assert!(payments.oneshot(7).await.unwrap_err().is_open());
+/// # Ok(()) }
+/// ```
 ///
 /// # Which rejections it knows
 ///

@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::future::{Classified, ResponseFuture};
 use super::layer::Reject;
 use crate::circuit::{
-    Attempt, Circuit, Denial, Error, Grant, Held, OpenCircuit, Permit, Refusal, Rejection, Wait,
+    Attempt, CallGuard, Circuit, Denial, Error, Grant, Held, OpenCircuit, Refusal, Rejection, Wait,
 };
 use crate::classify::{Classify, HttpStatus};
 
@@ -143,16 +143,22 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     where
         S: Service<R>,
     {
-        match &mut self.waiting {
-            Some(Waiting::Change(change)) => {
-                ready!(change.as_mut().poll(cx));
-                self.waiting = None;
+        // What is waited for is taken out first: a future that panics, as a timer outside of a runtime
+        // does, must not be polled again. The next poll asks the circuit anew.
+        match self.waiting.take() {
+            Some(Waiting::Change(mut change)) => {
+                if change.as_mut().poll(cx).is_pending() {
+                    self.waiting = Some(Waiting::Change(change));
+                    return Poll::Pending;
+                }
                 self.poll_admit(cx)
             }
             // The inner service is ready: that has been seen to before the ledger was asked.
-            Some(Waiting::Lease(lease)) => {
-                let granted = ready!(lease.as_mut().poll(cx));
-                self.waiting = None;
+            Some(Waiting::Lease(mut lease)) => {
+                let Poll::Ready(granted) = lease.as_mut().poll(cx) else {
+                    self.waiting = Some(Waiting::Lease(lease));
+                    return Poll::Pending;
+                };
                 let granted =
                     granted.and_then(Held::take).map_or_else(|| self.circuit.reserve_at_once(), Ok);
                 match granted {
@@ -183,7 +189,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
 
     /// Leave to call the inner service, if the circuit still gives it; or why not.
     #[inline]
-    pub(super) fn admit(&mut self) -> Result<Permit, OpenCircuit> {
+    pub(super) fn admit(&mut self) -> Result<CallGuard, OpenCircuit> {
         if let Some(permit) = self.reserved.and_then(|grant| self.circuit.pass_on(grant)) {
             self.reserved = None;
             return Ok(permit);
@@ -195,7 +201,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     }
 
     #[cold]
-    fn admit_slowly(&mut self) -> Result<Permit, OpenCircuit> {
+    fn admit_slowly(&mut self) -> Result<CallGuard, OpenCircuit> {
         let begun = match self.reserved.take() {
             Some(grant) => self.circuit.begin(grant),
             None => self.circuit.begin_at_once(),
@@ -224,7 +230,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
 
     /// Calls the inner service.
     #[inline]
-    pub(super) fn attempt<R>(&mut self, permit: Permit, request: R) -> Classified<S::Future, C>
+    pub(super) fn attempt<R>(&mut self, permit: CallGuard, request: R) -> Classified<S::Future, C>
     where
         S: Service<R>,
         C: Clone,

@@ -80,7 +80,8 @@ impl StoreBuilder {
         self
     }
 
-    /// The policy of the circuit `name`. A later one for the same name replaces it.
+    /// The policy of the circuit `name`. A later one for the same name replaces it. See
+    /// [`Store::set_policy`] for the order of policies.
     ///
     /// # Panics
     ///
@@ -120,23 +121,40 @@ impl StoreBuilder {
         self
     }
 
-    /// How many circuits of [keys](crate::CircuitBreakerLayer::keyed_by) there may be at once, those of
-    /// all layers together. Default: 10 000. Zero: none, and every such call passes uncounted.
+    /// Sets how many circuits of [keys](crate::CircuitBreakerLayer::keyed_by) there may be at once, those
+    /// of all layers and of all [`keyed`](Store::keyed) together. Default: 10 000. Zero: none, and every such
+    /// call passes through uncounted.
     ///
-    /// Where there is no room for one more, the calls of a new key pass, and are counted by nobody; the
-    /// log has a warning, at most one a minute. A key that has its circuit keeps it.
+    /// Where the limit is reached, a new key evicts a circuit. First choice: one that has counted no failure
+    /// and no slow call, the least recently asked of those that are looked at. Second choice: the least
+    /// recently asked of the others, even one that is open. Never one in use, or under an override that is in
+    /// force: if all that are looked at are so, the new key's calls pass through uncounted, and the store
+    /// logs a warning, at most one a minute.
+    ///
+    /// # Guarantees
+    ///
+    /// Keys may come from outside. A client that picks them
+    ///
+    /// - cannot keep a circuit from a new key, unless its calls under way hold the circuits;
+    /// - cannot evict a circuit that is asked for more often than its own keys are: one that is asked for
+    ///   once while half as many new keys come as the limit is stays;
+    /// - with calls that succeed, can evict only circuits that have counted no failure, and, for each of its
+    ///   calls that are under way at once, one more.
+    ///
+    /// So make the limit twice the number of keys that are in use in earnest, or more.
     pub fn key_limit(mut self, limit: usize) -> Self {
         self.keys.limit = limit;
         self
     }
 
-    /// How long nobody must have asked for the circuit of a [key](crate::CircuitBreakerLayer::keyed_by)
-    /// until it makes room for another. Default: 10 min; from 1 s on, and what is below is taken as
-    /// that.
+    /// Sets how long a circuit of a [key](crate::CircuitBreakerLayer::keyed_by) is kept after it was last
+    /// asked for. Default: 10 min; at least 1 s, and a shorter time is taken as that.
+    /// [`Duration::MAX`]: as long as there is room.
     ///
-    /// Only a closed circuit that nobody has a handle of, and that no call is under way through, is
-    /// forgotten; one that is open or half-open, or under an override, is not. What is idle is looked
-    /// for little by little, by calls of keys; no timer runs for it.
+    /// To ask for it by its name counts too. The store forgets only a circuit that would reject nothing: one
+    /// that is closed, open with its interval over, or half-open with a free probe slot; and not one that is
+    /// in use (a handle or a permit of it is out), or under an override that is in force. Calls with keys
+    /// look for idle circuits little by little; no timer runs for it.
     pub fn key_idle(mut self, idle: Duration) -> Self {
         self.keys.idle = idle.max(Duration::from_secs(1));
         self

@@ -1,66 +1,56 @@
-//! Bounds and eviction for circuits that are named by requests.
-//!
-//! A request may name anything, so what it names is bounded in number, and what is not used any more
-//! makes room. Laws:
-//!
-//! 1. There are never more circuits of keys than the limit.
-//! 2. Only a circuit that is closed, idle, and in nobody's hands is forgotten. So none that rejects, or
-//!    that a hand has set, is closed by being forgotten.
-//! 3. No call looks at more than a few circuits for that: they take turns in a queue, and all of them
-//!    have had theirs within about one idle time.
+//! Circuits of keys: one for each key of one name.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::fmt;
 
-use dashmap::mapref::entry::Entry as Slot;
-
-use super::builder::KeySettings;
-use super::{Entry, Inner, Sharing, Store};
+use super::entry::{Ask, Used};
+use super::keys::Room;
+use super::{Made, Sharing, Store};
 use crate::circuit::{Circuit, Width};
 use crate::clock;
-use crate::machine::{Policy, State};
+use crate::machine::Policy;
 use crate::name::{KeyedName, Name};
 use crate::observe;
-use crate::timestamp::Timestamp;
 
-/// How many circuits a call looks at, where it is its turn to look.
-const LOOKS: usize = 16;
-
-/// The same, for who needs room.
-const LOOKS_FOR_ROOM: usize = 32;
-
-/// How often the log is told of the same trouble, at most.
-const TELL_AFTER: Duration = Duration::from_secs(60);
-
-/// The circuits of keys of one store.
-#[derive(Debug)]
-pub(super) struct Keys {
-    settings: KeySettings,
-    count: AtomicUsize,
-    /// Their names, in the order in which they are looked at.
-    turns: Mutex<VecDeque<Name>>,
-    next_look: AtomicU64,
-    no_room: Trouble,
-    no_key: Trouble,
-    told_unnamed: AtomicBool,
-}
-
-/// When the circuit of a key was last asked for.
-#[derive(Debug)]
-pub(super) struct Used(AtomicU64);
-
-/// What happens again and again, and is told now and then.
-#[derive(Debug, Default)]
-struct Trouble {
-    times: AtomicU64,
-    next: AtomicU64,
-}
-
-/// Whose keys, and what their circuits are like.
-#[derive(Clone, Debug)]
-pub(crate) struct KeyedCircuits {
+/// A circuit for each key, without tower: for each host that a client calls, each tenant, each shard.
+///
+/// Made by [`Store::keyed`]. In tower use
+/// [`CircuitBreakerLayer::keyed_by`](crate::CircuitBreakerLayer::keyed_by); a layer of the same name in
+/// the same store shares these circuits.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_breaker::{Policy, Store};
+///
+/// # async fn fetch(_: &str) -> Result<String, std::io::Error> { Ok("reply".to_owned()) }
+/// let store = Store::in_memory();
+/// let hosts = store.keyed("outbound").policy(Policy::http_api());
+///
+/// let host = "api.example.com";
+/// let reply = match hosts.circuit(host) {
+///     Some(circuit) => circuit.execute(|| fetch(host)).await?,
+///     // No room for one more circuit: the call is made, and no circuit counts it.
+///     None => fetch(host).await?,
+/// };
+/// assert_eq!(reply, "reply");
+///
+/// // The same circuit, by its full name:
+/// assert!(store.get("outbound:api.example.com").is_some());
+/// # Ok(()) }
+/// ```
+///
+/// # Bounds
+///
+/// The store keeps at most [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and forgets
+/// those that are [idle](crate::StoreBuilder::key_idle). So ask for the circuit at each call, and do
+/// not keep it: a circuit that you hold is in use, and takes a place as long as you hold it.
+///
+/// Keys may come from outside. Where the limit is reached, a new key evicts another circuit: first one
+/// that has counted no failure and no slow call, then the least recently asked of the others. A client
+/// that picks keys cannot keep a circuit from a new key, and cannot evict a circuit that has counted
+/// failures and is asked for more often than its own keys are. A circuit in use, or under an override, is never evicted.
+#[derive(Clone)]
+pub struct KeyedCircuits {
     pub(crate) store: Store,
     /// The name of the layer.
     pub(crate) layer: Name,
@@ -68,187 +58,114 @@ pub(crate) struct KeyedCircuits {
     pub(crate) sharing: Sharing,
 }
 
+impl Store {
+    /// Returns the circuits of keys of this name. See [`KeyedCircuits`].
+    ///
+    /// # Panics
+    ///
+    /// If the name is empty or longer than 64 bytes: keys would have no room.
+    #[track_caller]
+    pub fn keyed<N>(&self, name: N) -> KeyedCircuits
+    where
+        N: TryInto<Name>,
+        N::Error: fmt::Display,
+    {
+        let layer = Name::expect(name);
+        let (bytes, most) = (layer.as_str().len(), KeyedName::MOST_PREFIX);
+        assert!(bytes <= most, "a name for keys has at most {most} bytes, this one has {bytes}");
+        KeyedCircuits { store: self.clone(), layer, policy: None, sharing: Sharing::Cluster }
+    }
+}
+
 impl KeyedCircuits {
-    /// The circuit of a key. `None`: there is no room for one more.
-    pub(crate) fn circuit(&self, key: &str) -> Option<Circuit> {
-        let inner = &*self.store.inner;
-        let name = KeyedName::new(self.layer.as_str(), key);
-        let now = clock::coarse();
-        if inner.keys.is_time_to_look(now) {
-            inner.look(LOOKS, now);
-        }
-        if let Some(entry) = inner.circuits.get(name.as_str())
-            && (entry.explicit || self.policy.is_none())
-        {
-            entry.touch(now, inner.keys.settings.idle);
-            return Some(entry.circuit.clone());
-        }
-        self.make(&name.to_name(), now)
+    /// Sets the policy of these circuits. Default: the store's.
+    ///
+    /// A policy that the store has for the full name of a circuit (`name:key`) goes first, as
+    /// [`Store::set_policy`] says. Give all that share a name, layers included, the same policy: of two,
+    /// the one that first asks for a circuit holds, without a warning.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
-    /// Says that a request had no key.
+    /// Returns the circuit of a key, which is made if there is none yet. Its name is `name:key`, with the
+    /// key [escaped](crate::CircuitBreakerLayer::keyed_by).
+    ///
+    /// `None`: make the call without a circuit. Either the limit is reached, and every circuit that was
+    /// looked at is in use or under an override; or the key is empty, which counts as no key, as in a
+    /// layer. In both cases the store logs a warning, at most one a minute.
+    #[must_use]
+    pub fn circuit(&self, key: &str) -> Option<Circuit> {
+        if key.is_empty() {
+            self.no_key();
+            return None;
+        }
+        let inner = &*self.store.inner;
+        let name = KeyedName::new(self.layer.as_str(), key);
+        let ask = inner.ask();
+        if inner.keys.is_time_to_look(ask.now) {
+            for entry in inner.keys.forget_idle(&inner.circuits, ask.now) {
+                entry.release();
+            }
+        }
+        match inner.find(name.as_str(), self.policy.as_ref(), ask) {
+            Some(found) => {
+                if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
+                    inner.put_in_force(&found.circuit, policy.clone());
+                }
+                Some(found.circuit)
+            }
+            None => self.make(&name.to_name()),
+        }
+    }
+
+    /// Logs that a request had no key.
     pub(crate) fn no_key(&self) {
-        if let Some(calls) = self.store.inner.keys.no_key.is_to_be_told(clock::coarse()) {
+        if let Some(calls) = self.store.inner.keys.no_key.is_to_be_logged(clock::coarse()) {
             observe::no_key(self.layer.as_str(), calls);
         }
     }
 
     #[cold]
-    fn make(&self, name: &Name, now: Timestamp) -> Option<Circuit> {
+    fn make(&self, name: &Name) -> Option<Circuit> {
         let inner = &*self.store.inner;
-        if inner.keys.is_full() {
-            inner.look(LOOKS_FOR_ROOM, now);
-        }
-        let circuit = match inner.circuits.entry(name.clone()) {
-            // Somebody else was quicker, or has asked for it by its name and left the policy open.
-            Slot::Occupied(mut slot) => {
-                let entry = slot.get_mut();
-                entry.touch(now, inner.keys.settings.idle);
-                let circuit = entry.circuit.clone();
-                let explicit = entry.explicit;
-                entry.explicit |= self.policy.is_some();
-                drop(slot);
-                self.give_policy(&circuit, explicit);
-                return Some(circuit);
-            }
-            Slot::Vacant(slot) if inner.keys.take_room() => {
-                let mut entry = inner.make(name.clone(), self.sharing, Width::One);
-                let unshared = inner.replica.is_some() && self.sharing == Sharing::Process;
-                if unshared && inner.keys.is_unnamed_to_be_told() {
-                    observe::unnamed(&self.layer);
-                }
-                entry.used = Some(Used(AtomicU64::new(now.as_nanos())));
-                let explicit = entry.explicit;
-                entry.explicit |= self.policy.is_some();
-                let circuit = slot.insert(entry).circuit.clone();
-                self.give_policy(&circuit, explicit);
-                circuit
-            }
-            Slot::Vacant(_) => {
-                if let Some(calls) = inner.keys.no_room.is_to_be_told(now) {
+        let ask = Ask { made: inner.keys.count_made(), ..inner.ask() };
+        match inner.keys.room(&inner.circuits) {
+            Some(Room::Free) => {}
+            Some(Room::Evicted(entry)) => entry.release(),
+            None => {
+                if let Some(calls) = inner.keys.no_room.is_to_be_logged(ask.now) {
                     observe::no_room(self.layer.as_str(), inner.keys.settings.limit, calls);
                 }
                 return None;
             }
-        };
-        // Not before the map is unlocked: who looks has the queue, and wants the map.
-        inner.keys.queue(circuit.name().clone());
-        Some(circuit)
-    }
-
-    /// Puts the layer's policy in force, unless there is one already that somebody has asked for. Not
-    /// while the map is locked: observers may be told.
-    fn give_policy(&self, circuit: &Circuit, explicit: bool) {
-        if let (Some(policy), false) = (&self.policy, explicit) {
-            circuit.set_policy(policy.clone());
         }
+        let mut entry = inner.entry(name.clone(), Width::One);
+        entry.used = Some(Used::new(ask, inner.disabled));
+        let made = inner.insert(entry, self.sharing, self.policy.as_ref());
+        if let Made::New(_) = made {
+            inner.keys.add(name.clone());
+        } else {
+            inner.keys.give_back_room();
+        }
+        let unshared = inner.replica.is_some() && self.sharing == Sharing::Process;
+        if unshared && inner.keys.is_unnamed_to_be_logged() {
+            observe::unnamed(&self.layer);
+        }
+        let found = made.found();
+        if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
+            inner.put_in_force(&found.circuit, policy.clone());
+        }
+        Some(found.circuit)
     }
 }
 
-impl Inner {
-    /// Looks at the next circuits in the queue, and forgets those that are idle.
-    fn look(&self, most: usize, now: Timestamp) {
-        // If somebody else is looking, that will do.
-        let Ok(mut turns) = self.keys.turns.try_lock() else { return };
-        for _ in 0..most.min(turns.len()) {
-            let Some(name) = turns.pop_front() else { break };
-            let idle = self.keys.settings.idle;
-            let gone = self.circuits.remove_if(&name, |_, entry| {
-                let gone = entry.is_forgettable(now, idle);
-                // Before the map is unlocked: the name may be another circuit's right after.
-                if let (Some(replica), true) = (&self.replica, gone) {
-                    replica.let_go(&name);
-                }
-                gone
-            });
-            match gone {
-                Some((_, entry)) => {
-                    self.keys.count.fetch_sub(1, Ordering::Relaxed);
-                    entry.circuit.abandon();
-                }
-                None => turns.push_back(name),
-            }
-        }
-    }
-}
-
-impl Keys {
-    pub(super) fn new(settings: KeySettings) -> Self {
-        Self {
-            settings,
-            count: AtomicUsize::new(0),
-            turns: Mutex::default(),
-            next_look: AtomicU64::new(0),
-            no_room: Trouble::default(),
-            no_key: Trouble::default(),
-            told_unnamed: AtomicBool::new(false),
-        }
-    }
-
-    /// Once for the store: a layer without a name may have thousands of keys.
-    pub(super) fn is_unnamed_to_be_told(&self) -> bool {
-        !self.told_unnamed.swap(true, Ordering::Relaxed)
-    }
-
-    fn is_full(&self) -> bool {
-        self.count.load(Ordering::Relaxed) >= self.settings.limit
-    }
-
-    fn take_room(&self) -> bool {
-        let limit = self.settings.limit;
-        let more = |count| (count < limit).then_some(count + 1);
-        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn queue(&self, name: Name) {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push_back(name);
-    }
-
-    fn is_time_to_look(&self, now: Timestamp) -> bool {
-        let next = self.next_look.load(Ordering::Relaxed);
-        if now.as_nanos() < next {
-            return false;
-        }
-        let share = self.count.load(Ordering::Relaxed) / LOOKS + 1;
-        let wait = self.settings.idle / u32::try_from(share).unwrap_or(u32::MAX);
-        let (order, after) = (Ordering::Relaxed, now.after(wait).as_nanos());
-        self.next_look.compare_exchange(next, after, order, order).is_ok()
-    }
-}
-
-impl Entry {
-    /// Not at every call, so that threads seldom write what others read.
-    fn touch(&self, now: Timestamp, idle: Duration) {
-        if let Some(Used(used)) = &self.used {
-            let last = Timestamp::from_nanos(used.load(Ordering::Relaxed));
-            if now.since(last) > grain(idle) {
-                used.store(now.as_nanos(), Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn is_forgettable(&self, now: Timestamp, idle: Duration) -> bool {
-        let Some(Used(used)) = &self.used else { return false };
-        let used = Timestamp::from_nanos(used.load(Ordering::Relaxed));
-        now.since(used) > idle + grain(idle)
-            && self.circuit.state() == State::Closed
-            && self.circuit.is_unused()
-    }
-}
-
-/// How far behind the last use may be that is put down.
-fn grain(idle: Duration) -> Duration {
-    idle / 16
-}
-
-impl Trouble {
-    /// How often it has happened since it was told last, if it is to be told again.
-    fn is_to_be_told(&self, now: Timestamp) -> Option<u64> {
-        self.times.fetch_add(1, Ordering::Relaxed);
-        let next = self.next.load(Ordering::Relaxed);
-        let (order, after) = (Ordering::Relaxed, now.after(TELL_AFTER).as_nanos());
-        let told =
-            now.as_nanos() >= next && self.next.compare_exchange(next, after, order, order).is_ok();
-        told.then(|| self.times.swap(0, Ordering::Relaxed))
+impl fmt::Debug for KeyedCircuits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedCircuits")
+            .field("name", &self.layer)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }

@@ -152,8 +152,13 @@ impl<'a> Ledger<'a> {
                 view.generation = if *ahead == 0 { last } else { last.max(FAR) + ahead };
                 view.revision = *revision;
                 view.standing = *standing;
-                view.tally =
-                    Tally { calls: 7, failures: 6, slow_calls: 5, consecutive_failures: 4 };
+                view.tally = Tally {
+                    calls: 7,
+                    failures: 6,
+                    slow_calls: 5,
+                    consecutive_failures: 4,
+                    ..Tally::default()
+                };
                 view.imposed.version = self.versions.last().unwrap() + u64::from(setting.is_some());
                 view.imposed.setting = setting.clone();
                 backend.restore(name, &view).await
@@ -250,7 +255,7 @@ fn to() -> impl Strategy<Value = Move> {
         3 => (opening(), 0..100_u64).prop_map(|(opening, failures)| Move::Open {
             opening,
             reason: Reason::SlowCallRate,
-            tally: Tally { calls: 100, failures, slow_calls: 3, consecutive_failures: failures / 2 },
+            tally: Tally { calls: 100, failures, slow_calls: 3, consecutive_failures: failures / 2, ..Tally::default() },
         }),
         1 => Just(Move::Closed { reason: Reason::ByHand }),
     ]

@@ -86,7 +86,8 @@ const OPENING: Opening =
 const WINDOW: Geometry = Geometry { millis: 3_600_000, buckets: 10 };
 
 fn open(opening: Opening) -> Move {
-    let tally = Tally { calls: 9, failures: 8, slow_calls: 1, consecutive_failures: 3 };
+    let tally =
+        Tally { calls: 9, failures: 8, slow_calls: 1, consecutive_failures: 3, ..Tally::default() };
     Move::Open { opening, reason: Reason::FailureRate, tally }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -286,6 +287,76 @@ async fn a_body_that_panics_is_a_failure() {
     assert_state(&store.circuit("test"), State::Open);
 }
 
+/// A body of one frame whose `is_end_stream` panics, once it has been told to.
+#[derive(Clone, Debug, Default)]
+struct Rude(Arc<AtomicBool>);
+
+impl Body for Rude {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"data")))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        assert!(!self.0.load(Relaxed), "as asked, by the body");
+        false
+    }
+}
+
+/// What a call gets whose body becomes rude at once, or when it is told to.
+async fn rude(store: Store, at_once: bool) -> (Rude, ObservedBody<Rude>) {
+    drop(store.circuit("test").reset());
+    let body = Rude::default();
+    body.0.store(at_once, Relaxed);
+    let layer = CircuitBreakerLayer::new(store).named("test").respond().observe_body();
+    let reply = body.clone();
+    let service = layer.layer(service_fn(move |_: Request<()>| {
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(reply.clone())))
+    }));
+    (body, service.oneshot(Request::new(())).await.unwrap().into_body())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_is_end_stream_panics_is_a_failure_and_does_not_abort() {
+    let store = store(fragile());
+    let circuit = store.circuit("test");
+
+    // As soon as the head is there.
+    let call = tokio::spawn(rude(store.clone(), true));
+    assert!(call.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Open);
+
+    // When a frame is read, and again if it were asked when it is dropped for that.
+    let (body, mut reading) = rude(store.clone(), false).await;
+    body.0.store(true, Relaxed);
+    let reading = tokio::spawn(async move { drop(reading.frame().await) });
+    assert!(reading.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Open);
+
+    // When it is dropped unread.
+    let (body, unread) = rude(store.clone(), false).await;
+    body.0.store(true, Relaxed);
+    let dropping = tokio::spawn(async move { drop(unread) });
+    assert!(dropping.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Open);
+
+    // When it is dropped for a panic elsewhere: that says nothing of it.
+    let (body, unread) = rude(store.clone(), false).await;
+    body.0.store(true, Relaxed);
+    let elsewhere = tokio::spawn(async move {
+        let _unread = unread;
+        panic!("as asked, elsewhere");
+    });
+    assert!(elsewhere.await.unwrap_err().is_panic());
+    assert_state(&circuit, State::Closed);
+    assert_eq!(circuit.snapshot().tally.calls, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_is_an_error_where_the_layer_does_not_respond() {
     let store = store(fragile());
@@ -300,7 +371,7 @@ async fn an_open_circuit_is_an_error_where_the_layer_does_not_respond() {
 
 #[tokio::test(start_paused = true)]
 async fn the_circuit_of_a_key_is_judged_by_bodies_and_not_forgotten_before_their_end() {
-    let policy = fragile().jitter(0).build().unwrap();
+    let policy = fragile().jitter(0.0).build().unwrap();
     let store = Store::builder().default_policy(policy).key_limit(1).key_idle(s(10)).build();
     let layer = CircuitBreakerLayer::new(store.clone()).named("test");
     let fails = service_fn(|_: Request<()>| async { Ok::<_, &str>(grpc(&[Step::Trailers("14")])) });

@@ -21,10 +21,10 @@ fn response(status: u16, headers: &[(&str, &str)]) -> Response<()> {
 }
 
 #[test]
-fn server_errors_and_too_many_requests_are_failures_and_nothing_else_is() {
+fn server_errors_429_and_408_are_failures_and_nothing_else_is() {
     for status in 100..=599 {
         let failed = http(&response(status, &[])) == Outcome::failure();
-        assert_eq!(failed, status >= 500 || status == 429, "{status}");
+        assert_eq!(failed, status >= 500 || [408, 429].contains(&status), "{status}");
     }
     assert_eq!(HttpStatus.classify(Err::<&Response<()>, _>(&"refused")), Outcome::failure());
 }
@@ -43,7 +43,7 @@ fn retry_after_is_a_hint_in_seconds_or_as_a_date() {
         (&[("retry-after", "")], None),
     ];
     for (headers, retry_after) in hints {
-        for status in [503, 429] {
+        for status in [503, 429, 408] {
             let outcome = http(&response(status, headers));
             assert_eq!(outcome, Outcome::Failure { retry_after }, "{headers:?}");
         }
@@ -83,6 +83,7 @@ fn anything_with_a_status_can_be_judged_by_it() {
     assert_eq!(judge(StatusCode::OK), Outcome::Success);
     assert_eq!(judge(StatusCode::NOT_FOUND), Outcome::Success);
     assert_eq!(judge(StatusCode::BAD_GATEWAY), Outcome::failure());
+    assert_eq!(judge(StatusCode::REQUEST_TIMEOUT), Outcome::failure());
     assert_eq!(classifier.classify(Err::<&Reply, _>(&"refused")), Outcome::failure());
 }
 

@@ -1,6 +1,6 @@
 //! Closed: what trips a circuit, and what does not.
 
-use tower_breaker::{Event, Outcome, Policy, PolicyBuilder, Reason, State};
+use tower_breaker::{Cancelled, Event, Outcome, Policy, PolicyBuilder, Reason, State};
 
 use crate::support::*;
 
@@ -17,7 +17,7 @@ fn reasons(circuit: &tower_breaker::Circuit) -> std::sync::mpsc::Receiver<Reason
 
 /// Half of a window, nothing else.
 fn rate_only() -> PolicyBuilder {
-    Policy::builder().without_consecutive_failures().failure_rate(50)
+    Policy::builder().without_consecutive_failures().failure_rate(0.5)
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +79,7 @@ async fn a_count_of_failures_trips_among_any_number_of_successes() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_calls_trip_though_they_succeed() {
-    let policy = rate_only().minimum_calls(4).slow_call_duration(ms(100)).slow_call_rate(50);
+    let policy = rate_only().minimum_calls(4).slow_call_duration(ms(100)).slow_call_rate(0.5);
     let circuit = circuit(policy);
     let reasons = reasons(&circuit);
     times(2, succeed, &circuit);
@@ -101,7 +101,7 @@ async fn slow_calls_trip_though_they_succeed() {
 async fn the_first_condition_that_holds_is_the_reason() {
     let policy = Policy::builder()
         .consecutive_failures(2)
-        .failure_rate(50)
+        .failure_rate(0.5)
         .minimum_calls(2)
         .failure_count(2);
     let circuit = circuit(policy);
@@ -178,15 +178,15 @@ async fn a_circuit_that_slept_for_ages_starts_with_an_empty_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_tells_rates_in_percent() {
+async fn a_snapshot_tells_rates_as_fractions() {
     let circuit = circuit(rate_only());
     assert_eq!(circuit.snapshot().tally.failure_rate(), None);
     times(2, succeed, &circuit);
     fail(&circuit);
     let snapshot = circuit.snapshot();
     assert_eq!((snapshot.tally.calls, snapshot.tally.failures), (3, 1));
-    assert_eq!(snapshot.tally.failure_rate(), Some(33));
-    assert_eq!(snapshot.tally.slow_call_rate(), Some(0));
+    assert_eq!(snapshot.tally.failure_rate(), Some(1.0 / 3.0));
+    assert_eq!(snapshot.tally.slow_call_rate(), Some(0.0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,8 +198,64 @@ async fn a_look_at_the_circuit_does_not_hide_evidence_from_the_next_judgement() 
     assert_state(&circuit, State::Closed);
     advance(s(5)).await;
     // The successes have left. A look lets go of them and judges nothing; the next result does.
-    assert_eq!(circuit.snapshot().tally.failure_rate(), Some(100));
+    assert_eq!(circuit.snapshot().tally.failure_rate(), Some(1.0));
     assert_state(&circuit, State::Closed);
     succeed(&circuit);
     assert_state(&circuit, State::Open);
+}
+
+fn cancel(circuit: &tower_breaker::Circuit) {
+    drop(hold(circuit));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_all_cancelled_open_the_circuit() {
+    let circuit = circuit(Policy::builder());
+    let (sender, told) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
+            sender.send(transition.to_string()).ok();
+        }
+    });
+    times(19, cancel, &circuit);
+    assert_state(&circuit, State::Closed);
+    assert_eq!(circuit.snapshot().tally.unanswered, 19);
+    cancel(&circuit);
+    assert_state(&circuit, State::Open);
+    assert_eq!(told.recv().unwrap(), "closed -> open (no_completions: 20), for 30.0s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_that_completes_ends_a_run_of_cancelled_ones() {
+    let circuit = circuit(Policy::builder().minimum_calls(5));
+    times(4, cancel, &circuit);
+    succeed(&circuit);
+    times(4, cancel, &circuit);
+    ignore(&circuit);
+    times(4, cancel, &circuit);
+    assert_state(&circuit, State::Closed);
+    cancel(&circuit);
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_add_to_a_run_of_cancelled_calls_and_are_none_by_themselves() {
+    for cancelled in [Cancelled::FailureIfSlow, Cancelled::Failure] {
+        let policy = Policy::only().failure_count(1_000).minimum_calls(5).cancelled(cancelled);
+        let circuit = circuit(policy);
+        let reasons = reasons(&circuit);
+        times(7, fail, &circuit);
+        assert_state(&circuit, State::Closed);
+        cancel(&circuit);
+        assert_eq!(reasons.recv(), Ok(Reason::NoCompletions));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_calls_that_are_ignored_are_no_run() {
+    let policy = Policy::only().failure_count(1_000).cancelled(Cancelled::Ignored);
+    let circuit = circuit(policy.minimum_calls(5));
+    times(100, cancel, &circuit);
+    assert_state(&circuit, State::Closed);
+    assert_eq!(circuit.snapshot().tally.unanswered, 0);
 }

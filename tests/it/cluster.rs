@@ -12,7 +12,7 @@ use crate::support::*;
 /// So many stores on one ledger, each with a circuit of this policy, whose state they know.
 async fn cluster(replicas: usize, policy: PolicyBuilder) -> (MemoryBackend, Vec<Circuit>) {
     let ledger = MemoryBackend::new();
-    let policy = policy.jitter(0).build().unwrap();
+    let policy = policy.jitter(0.0).build().unwrap();
     let circuits = (0..replicas).map(|_| join(&ledger, policy.clone())).collect();
     settle_down().await;
     (ledger, circuits)
@@ -31,6 +31,26 @@ async fn settle_down() {
 
 async fn probe(circuit: &Circuit) -> tower_breaker::Permit {
     circuit.acquire().await.unwrap_or_else(|open| panic!("{open}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_lets_the_cluster_probe_now() {
+    let (_, circuits) = cluster(3, fragile().open_for(s(3_600)).backoff(1.0, s(3_600))).await;
+    fail(&circuits[0]);
+    settle_down().await;
+    for circuit in &circuits {
+        assert_state(circuit, State::Open);
+    }
+    assert!(circuits[1].probe_now());
+    advance(ms(10)).await;
+    settle_down().await;
+    let permit = probe(&circuits[2]).await;
+    assert!(permit.is_probe());
+    permit.settle(Outcome::Success);
+    settle_down().await;
+    for circuit in &circuits {
+        assert_state(circuit, State::Closed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

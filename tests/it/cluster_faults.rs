@@ -23,7 +23,7 @@ fn schedule(seed: u64, policy: PolicyBuilder) -> Schedule {
         at_once: 0,
         cancelled: 0,
         background: 0,
-        policy: policy.jitter(0).build().unwrap(),
+        policy: policy.jitter(0.0).build().unwrap(),
         other_policy: None,
         plan: Plan::default(),
         ..Schedule::draw(seed)

@@ -17,7 +17,7 @@ const FAULTS: [Fault; 2] = [Fault::RefusesWrites, Fault::CannotWrite];
 /// Open, its interval over, when the fault begins.
 async fn ripe(fault: Fault) -> (Partly, Store, Circuit) {
     let line = Partly::new();
-    let policy = fragile().successes_to_close(2).jitter(0).build().unwrap();
+    let policy = fragile().successes_to_close(2).jitter(0.0).build().unwrap();
     let store = Store::builder().default_policy(policy).backend(line.clone()).build();
     let circuit = store.circuit("test");
     sleep(s(1)).await;
@@ -56,7 +56,7 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
             sleep(s(20)).await;
             assert!(!circuit.snapshot().alone, "{fault:?}");
             assert_state(&circuit, State::Closed);
-            let policy = fragile().jitter(0).build().unwrap();
+            let policy = fragile().jitter(0.0).build().unwrap();
             let other = Store::builder().default_policy(policy).backend(line.clone()).build();
             let other = other.circuit("test");
             assert!(other.acquire().await.is_ok(), "{fault:?}");

@@ -2,7 +2,7 @@
 
 use std::future::{pending, ready};
 
-use tower_breaker::{Cancelled, Error, Outcome, Policy, State, find_open};
+use tower_breaker::{Cancelled, Error, Outcome, Policy, State, Unserved, find_open};
 
 use crate::support::*;
 
@@ -44,6 +44,47 @@ async fn a_fallback_replaces_rejections_and_nothing_else() {
     assert_eq!(failed, Err("down"));
     let rejected = circuit.execute_or(|| ready(Err("down")), fallback).await;
     assert_eq!(rejected, Ok("from the cache"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fallback_may_answer_for_failures_too_and_return_them() {
+    let circuit = circuit(fragile());
+    let classify = |result: &Result<&str, &str>| match result {
+        Ok("degraded") | Err("down") => Outcome::failure(),
+        Err("not mine") => Outcome::Ignored,
+        _ => Outcome::Success,
+    };
+    // Each result, and what the fallback is told.
+    let answers = [
+        (Ok("fresh"), None),
+        (Err("no such row"), None),
+        (Err("not mine"), None),
+        (Ok("degraded"), Some(Unserved::Failed(Ok("degraded")))),
+        (Err("down"), Some(Unserved::Failed(Err("down")))),
+    ];
+    for (result, told) in answers {
+        drop(circuit.reset());
+        let mut heard = None;
+        let stale = |unserved: Unserved<_, _>| {
+            heard = Some(unserved.clone());
+            assert_state(&circuit, State::Open);
+            let Unserved::Failed(result) = unserved else { panic!("the call was made") };
+            ready(result.or(Ok("stale")))
+        };
+        let served = circuit.execute_with_fallback(classify, || ready(result), stale).await;
+        assert_eq!(heard, told);
+        assert_eq!(served, if result == Err("down") { Ok("stale") } else { result });
+        assert_eq!(circuit.state() == State::Open, told.is_some());
+    }
+    let calls = circuit.snapshot().tally;
+    let stale = |unserved| match unserved {
+        Unserved::Rejected(open) => ready(Err(open.state().as_str())),
+        Unserved::Failed(_) => panic!("the call was not made"),
+    };
+    let call = || -> std::future::Ready<_> { panic!("must not run") };
+    let served = circuit.execute_with_fallback(classify, call, stale).await;
+    assert_eq!(served, Err("open"));
+    assert_eq!(circuit.snapshot().tally, calls, "what the fallback does is not counted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,7 +153,7 @@ async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
 async fn it_answers_where_the_cluster_says_that_a_host_is_down() {
     let ledger = MemoryBackend::new();
     let replica = || {
-        let policy = fragile().jitter(0).build().unwrap();
+        let policy = fragile().jitter(0.0).build().unwrap();
         let store = Store::builder().default_policy(policy).backend(ledger.clone()).build();
         let layer = CircuitBreakerLayer::new(store).named("out").fallback(cached());
         layer.keyed_by(Authority).layer(hosts())

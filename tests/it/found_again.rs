@@ -21,7 +21,7 @@ async fn join(replicas: usize) -> (Arc<Network>, Vec<Replica>) {
     let network = Network::new(7, false);
     let join = |number| {
         let line = Faulty::new(number, 0, network.clone());
-        let policy = fragile().jitter(0).build().unwrap();
+        let policy = fragile().jitter(0.0).build().unwrap();
         let store = Store::builder().default_policy(policy).backend(line.clone()).build();
         let circuit = store.circuit("test");
         Replica { line, store, circuit }
@@ -126,7 +126,7 @@ async fn what_a_hand_does_on_a_replica_that_has_just_started_holds_whatever_was_
 
 /// The circuit of one more replica, on the line of another.
 fn another(replica: &Replica, name: &str) -> Circuit {
-    let policy = fragile().jitter(0).build().unwrap();
+    let policy = fragile().jitter(0.0).build().unwrap();
     let store = Store::builder().default_policy(policy).backend(replica.line.clone()).build();
     store.circuit(name.to_owned())
 }
@@ -167,8 +167,8 @@ async fn what_a_replica_opened_alone_is_open_for_all_until_its_own_end_and_no_lo
 async fn what_a_replica_has_paid_for_alone_trips_nobody_again() {
     let (network, _) = join(0).await;
     let line = Faulty::new(0, 0, network);
-    let policy = fragile().without_consecutive_failures().failure_rate(50).minimum_calls(20);
-    let policy = policy.jitter(0).build().unwrap();
+    let policy = fragile().without_consecutive_failures().failure_rate(0.5).minimum_calls(20);
+    let policy = policy.jitter(0.0).build().unwrap();
     let store = Store::builder().default_policy(policy).backend(line.clone()).build();
     let circuit = store.circuit("test");
     sleep(s(1)).await;

@@ -1,7 +1,7 @@
 //! Half-open: probes, their places, and their leases.
 
 use tokio::task::JoinSet;
-use tower_breaker::{Event, Outcome, Reason, State};
+use tower_breaker::{Event, Outcome, Policy, Reason, State};
 
 use crate::support::*;
 
@@ -137,4 +137,119 @@ async fn probes_one_after_the_other_may_be_more_than_at_once() {
     }
     succeed(&circuit);
     assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_probe_fails_its_round_as_of_the_end_of_its_lease() {
+    let circuit = half_open(fragile()).await;
+    let _hung = hold(&circuit);
+    // The lease is 5 s, the interval after it 20 s: whoever asks 8 s into that waits for 12 s more.
+    advance(s(13)).await;
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(12)));
+    assert_state(&circuit, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_caller_probes_once_a_hung_probe_and_its_interval_are_over() {
+    let circuit = half_open(fragile()).await;
+    let (sender, reasons) = std::sync::mpsc::channel();
+    let _hung = hold(&circuit);
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
+            sender.send((transition.reason, transition.open_for)).unwrap();
+        }
+    });
+    advance(s(25)).await;
+    let probe = hold(&circuit);
+    assert_state(&circuit, State::HalfOpen);
+    assert_eq!(circuit.snapshot().reopenings, 1);
+    let expected = [(Reason::ProbeExpired, Some(s(0))), (Reason::IntervalOver, None)];
+    assert_eq!(reasons.try_iter().collect::<Vec<_>>(), expected);
+    probe.settle(Outcome::Success);
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_probe_does_not_close_a_round_in_which_another_hung() {
+    let circuit = half_open(fragile().probes(2)).await;
+    let _hung = hold(&circuit);
+    advance(s(3)).await;
+    let good = hold(&circuit);
+    advance(s(3)).await;
+    good.settle(Outcome::Success);
+    assert_state(&circuit, State::Open);
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(19)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_probe_s_hint_is_heard_when_it_comes_late() {
+    let circuit = half_open(fragile()).await;
+    let hung = hold(&circuit);
+    advance(s(6)).await;
+    hung.settle(Outcome::failure_with_hint(s(50)));
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(50)), "more than the 19 s that are left");
+    let circuit = half_open(fragile()).await;
+    let hung = hold(&circuit);
+    advance(s(6)).await;
+    hung.settle(Outcome::failure_with_hint(s(7)));
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(19)));
+}
+
+/// A call that succeeds, but takes so long.
+async fn succeed_in(circuit: &tower_breaker::Circuit, time: std::time::Duration) {
+    let call = hold(circuit);
+    advance(time).await;
+    call.settle(Outcome::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_probe_has_failed_where_slow_calls_count() {
+    let policy = || fragile().slow_call_duration(s(1));
+    let circuit = half_open(policy().slow_call_rate(0.5)).await;
+    let (sender, reasons) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
+            sender.send(transition.reason).unwrap();
+        }
+    });
+    succeed_in(&circuit, ms(1_001)).await;
+    assert_state(&circuit, State::Open);
+    assert_eq!(reasons.try_iter().last(), Some(Reason::ProbeSlow));
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(20)));
+    wait_out(&circuit).await;
+    succeed_in(&circuit, s(1)).await;
+    assert_state(&circuit, State::Closed);
+
+    let circuit = half_open(policy()).await;
+    succeed_in(&circuit, s(4)).await;
+    assert_state(&circuit, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_slow_for_an_hour_gets_few_calls() {
+    let store = tower_breaker::Store::builder().default_policy(Policy::database()).build();
+    let circuit = store.circuit("slow");
+    let (sender, opened) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
+            transition.open_for.into_iter().for_each(|time| sender.send(time).unwrap());
+        }
+    });
+    let mut running = std::collections::VecDeque::new();
+    let mut made = 0;
+    for tick in 0..36_000 {
+        while running.front().is_some_and(|(ends, _)| *ends == tick) {
+            let (_, call): (i32, tower_breaker::Permit) = running.pop_front().unwrap();
+            call.settle(Outcome::Success);
+        }
+        if let Ok(call) = circuit.try_acquire() {
+            made += 1;
+            running.push_back((tick + 30, call));
+        }
+        advance(ms(100)).await;
+    }
+    let opened: Vec<_> = opened.try_iter().collect();
+    assert!((25..=40).contains(&opened.len()), "{} trips", opened.len());
+    assert!(made < 100, "{made} calls let through");
+    assert!(opened.iter().filter(|time| **time >= s(120)).count() > 20, "{opened:?}");
 }

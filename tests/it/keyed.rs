@@ -1,6 +1,8 @@
 //! A circuit for each key of the requests.
 
 mod cluster;
+mod direct;
+mod eviction;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -24,7 +26,7 @@ use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
 fn builder(policy: PolicyBuilder) -> StoreBuilder {
-    Store::builder().default_policy(policy.jitter(0).build().unwrap())
+    Store::builder().default_policy(policy.jitter(0.0).build().unwrap())
 }
 
 type Pick = for<'a> fn(&'a &'static str) -> Option<Cow<'a, str>>;
@@ -94,9 +96,13 @@ async fn a_hundred_thousand_keys_take_no_more_memory_than_the_limit_allows() {
     assert!(during.bytes_max < (LIMIT * 4_096) as u64, "{during:?}");
 
     // One that is known is counted still, and costs nothing more.
-    let again = measure(|| (0..1_000).for_each(|key| call(&mut service, key).unwrap()));
+    let known = names(&store);
+    let known: Vec<u32> = known.iter().map(|name| name[3..].parse().unwrap()).collect();
+    let again = measure(|| known.iter().for_each(|key| call(&mut service, *key).unwrap()));
     assert_eq!(again.bytes_current, 0);
-    assert_eq!(store.circuit("up:7").snapshot().tally.calls, 2);
+    for circuit in store.circuits() {
+        assert_eq!(circuit.snapshot().tally.calls, 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,71 +125,17 @@ async fn a_call_of_a_known_key_allocates_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_closed_circuits_are_forgotten_and_make_room() {
-    let store = builder(fragile()).key_limit(2).key_idle(s(60)).build();
-    let mut service = layer(&store).layer(service_fn(upstream));
-    call(&mut service, "a").unwrap();
-    call(&mut service, "b").unwrap();
-    call(&mut service, "c").unwrap();
-    assert_eq!(names(&store), ["up:a", "up:b"], "no room");
-    advance(s(50)).await;
-    call(&mut service, "a").unwrap();
-    advance(s(20)).await;
-    call(&mut service, "c").unwrap();
-    assert_eq!(names(&store), ["up:a", "up:c"], "b was idle");
-    advance(s(600)).await;
-    for key in ["a"; 4] {
-        call(&mut service, key).unwrap();
-        advance(s(60)).await;
-    }
-    assert_eq!(names(&store), ["up:a"], "with no new key too");
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_not_closed_or_in_use_is_never_forgotten() {
-    let store = builder(fragile().open_for(s(3_600)).backoff(1, s(3_600))).key_limit(5).build();
-    let hanging = Upstream::new(Does::Hang);
-    let mut service = layer(&store).layer(service_fn(move |request: &'static str| {
-        let hanging = hanging.clone();
-        async move {
-            match request {
-                "hanging" => hanging.oneshot(()).await.map_err(|_| String::new()),
-                request => upstream(request).await,
-            }
-        }
-    }));
-    let _ = call(&mut service, "down");
-    for key in ["forced", "disabled", "held"] {
-        call(&mut service, key).unwrap();
-    }
-    drop(store.circuit("up:forced").force_open("by hand"));
-    drop(store.circuit("up:disabled").disable("by hand"));
-    let held = store.circuit("up:held");
-    let mut under_way = tokio_test::task::spawn(service.call("hanging"));
-    assert!(under_way.poll().is_pending());
-    advance(s(1_800)).await;
-    for _ in 0..20 {
-        call(&mut service, "new").unwrap();
-    }
-    let kept = ["up:disabled", "up:down", "up:forced", "up:hanging", "up:held"];
-    assert_eq!(names(&store), kept);
-    assert!(call(&mut service, "down").is_err_and(|error| error.is_open()));
-    drop((held, under_way));
-    call(&mut service, "new").unwrap();
-    assert!(names(&store).contains(&"up:new".to_owned()), "{:?}", names(&store));
-}
-
-#[tokio::test(start_paused = true)]
 async fn past_the_bound_calls_pass_and_the_log_says_so_once_a_minute() {
     let log = Log::default();
     let _guard = log.listen();
     let store = builder(fragile()).key_limit(1).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     call(&mut service, "a").unwrap();
+    let _in_use = store.circuit("up:a");
     for _ in 0..10 {
         assert!(matches!(call(&mut service, "down"), Err(Error::Inner(_))), "uncounted");
     }
-    let starts = "WARN message=there are as many circuits of keys as there may be";
+    let starts = "WARN message=key limit reached";
     assert!(log.lines()[0].starts_with(starts), "{:?}", log.lines());
     assert_eq!(log.lines().len(), 1);
     advance(s(61)).await;
@@ -242,7 +194,7 @@ async fn an_open_circuit_of_a_key_responds_if_the_layer_does() {
 async fn a_circuit_that_was_asked_for_by_name_takes_the_layer_s_policy() {
     let store = Store::in_memory();
     let circuit = store.circuit("up:a");
-    let policy = fragile().jitter(0).build().unwrap();
+    let policy = fragile().jitter(0.0).build().unwrap();
     let layer = CircuitBreakerLayer::new(store)
         .named("up")
         .policy(policy.clone())
@@ -276,8 +228,10 @@ fn threads_never_make_more_circuits_than_the_limit() {
             });
         }
     });
-    assert_eq!(store.circuits().len(), 100);
-    assert_eq!(most.load(Ordering::Relaxed), 100);
+    // One that was made by two threads at once may have cost another one its place.
+    let left = store.circuits().len();
+    assert!((90..=100).contains(&left), "{left}");
+    assert!(most.load(Ordering::Relaxed) <= 100);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,8 +31,8 @@ fn policy(rules: &Rules) -> Option<Policy> {
     let mut policy = Policy::builder()
         .minimum_calls(rules.minimum)
         .open_for(rules.open_for)
-        .backoff(rules.multiplier, rules.longest)
-        .jitter(0)
+        .backoff(f64::from(rules.halves) / 2.0, rules.longest)
+        .jitter(0.0)
         .probes(rules.probes)
         .successes_to_close(rules.needed)
         .probe_lease(rules.lease)
@@ -42,14 +42,14 @@ fn policy(rules: &Rules) -> Option<Policy> {
         None => policy.without_consecutive_failures(),
     };
     policy = match rules.rate {
-        Some(rate) => policy.failure_rate(rate),
+        Some(rate) => policy.failure_rate(f64::from(rate) / 100.0),
         None => policy.without_failure_rate(),
     };
     if let Some(n) = rules.count {
         policy = policy.failure_count(n);
     }
     if let Some(rate) = rules.slow_rate {
-        policy = policy.slow_call_rate(rate);
+        policy = policy.slow_call_rate(f64::from(rate) / 100.0);
     }
     if let Some(limit) = rules.slow {
         policy = policy.slow_call_duration(limit);
@@ -86,11 +86,10 @@ fn rules() -> impl Strategy<Value = (Rules, Policy)> {
         1..12_u64,
         window,
     );
-    let recovery = (ms(1..500), 1..4_u32, ms(1..2_000), 1..4_u64, 1..4_u64, ms(1..300), cancelled);
+    let recovery = (ms(1..500), 2..8_u32, ms(1..2_000), 1..4_u64, 1..4_u64, ms(1..300), cancelled);
     (evidence, recovery).prop_filter_map("a policy that can work", |(evidence, recovery)| {
         let (consecutive, rate, count, slow_rate, slow, minimum, window) = evidence;
-        let (open_for, multiplier, longest, probes, needed, lease, cancelled) = recovery;
-        let minimum = if let Window::Count(n) = window { minimum.min(n) } else { minimum };
+        let (open_for, halves, longest, probes, needed, lease, cancelled) = recovery;
         let longest = longest.max(open_for);
         let rules = Rules {
             consecutive,
@@ -101,7 +100,7 @@ fn rules() -> impl Strategy<Value = (Rules, Policy)> {
             minimum,
             window,
             open_for,
-            multiplier,
+            halves,
             longest,
             probes,
             needed,
@@ -118,7 +117,7 @@ fn end() -> impl Strategy<Value = End> {
         4 => Just(End::Failure),
         1 => ms(1..3_000).prop_map(End::Hinted),
         1 => Just(End::Ignored),
-        1 => Just(End::Dropped),
+        3 => Just(End::Dropped),
     ]
 }
 
@@ -149,8 +148,10 @@ struct Pair {
 impl Pair {
     fn acquire(&mut self) -> Result<Option<(Permit, Call)>, TestCaseError> {
         self.calls += 1;
-        let call = self.model.acquire(self.calls);
+        let closed = self.circuit.state() == State::Closed;
         let permit = self.circuit.try_acquire();
+        let opened = closed && self.circuit.state() == State::Open;
+        let call = self.model.acquire(self.calls, opened);
         if let Err(open) = &permit {
             let wait = (self.model.state == State::Open).then(|| self.model.until - self.model.now);
             prop_assert_eq!(open.retry_after(), wait);
@@ -162,7 +163,7 @@ impl Pair {
     }
 
     fn settle(&mut self, (permit, call): (Permit, Call), end: End) {
-        self.model.settle(call, end);
+        let closed = self.circuit.state() == State::Closed;
         match end {
             End::Success => permit.settle(Outcome::Success),
             End::Failure => permit.settle(Outcome::failure()),
@@ -170,6 +171,8 @@ impl Pair {
             End::Ignored => permit.settle(Outcome::Ignored),
             End::Dropped => drop(permit),
         }
+        let opened = closed && self.circuit.state() == State::Open;
+        self.model.settle(call, end, opened);
     }
 
     async fn wait(&mut self, time: Duration) {
@@ -196,7 +199,7 @@ impl Pair {
                 }
             }
             Step::Wait(time) => self.wait(time).await,
-            // Looking drains the lanes; steps without a look leave them full.
+            // Looking drains the stripes; steps without a look leave them full.
             Step::Look => self.compare()?,
             Step::ForceOpen => {
                 self.circuit.force_open("");
@@ -240,8 +243,13 @@ impl Pair {
         let model = &self.model;
         prop_assert_eq!((state, generation), (model.state, model.generation));
         prop_assert_eq!(since, model.now - model.began);
-        prop_assert_eq!((tally.calls, tally.failures, tally.slow_calls), model.tally());
+        let (calls, failures, slow) = model.tally();
+        let overdue = tally.slow_calls.saturating_sub(slow);
+        prop_assert!(model.overdue().contains(&overdue), "{} of {:?}", overdue, model.running);
+        let expected = (calls + overdue, failures, slow + overdue);
+        prop_assert_eq!((tally.calls, tally.failures, tally.slow_calls), expected);
         prop_assert_eq!(tally.consecutive_failures, model.streak());
+        prop_assert_eq!(tally.unanswered, model.unanswered());
         prop_assert_eq!(reopenings, model.reopenings);
         prop_assert_eq!((probes_out, probes_passed), (model.probes.len(), model.passed));
         prop_assert_eq!(stale_results, model.stale);

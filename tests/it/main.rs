@@ -16,6 +16,7 @@ mod cluster_faults;
 mod cluster_partly;
 mod cluster_sim;
 mod config;
+mod errors;
 mod execute;
 mod fallback;
 mod found_again;
@@ -43,10 +44,15 @@ mod redis_link;
 mod reqwest;
 #[cfg(feature = "tower")]
 mod retry;
+mod reuse;
+mod running;
 mod service;
 mod service_props;
+mod soak;
 mod store;
+mod store_locks;
 mod threads;
+mod timeouts;
 mod tonic;
 #[cfg(feature = "tower")]
 mod under_tower;

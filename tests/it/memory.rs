@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use tower::{Layer, Service, service_fn};
-use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy};
+use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy, Store};
 
 use crate::support::*;
 
@@ -33,13 +33,31 @@ fn a_circuit_s_memory_does_not_grow_with_calls() {
     }
 }
 
+/// One store after another, of which none is alive any more.
+fn short_lived_stores_beside(held: usize) {
+    const STORES: usize = 400_000;
+    let held: Vec<_> = (0..held).map(|_| Store::in_memory().circuit("held")).collect();
+    let during = measure(|| {
+        for _ in 0..STORES {
+            drop(Store::in_memory().circuit("short-lived"));
+        }
+    });
+    assert!(during.bytes_current < 10 << 20, "{} held: {during:?}", held.len());
+}
+
 #[test]
-fn short_lived_stores_use_the_same_memory_again() {
-    let once = || drop(store(fragile()).circuit("short-lived"));
-    (0..100).for_each(|_| once());
-    // Other tests take engines from the same pool, so now and then a new one is made here.
-    let during = measure(|| (0..1_000).for_each(|_| once()));
-    assert!(during.bytes_current < 100 * 4_096, "{during:?}");
+fn four_hundred_thousand_short_lived_stores_keep_no_memory() {
+    short_lived_stores_beside(0);
+}
+
+#[test]
+fn short_lived_stores_keep_no_memory_beside_eight_circuits_in_use() {
+    short_lived_stores_beside(8);
+}
+
+#[test]
+fn short_lived_stores_keep_no_memory_beside_20_000_circuits_in_use() {
+    short_lived_stores_beside(20_000);
 }
 
 #[test]

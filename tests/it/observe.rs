@@ -128,7 +128,7 @@ async fn a_trip_tells_its_evidence() {
         (
             rate()
                 .slow_call_duration(s(1))
-                .slow_call_rate(50)
+                .slow_call_rate(0.5)
                 .without_failure_rate()
                 .minimum_calls(4),
             "closed -> open (slow_call_rate: 2 of 4), for 30.0s",

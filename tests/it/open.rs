@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Outcome, Policy, State, Store};
+use tower_breaker::{Outcome, Policy, Reason, State, Store};
 
 use crate::support::*;
 
@@ -15,7 +15,62 @@ async fn an_open_circuit_rejects_and_says_until_when() {
     assert_eq!(open.name().as_str(), "test");
     assert_eq!((open.state(), open.generation()), (State::Open, 2));
     assert_eq!(open.retry_after(), Some(s(7)));
-    assert_eq!(open.to_string(), "circuit `test` is open, retry after 7.0s");
+    assert_eq!(
+        open.to_string(),
+        "circuit `test` is open, retry after 7.0s (consecutive_failures: 1)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_says_why_on_what_evidence_and_since_when() {
+    let circuit = circuit(fragile().consecutive_failures(3));
+    succeed(&circuit);
+    times(3, fail, &circuit);
+    advance(s(4)).await;
+    let open = rejected(&circuit);
+    assert_eq!((open.reason(), open.since()), (Reason::ConsecutiveFailures, s(4)));
+    let evidence = open.evidence();
+    assert_eq!((evidence.calls, evidence.failures, evidence.consecutive_failures), (4, 3, 3));
+
+    // A failed probe is the latest reason. Why it opened at first is still to be seen.
+    wait_out(&circuit).await;
+    fail(&circuit);
+    advance(s(1)).await;
+    let open = rejected(&circuit);
+    assert_eq!((open.reason(), open.since()), (Reason::ProbeFailed, s(11)));
+    assert_eq!(open.evidence(), evidence);
+    wait_out(&circuit).await;
+    let _probe = hold(&circuit);
+    let busy = rejected(&circuit);
+    assert_eq!((busy.state(), busy.reason()), (State::HalfOpen, Reason::ProbeFailed));
+    assert_eq!(busy.evidence(), evidence);
+
+    drop(circuit.force_open("a test"));
+    let forced = rejected(&circuit);
+    assert_eq!((forced.reason(), forced.since()), (Reason::ByHand, s(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_who_knows_better_ends_the_interval() {
+    let circuit = circuit(fragile());
+    assert!(!circuit.probe_now(), "it is closed");
+    fail(&circuit);
+    rejected(&circuit);
+    assert!(circuit.probe_now());
+    let probe = hold(&circuit);
+    assert!(probe.is_probe());
+    assert!(!circuit.probe_now(), "it is half-open");
+    probe.settle(Outcome::failure());
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(20)), "backoff goes on");
+    assert!(circuit.probe_now());
+    let probe = hold(&circuit);
+    assert_eq!(rejected(&circuit).reason(), Reason::ProbeFailed, "the operator opened nothing");
+    probe.settle(Outcome::Ignored);
+    succeed(&circuit);
+    assert_state(&circuit, State::Closed);
+    drop(circuit.force_open("a test"));
+    assert!(!circuit.probe_now(), "that is for reset");
+    rejected(&circuit);
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +123,7 @@ async fn each_reopening_doubles_the_interval_up_to_the_cap_and_closing_resets_it
 
 #[tokio::test(start_paused = true)]
 async fn jitter_lengthens_by_no_more_than_its_share_and_differs() {
-    let policy = fragile().jitter(20).build().unwrap();
+    let policy = fragile().jitter(0.2).build().unwrap();
     let mut waits = std::collections::BTreeSet::new();
     for _ in 0..50 {
         let circuit = Store::builder().default_policy(policy.clone()).build().circuit("jitter");
@@ -140,7 +195,7 @@ async fn an_interval_without_end_does_not_overflow() {
         .minimum_calls(u64::MAX)
         .probes(u64::MAX)
         .successes_to_close(u64::MAX)
-        .jitter(100);
+        .jitter(1.0);
     let policy = policy.build().unwrap();
     let circuit = Store::builder().default_policy(policy).build().circuit("ages");
     succeed(&circuit);
@@ -149,4 +204,41 @@ async fn an_interval_without_end_does_not_overflow() {
     advance(s(1_000_000)).await;
     rejected(&circuit);
     assert!(!circuit.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn circuits_that_got_the_same_hint_do_not_all_probe_at_once() {
+    let policy = fragile().backoff(2.0, s(300)).jitter(0.1).build().unwrap();
+    let mut waits = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        let circuit = Store::builder().default_policy(policy.clone()).build().circuit("hint");
+        hold(&circuit).settle(Outcome::failure_with_hint(s(120)));
+        let wait = circuit.snapshot().retry_after.unwrap();
+        assert!((s(120)..=s(132)).contains(&wait), "{wait:?}");
+        waits.insert(wait);
+    }
+    assert!(waits.len() > 40, "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_comes_after_the_cap_of_a_hint() {
+    let policy = fragile().backoff(2.0, s(60)).jitter(1.0).build().unwrap();
+    let longest = (0..20).map(|_| {
+        let circuit = Store::builder().default_policy(policy.clone()).build().circuit("cap");
+        hold(&circuit).settle(Outcome::failure_with_hint(Duration::MAX));
+        circuit.snapshot().retry_after.unwrap()
+    });
+    let longest = longest.max().unwrap();
+    assert!((s(61)..=s(120)).contains(&longest), "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_can_grow_by_half() {
+    let circuit = circuit(fragile().backoff(1.5, s(30)));
+    fail(&circuit);
+    for millis in [10_000, 15_000, 22_500, 30_000, 30_000] {
+        assert_eq!(rejected(&circuit).retry_after(), Some(ms(millis)));
+        advance(ms(millis)).await;
+        fail(&circuit);
+    }
 }

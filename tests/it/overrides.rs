@@ -133,3 +133,37 @@ async fn an_override_forgets_the_backoff() {
     trip(&circuit);
     assert_eq!(circuit.snapshot().retry_after, Some(s(10)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn metrics_only_tells_again_once_the_evidence_has_aged() {
+    let circuit = circuit(Policy::only().failure_rate(0.5).minimum_calls(1).time_window(s(10)));
+    circuit.metrics_only("trying the policy");
+    let (sender, told) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| sender.send(*event).unwrap());
+    times(5, fail, &circuit);
+    assert_eq!(told.try_iter().count(), 1);
+    advance(s(10)).await;
+    times(5, fail, &circuit);
+    assert_eq!(told.try_iter().count(), 1, "the window was empty meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_only_tells_of_a_run_of_cancelled_calls_once() {
+    let circuit = circuit(Policy::only().failure_count(1_000).minimum_calls(5));
+    circuit.metrics_only("trying the policy");
+    let (sender, told) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| sender.send(*event).unwrap());
+    let run = || {
+        for _ in 0..5 {
+            drop(hold(&circuit));
+            drop(hold(&circuit));
+            fail(&circuit);
+        }
+    };
+    run();
+    let would = Event::WouldTrip { reason: Reason::NoCompletions };
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+    succeed(&circuit);
+    run();
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+}

@@ -131,7 +131,7 @@ fn policy() -> Policy {
     Policy::builder()
         .consecutive_failures(1)
         .open_for(ms(10))
-        .backoff(1, ms(10))
+        .backoff(1.0, ms(10))
         .probes(PROBES)
         .successes_to_close(3)
         .probe_lease(LEASE)

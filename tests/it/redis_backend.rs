@@ -14,7 +14,7 @@ pub(crate) const OPENING: Opening =
 pub(crate) const OPEN: Move = Move::Open {
     opening: OPENING,
     reason: Reason::ConsecutiveFailures,
-    tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0 },
+    tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0, unanswered: 0 },
 };
 
 pub(crate) fn name(name: &str) -> Name {

@@ -16,8 +16,8 @@ fn policy() -> PolicyBuilder {
     Policy::builder()
         .consecutive_failures(3)
         .open_for(ms(500))
-        .backoff(1, s(60))
-        .jitter(0)
+        .backoff(1.0, s(60))
+        .jitter(0.0)
         .probes(1)
         .successes_to_close(1)
         .probe_lease(s(2))
@@ -305,7 +305,7 @@ fn read_only_while_open_each_replica_recovers_alone_and_all_agree_when_it_can_be
 fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
     let server = Server::start();
     real(async {
-        let replicas = cluster(&server, 3, policy().open_for(s(600)).backoff(1, s(600))).await;
+        let replicas = cluster(&server, 3, policy().open_for(s(600)).backoff(1.0, s(600))).await;
         times(3, fail, &replicas[0].circuit);
         all_open(&replicas).await;
         let ledger = watcher(&server).await;
@@ -329,7 +329,7 @@ fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
 fn set_back_by_a_stale_failover_it_is_brought_forward() {
     let server = Server::start();
     real(async {
-        let open = policy().open_for(s(600)).backoff(1, s(600));
+        let open = policy().open_for(s(600)).backoff(1.0, s(600));
         let replicas = cluster(&server, 3, open).await;
         times(3, succeed, &replicas[0].circuit);
         let ledger = watcher(&server).await;
@@ -370,7 +370,7 @@ fn a_hundred_failures_at_once_count_as_a_hundred() {
             let policy = policy().without_consecutive_failures().without_failure_rate();
             policy.failure_count(n).open_for(s(600))
         };
-        let replicas = cluster(&server, 10, count(100).backoff(1, s(600))).await;
+        let replicas = cluster(&server, 10, count(100).backoff(1.0, s(600))).await;
         let failing = replicas.iter().map(|replica| {
             let circuit = replica.circuit.clone();
             tokio::task::spawn_blocking(move || times(10, fail, &circuit))

@@ -215,7 +215,10 @@ async fn respond_to_open_passes_other_errors_and_makes_bodies() {
     let error = service.clone().oneshot(Request::new(())).await.unwrap_err();
     assert!(error.is::<Failed>());
     let response = service.oneshot(Request::new(())).await.unwrap();
-    assert_eq!(response.body(), "circuit `test` is open, retry after 10.0s");
+    assert_eq!(
+        response.body(),
+        "circuit `test` is open, retry after 10.0s (consecutive_failures: 1)"
+    );
 
     let broken = service_fn(async |_: Request<()>| Err::<Response<()>, _>(Failed));
     let unready = RespondToOpenLayer::new().layer(broken);

@@ -28,7 +28,7 @@ impl Replica {
     fn join(number: usize, network: &Arc<Network>) -> Self {
         let line = Faulty::new(number, 0, network.clone());
         let upstream = Upstream::new(Does::Succeed);
-        let policy = fragile().jitter(0).build().unwrap();
+        let policy = fragile().jitter(0.0).build().unwrap();
         let store = Store::builder().default_policy(policy).backend(line.clone()).build();
         let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
         let service = layer.layer(upstream.clone());

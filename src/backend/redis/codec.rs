@@ -275,7 +275,7 @@ fn opening([interval, reopenings, probes, lease, successes_to_close]: [u64; 5]) 
 }
 
 fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally {
-    Tally { calls, failures, slow_calls, consecutive_failures }
+    Tally { calls, failures, slow_calls, consecutive_failures, ..Tally::default() }
 }
 
 /// Rounded up: what lasts at all lasts a millisecond. Cut off far from where a sum with the server's

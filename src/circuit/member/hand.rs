@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Told, Wish};
-use crate::backend::{BackendError, Setting};
-use crate::circuit::locked::Locked;
-use crate::machine::{Event, Origin, Reason};
+use crate::backend::{BackendError, Move, Opening, Setting, Standing};
+use crate::circuit::locked::{Later, Locked};
+use crate::machine::{Event, Origin, Reason, State, Tally};
 use crate::timestamp::Timestamp;
 
 impl Locked {
@@ -52,10 +52,28 @@ impl Locked {
         let member = self.member.as_mut()?;
         let (told, hears) = oneshot::channel();
         let version = member.view.imposed.version;
-        member.wish = Some(Wish { setting, at: now, version, told: Some(told) });
+        let wish = Wish { setting, at: now, version, told: Some(told) };
+        // Who waits for the one before is woken by its end.
+        let before = member.wish.replace(wish);
+        self.later.extend(before.map(|wish| -> Later { Box::new(|| drop(wish)) }));
         (member.trip, member.proposal) = (None, None);
         member.hurry();
         Some(hears)
+    }
+}
+
+impl Locked {
+    /// Proposes to all that the open interval of the cluster's ends. False if there is none.
+    pub(in crate::circuit) fn propose_to_probe(&mut self) -> bool {
+        let open = self.machine.state() == State::Open;
+        let Some(member) = self.member.as_mut().filter(|_| open) else { return false };
+        let Standing::Open { opening, .. } = member.view.standing else { return false };
+        // As short as an interval can be. The one after a failed probe is drawn from the policy.
+        let opening = Opening { interval: Duration::from_millis(1), ..opening };
+        let (reason, tally) = (Reason::ByHand, Tally::default());
+        member.proposal = Some(Move::Open { opening, reason, tally });
+        member.hurry();
+        true
     }
 }
 
@@ -79,18 +97,19 @@ impl Wish {
     }
 
     /// The ledger has a newer setting than the one that was known when this was wished. It holds,
-    /// unless it is this one.
-    pub(super) fn outrun(mut self, by: Option<&Setting>) {
+    /// unless it is this one. Who waits is told later, without the lock.
+    pub(super) fn outrun(mut self, by: Option<&Setting>) -> Later {
         let same = match (by, &self.setting) {
             (None, None) => true,
             (Some(by), Some(own)) => by.says_as(own),
             _ => false,
         };
-        self.tell(if same {
+        let result = if same {
             Ok(())
         } else {
             Err(BackendError::refused("another override was set meanwhile, and holds"))
-        });
+        };
+        Box::new(move || self.tell(result))
     }
 
     /// Says what has come of it, to who waits.

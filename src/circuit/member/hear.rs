@@ -53,7 +53,7 @@ impl Locked {
                 wish.version = view.imposed.version;
                 member.wish = Some(wish);
             } else {
-                wish.outrun(member.view.imposed.setting.as_ref());
+                self.later.push(wish.outrun(member.view.imposed.setting.as_ref()));
             }
         }
         // What was set here since is still to be told, and holds until then.
@@ -80,7 +80,7 @@ impl Locked {
     }
 
     /// Judges what all replicas have counted.
-    pub(in crate::circuit) fn judge(&mut self, view: &View) {
+    pub(in crate::circuit) fn judge_shared(&mut self, view: &View) {
         let Some(member) = &mut self.member else { return };
         let current = view.generation == member.view.generation
             && view.standing == Standing::Closed

@@ -32,7 +32,8 @@ impl Locked {
     pub(in crate::circuit) fn leave(&mut self, now: Timestamp) {
         self.detach(now);
         self.machine.set_ledger(Ledger::None);
-        self.member = None;
+        let member = self.member.take();
+        self.later.push(Box::new(|| drop(member)));
     }
 
     /// The ledger is back, and this is its view.

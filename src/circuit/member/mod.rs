@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use super::{Circuit, Held};
 use crate::backend::{BackendError, Delta, Geometry, Lease, Move, Probed, Setting, Standing, View};
-use crate::machine::{Evidence, Mark, Policy, Shape, Shared, Tally, Verdict};
+use crate::machine::{Evidence, Mark, Policy, Shared, Tally, Verdict, Window};
 use crate::timestamp::Timestamp;
 
 /// A future that is kept in a service.
@@ -252,7 +252,7 @@ impl Member {
 
     fn delta(&mut self, now: Timestamp) -> Delta {
         self.unreported.slide(now);
-        let Tally { calls, failures, slow_calls, consecutive_failures: streak } =
+        let Tally { calls, failures, slow_calls, consecutive_failures: streak, .. } =
             self.unreported.tally();
         Delta { calls, failures, slow_calls, streak, succeeded: self.succeeded }
     }
@@ -290,9 +290,9 @@ impl Member {
 fn unreported(policy: &Policy, now: Timestamp) -> Evidence {
     let shape = match Geometry::of(policy) {
         Some(Geometry { millis, buckets }) => {
-            Shape::Time { length: Duration::from_millis(millis), buckets }
+            Window::Time { length: Duration::from_millis(millis), buckets }
         }
-        None => Shape::None,
+        None => Window::None,
     };
     Evidence::new(shape, now)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Draft, News, Ring, Settled, VOTE, Work};
 use crate::backend::{Delta, Geometry, Lease, Move, Opening, Probed, Standing};
-use crate::circuit::locked::Locked;
+use crate::circuit::locked::{Later, Locked};
 use crate::machine::{LeaseId, Origin, Reason, State, Transition, Verdict};
 use crate::timestamp::Timestamp;
 
@@ -76,7 +76,11 @@ impl Locked {
         let member = self.member.as_mut()?;
         member.ring = Ring::Silent;
         // One whose time is over is nothing to tell any more.
-        let wish = member.wish.take().filter(|wish| !wish.is_over(now));
+        let (over, wish) = match member.wish.take() {
+            Some(wish) if wish.is_over(now) => (Some(wish), None),
+            wish => (None, wish),
+        };
+        self.later.extend(over.map(|wish| -> Later { Box::new(|| drop(wish)) }));
         member.imposing = wish.is_some();
         let restore = take(&mut member.restore).then(|| member.current(now));
         // Alone, this replica's own evidence is enough.
@@ -125,9 +129,12 @@ impl Locked {
         member.imposing = false;
         match work.wish {
             Some(wish) if member.view.imposed.version > wish.version => {
-                wish.outrun(member.view.imposed.setting.as_ref());
+                self.later.push(wish.outrun(member.view.imposed.setting.as_ref()));
             }
             // A newer one has taken its place.
+            Some(wish) if member.wish.is_some() => {
+                self.later.push(Box::new(|| drop(wish)));
+            }
             wish => member.wish = member.wish.take().or(wish),
         }
         let proposal = work.proposal.filter(|(of, _)| *of == generation).map(|(_, to)| to);

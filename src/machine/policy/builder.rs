@@ -1,45 +1,82 @@
-//! How a policy is made, and what is refused.
+//! How a policy is made.
 
-use std::fmt;
 use std::time::Duration;
 
+use super::check::{MAX_COUNT_WINDOW, PolicyError, check};
+use super::fraction::Numbers;
 use super::{Cancelled, Policy};
-use crate::machine::window::Shape;
+use crate::machine::window::Window;
 
-/// The most results a count window may hold: a million, at two bits each.
-const MAX_COUNT_WINDOW: u64 = 1_000_000;
-/// The most buckets a time window may have: a second each for an hour.
-const MAX_BUCKETS: u32 = 3_600;
 /// Where no cap is set: the longest open interval, unless the first one is longer.
 const DEFAULT_LONGEST: Duration = Duration::from_secs(300);
+const DEFAULT_BUCKETS: u32 = 10;
+const DEFAULT_WINDOW: Window =
+    Window::Time { length: Duration::from_secs(60), buckets: DEFAULT_BUCKETS };
 
 /// Makes a [`Policy`].
 ///
 /// Every setting has a default, given at its method. Conditions add up: the first that holds opens
 /// the circuit, and the transition says which it was.
+///
+/// Rates, multipliers and jitter are fractions: half of the calls is `0.5`.
+///
+/// # What gives way
+///
+/// Some settings can contradict each other. [`build`](Self::build) refuses what this builder was
+/// asked for and contradicts itself. What the builder merely started from, the defaults or the
+/// policy of [`to_builder`](Policy::to_builder), gives way to what it was asked for:
+///
+/// | asked for | gives way |
+/// | --- | --- |
+/// | `open_for` longer than the cap | the cap rises to it |
+/// | `backoff` with a cap below `open_for` | `open_for` comes down to it |
+/// | `no_window` | rates and the failure count are dropped |
+/// | a rate or `failure_count` without a window | the window becomes the default one |
+/// | `failure_count` above the count window | the count window grows to it |
+/// | `count_window` below the failure count | the failure count is dropped |
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_breaker::Policy;
+///
+/// let hour = Duration::from_secs(3600);
+/// let patient = Policy::database().to_builder().open_for(hour).build()?;
+/// assert_eq!(patient.longest_open_for(), hour);
+/// # Ok::<(), tower_breaker::PolicyError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PolicyBuilder {
     policy: Policy,
-    /// Nobody asked for the failure rate, so `no_window` may drop it.
-    default_rate: bool,
-    /// Nobody asked for the cap, so a long `open_for` may raise it.
-    default_longest: bool,
+    numbers: Numbers,
+    asked: Asked,
+}
+
+/// Which settings this builder was asked for, of those that can give way.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Asked {
+    failure_rate: bool,
+    failure_count: bool,
+    slow_call_rate: bool,
+    window: bool,
+    open_for: bool,
+    longest: bool,
 }
 
 pub(super) fn default_policy() -> Policy {
     Policy {
         consecutive_failures: Some(5),
-        failure_rate: Some(50),
+        failure_rate: Some(500_000),
         failure_count: None,
         slow_call_rate: None,
         slow_call_duration: None,
         minimum_calls: 20,
-        shape: Shape::Time { length: Duration::from_secs(60), buckets: 10 },
+        window: DEFAULT_WINDOW,
         open_for: Duration::from_secs(30),
-        backoff: 2,
+        multiplier: 2_000_000,
         longest: DEFAULT_LONGEST,
-        jitter: 10,
+        jitter: 100_000,
         probes: 3,
         successes_to_close: 2,
         probe_lease: Duration::from_secs(10),
@@ -50,11 +87,12 @@ pub(super) fn default_policy() -> Policy {
 
 impl PolicyBuilder {
     pub(super) fn new() -> Self {
-        Self { policy: default_policy(), default_rate: true, default_longest: true }
+        Self::from_policy(default_policy())
     }
 
     pub(super) fn from_policy(policy: Policy) -> Self {
-        Self { policy, default_rate: false, default_longest: false }
+        let numbers = Numbers::of(&policy);
+        Self { policy, numbers, asked: Asked::default() }
     }
 
     /// Trips after `failures` in a row, over all callers. Default: 5.
@@ -69,107 +107,153 @@ impl PolicyBuilder {
         self
     }
 
-    /// Trips when `percent` of the calls in the window or more have failed, once there are
-    /// [`minimum_calls`](Self::minimum_calls) in it. From 1 to 100. Default: 50.
-    pub fn failure_rate(mut self, percent: u32) -> Self {
-        self.policy.failure_rate = Some(percent);
-        self.default_rate = false;
+    /// Trips when this fraction of the calls in the window or more have failed, once there are
+    /// [`minimum_calls`](Self::minimum_calls) in it. More than 0, at most 1. Default: 0.5.
+    ///
+    /// The fraction is rounded down to a millionth.
+    pub fn failure_rate(mut self, rate: f64) -> Self {
+        self.numbers.failure_rate = Some(rate);
+        self.asked.failure_rate = true;
+        self
+    }
+
+    /// Does not look at the number of failures.
+    pub fn without_failure_count(mut self) -> Self {
+        self.policy.failure_count = None;
+        self
+    }
+
+    /// Does not look at the rate of slow calls. What [`slow_call_duration`](Self::slow_call_duration) says
+    /// of cancelled calls stays.
+    pub fn without_slow_call_rate(mut self) -> Self {
+        self.numbers.slow_call_rate = None;
         self
     }
 
     /// Does not look at the failure rate.
     pub fn without_failure_rate(mut self) -> Self {
-        self.policy.failure_rate = None;
+        self.numbers.failure_rate = None;
+        self.asked.failure_rate = false;
         self
     }
 
     /// Trips when `failures` calls in the window have failed, however many succeeded.
-    /// Default: off.
+    /// Default: off. A count window must hold at least as many calls.
     pub fn failure_count(mut self, failures: u64) -> Self {
         self.policy.failure_count = Some(failures);
+        self.asked.failure_count = true;
         self
     }
 
-    /// Trips when `percent` of the calls in the window or more were slow, failed or not, once
-    /// there are [`minimum_calls`](Self::minimum_calls) in it. From 1 to 100. Default: off. Needs
-    /// [`slow_call_duration`](Self::slow_call_duration).
-    pub fn slow_call_rate(mut self, percent: u32) -> Self {
-        self.policy.slow_call_rate = Some(percent);
+    /// Trips when this fraction of the calls in the window or more were slow, failed or not, once
+    /// there are [`minimum_calls`](Self::minimum_calls) in it. More than 0, at most 1. Default:
+    /// off. Needs [`slow_call_duration`](Self::slow_call_duration).
+    ///
+    /// A call that is still running past the limit counts as slow before it ends, at the latest when
+    /// it has run one and a half times as long, if other calls come. So an upstream that never
+    /// answers opens the circuit without any timeout. A probe that succeeds but is slow counts as failed
+    /// ([`Reason::ProbeSlow`](crate::Reason::ProbeSlow)).
+    pub fn slow_call_rate(mut self, rate: f64) -> Self {
+        self.numbers.slow_call_rate = Some(rate);
+        self.asked.slow_call_rate = true;
         self
     }
 
     /// A call that takes longer is slow. Default: none is.
     ///
-    /// Costs a second clock read per call. It also tells which cancelled calls count as failures:
-    /// see [`Cancelled::FailureIfSlow`].
+    /// Costs a second clock read per call. On Linux a limit of a hundred ticks of the kernel or more
+    /// (0.1 to 1 s) is measured by the ticks, so with an error of 1 % at most; a shorter one exactly. The
+    /// limit also says which cancelled calls count as failures: see [`Cancelled::FailureIfSlow`].
     pub fn slow_call_duration(mut self, limit: Duration) -> Self {
         self.policy.slow_call_duration = Some(limit);
         self
     }
 
-    /// Rates mean nothing before there are `calls` in the window. Default: 20. More than a count
-    /// window holds is cut down to what it holds.
+    /// Rates mean nothing before there are `calls` in the window. Default: 20. Where a count window
+    /// holds fewer, rates mean something once it is full.
+    ///
+    /// As many calls in a row that were cancelled or failed, the last of them cancelled, open the circuit
+    /// too, with any conditions and with none: see [`cancelled`](Self::cancelled).
     pub fn minimum_calls(mut self, calls: u64) -> Self {
         self.policy.minimum_calls = calls;
         self
     }
 
-    /// Rates and counts are taken over the last `length`. Default: 60 s, in 10 buckets.
-    pub fn time_window(mut self, length: Duration) -> Self {
-        let buckets = match self.policy.shape {
-            Shape::Time { buckets, .. } => buckets,
-            Shape::Count { .. } | Shape::None => 10,
+    /// Takes rates and counts over the last `length`. Default: 60 s, in 10 buckets.
+    ///
+    /// The oldest bucket leaves as a whole, so the window covers between `length` less one bucket
+    /// and `length`: with the default, the last 54 to 60 s. A result counts at the moment at which
+    /// it arrives, not when its call began: a call that took longer than the window counts like
+    /// one that took no time.
+    pub fn time_window(self, length: Duration) -> Self {
+        let buckets = match self.policy.window {
+            Window::Time { buckets, .. } => buckets,
+            Window::Count { .. } | Window::None => DEFAULT_BUCKETS,
         };
-        self.policy.shape = Shape::Time { length, buckets };
-        self
+        self.time_window_in_buckets(length, buckets)
     }
 
     /// Like [`time_window`](Self::time_window), in `buckets` slices: 1 to 3600. A slice leaves the
     /// window as a whole, so more of them slide more smoothly; each takes 24 bytes a circuit.
-    pub fn time_window_in_buckets(mut self, length: Duration, buckets: u32) -> Self {
-        self.policy.shape = Shape::Time { length, buckets };
-        self
+    pub fn time_window_in_buckets(self, length: Duration, buckets: u32) -> Self {
+        self.window(Window::Time { length, buckets })
     }
 
-    /// Rates and counts are taken over the last `calls` results, at most a million. They take two
-    /// bits each.
-    pub fn count_window(mut self, calls: u64) -> Self {
-        self.policy.shape = Shape::Count { calls };
-        self
+    /// Takes rates and counts over the last `calls` results, at most a million. They take two bits
+    /// each. A result takes its place when it arrives, however long its call took.
+    pub fn count_window(self, calls: u64) -> Self {
+        self.window(Window::Count { calls })
     }
 
-    /// No window: failures in a row are all that counts. The cheapest policy: a success costs no
-    /// clock read and writes nothing. A failure rate or count that was asked for is then refused.
-    pub fn no_window(mut self) -> Self {
-        self.policy.shape = Shape::None;
+    /// Keeps no window: failures in a row are all that counts. The cheapest policy: a success costs
+    /// no clock read and writes nothing. A rate or a failure count that this builder was asked for
+    /// is then refused; one that it started from is dropped.
+    pub fn no_window(self) -> Self {
+        self.window(Window::None)
+    }
+
+    fn window(mut self, window: Window) -> Self {
+        self.policy.window = window;
+        self.asked.window = true;
         self
     }
 
     /// How long the circuit stays open before it probes. Default: 30 s.
     pub fn open_for(mut self, interval: Duration) -> Self {
         self.policy.open_for = interval;
+        self.asked.open_for = true;
         self
     }
 
     /// Each time a probe opens the circuit again the interval is `multiplier` times as long, up to
     /// `longest`; closing starts anew. A hint (`Retry-After`) is bounded by `longest` too.
     /// Default: 2, and 5 minutes or `open_for`, whichever is longer. A multiplier of 1 keeps the
-    /// interval as it is.
-    pub fn backoff(mut self, multiplier: u32, longest: Duration) -> Self {
-        self.policy.backoff = multiplier;
+    /// interval as it is; less than 1 is refused.
+    ///
+    /// [Jitter](Self::jitter) is added after the cap, so a circuit can stay open for longer than
+    /// `longest`, by the jitter's share of it.
+    pub fn backoff(mut self, multiplier: f64, longest: Duration) -> Self {
+        self.numbers.multiplier = multiplier;
         self.policy.longest = longest;
-        self.default_longest = false;
+        self.asked.longest = true;
         self
     }
 
-    /// Each open interval is longer by a random share of `percent` of it, so that circuits that
-    /// opened together do not probe together. From 0 to 100. Default: 10.
-    pub fn jitter(mut self, percent: u32) -> Self {
-        self.policy.jitter = percent;
+    /// Lengthens each open interval by a random share of up to this fraction of it, so that
+    /// circuits that opened together do not probe together. From 0 to 1. Default: 0.1.
+    ///
+    /// Intervals that a hint (`Retry-After`) asked for are lengthened too: circuits that got the
+    /// same hint do not probe together either. The share is added after the cap: an interval may
+    /// exceed the longest one of [`backoff`](Self::backoff), by at most this fraction of it.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.numbers.jitter = fraction;
         self
     }
 
-    /// How many probes may be out at once while the circuit is half-open. Default: 3.
+    /// How many probes may be under way at once while the circuit is half-open. Default: 3.
+    ///
+    /// It bounds how many there are at once, not how many there are in all: a probe that ends makes
+    /// room for the next, until [enough](Self::successes_to_close) have succeeded or one has failed.
     pub fn probes(mut self, probes: u64) -> Self {
         self.policy.probes = probes;
         self
@@ -184,6 +268,9 @@ impl PolicyBuilder {
 
     /// A probe that lasts longer counts as failed, so that one that hangs cannot keep the circuit
     /// half-open. Default: 10 s. Give it at least the timeout of the call.
+    ///
+    /// The circuit is then open as of the end of the lease, whenever the next call or result shows
+    /// it: results that arrive after it, good ones included, no longer count.
     pub fn probe_lease(mut self, lease: Duration) -> Self {
         self.policy.probe_lease = lease;
         self
@@ -204,6 +291,11 @@ impl PolicyBuilder {
     }
 
     /// What a cancelled call counts as. Default: [`Cancelled::FailureIfSlow`].
+    ///
+    /// Unless it is [`Cancelled::Ignored`], calls without an answer add up: when as many calls in
+    /// a row as [`minimum_calls`](Self::minimum_calls) were cancelled or failed, and none succeeded
+    /// in between, the circuit opens
+    /// ([`Reason::NoCompletions`](crate::Reason::NoCompletions)).
     pub fn cancelled(mut self, cancelled: Cancelled) -> Self {
         self.policy.cancelled = cancelled;
         self
@@ -214,141 +306,44 @@ impl PolicyBuilder {
     /// # Errors
     ///
     /// The policy could not work. The error names every setting that is in the way.
-    pub fn build(self) -> Result<Policy, PolicyError> {
-        let mut policy = self.policy;
-        if self.default_rate && policy.shape == Shape::None {
-            policy.failure_rate = None;
+    pub fn build(mut self) -> Result<Policy, PolicyError> {
+        self.give_way();
+        check(&self.policy, &self.numbers)?;
+        self.numbers.put(&mut self.policy);
+        Ok(self.policy)
+    }
+
+    /// Lets what the builder started from give way to what it was asked for.
+    fn give_way(&mut self) {
+        let Self { policy, numbers, asked } = self;
+        if policy.window == Window::None {
+            let wanted = asked.failure_rate || asked.failure_count || asked.slow_call_rate;
+            if wanted && !asked.window {
+                policy.window = DEFAULT_WINDOW;
+            } else {
+                numbers.failure_rate = numbers.failure_rate.filter(|_| asked.failure_rate);
+                policy.failure_count = policy.failure_count.filter(|_| asked.failure_count);
+                numbers.slow_call_rate = numbers.slow_call_rate.filter(|_| asked.slow_call_rate);
+            }
         }
-        if self.default_longest {
-            policy.longest = DEFAULT_LONGEST.max(policy.open_for);
+        if let (Window::Count { calls }, Some(failures)) = (policy.window, policy.failure_count)
+            && failures > calls
+        {
+            if !asked.failure_count {
+                policy.failure_count = None;
+            } else if !asked.window && failures <= MAX_COUNT_WINDOW {
+                policy.window = Window::Count { calls: failures };
+            }
         }
-        let problems = problems(&policy);
-        if !problems.is_empty() {
-            return Err(PolicyError { problems });
+        if !asked.longest {
+            policy.longest = policy.longest.max(policy.open_for);
+        } else if !asked.open_for && !policy.longest.is_zero() {
+            policy.open_for = policy.open_for.min(policy.longest);
         }
-        if let Shape::Count { calls } = policy.shape {
-            policy.minimum_calls = policy.minimum_calls.min(calls);
-        }
-        Ok(policy)
     }
 
     /// Builds a policy of our own, which `tests::presets_can_work` builds too.
     pub(super) fn preset(self) -> Policy {
         self.build().unwrap_or_else(|error| unreachable!("{error}"))
-    }
-}
-
-/// A policy that cannot work: every reason why.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_breaker::Policy;
-///
-/// let error = Policy::builder()
-///     .failure_rate(150)
-///     .open_for(Duration::ZERO)
-///     .build()
-///     .unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "the policy cannot work: `failure_rate` is 150 %, expected 1 to 100; \
-///      `open_for` is 0ns, expected more than zero",
-/// );
-/// assert_eq!(error.problems().len(), 2);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the policy cannot work: {}", .problems.join("; "))]
-pub struct PolicyError {
-    problems: Vec<String>,
-}
-
-impl PolicyError {
-    /// One sentence per setting, each with its name, its value and what was expected.
-    #[must_use]
-    pub fn problems(&self) -> &[String] {
-        &self.problems
-    }
-}
-
-fn problems(policy: &Policy) -> Vec<String> {
-    let mut checks = Checks::default();
-    checks.count("consecutive_failures", policy.consecutive_failures);
-    checks.percent("failure_rate", policy.failure_rate);
-    checks.count("failure_count", policy.failure_count);
-    checks.percent("slow_call_rate", policy.slow_call_rate);
-    checks.duration("slow_call_duration", policy.slow_call_duration);
-    checks.count("minimum_calls", Some(policy.minimum_calls));
-    match policy.shape {
-        Shape::Count { calls } => {
-            let fits = (1..=MAX_COUNT_WINDOW).contains(&calls);
-            checks.that(fits, "count_window", calls, "1 to 1000000");
-        }
-        Shape::Time { length, buckets } => {
-            checks.duration("time_window", Some(length));
-            let fits = (1..=MAX_BUCKETS).contains(&buckets);
-            checks.that(fits, "buckets of time_window", buckets, "1 to 3600");
-        }
-        Shape::None => {
-            let set = [
-                ("failure_rate", policy.failure_rate.is_some()),
-                ("failure_count", policy.failure_count.is_some()),
-                ("slow_call_rate", policy.slow_call_rate.is_some()),
-            ];
-            for (setting, set) in set {
-                checks.that(!set, setting, "set", "a time_window or count_window with it");
-            }
-        }
-    }
-    checks.duration("open_for", Some(policy.open_for));
-    checks.that(policy.backoff >= 1, "multiplier of backoff", policy.backoff, "1 or more");
-    let capped = format!("at least open_for ({:?})", policy.open_for);
-    let longest = format!("{:?}", policy.longest);
-    checks.that(policy.longest >= policy.open_for, "longest of backoff", longest, &capped);
-    checks.that(policy.jitter <= 100, "jitter", Percent(policy.jitter), "0 to 100");
-    checks.count("probes", Some(policy.probes));
-    checks.count("successes_to_close", Some(policy.successes_to_close));
-    checks.duration("probe_lease", Some(policy.probe_lease));
-    checks.count("quorum", Some(policy.quorum));
-    let timed = policy.slow_call_rate.is_none() || policy.slow_call_duration.is_some();
-    checks.that(timed, "slow_call_duration", "not set", "a limit, for slow_call_rate needs one");
-    let conditions = policy.consecutive_failures.is_some()
-        || policy.failure_rate.is_some()
-        || policy.failure_count.is_some()
-        || policy.slow_call_rate.is_some();
-    checks.that(conditions, "conditions", "none", "at least one, or the circuit never opens");
-    checks.problems
-}
-
-#[derive(Default)]
-struct Checks {
-    problems: Vec<String>,
-}
-
-impl Checks {
-    fn that(&mut self, holds: bool, setting: &str, value: impl fmt::Display, expected: &str) {
-        if !holds {
-            self.problems.push(format!("`{setting}` is {value}, expected {expected}"));
-        }
-    }
-
-    fn count(&mut self, setting: &str, value: Option<u64>) {
-        self.that(value != Some(0), setting, 0, "1 or more");
-    }
-
-    fn percent(&mut self, setting: &str, value: Option<u32>) {
-        let percent = value.unwrap_or(1);
-        self.that((1..=100).contains(&percent), setting, Percent(percent), "1 to 100");
-    }
-
-    fn duration(&mut self, setting: &str, value: Option<Duration>) {
-        self.that(value != Some(Duration::ZERO), setting, "0ns", "more than zero");
-    }
-}
-
-struct Percent(u32);
-
-impl fmt::Display for Percent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %", self.0)
     }
 }

@@ -19,7 +19,6 @@ mod budget;
 mod keeper;
 mod peer;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -38,9 +37,10 @@ use crate::clock;
 use crate::name::Name;
 use crate::observe::{self, BackendStatus};
 use crate::timestamp::Timestamp;
+use crate::unwind::contain;
 use budget::Budget;
 use keeper::Keeper;
-use peer::Peer;
+pub(super) use peer::Peer;
 
 /// Who is told how the backend is.
 pub(super) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
@@ -142,22 +142,20 @@ impl Replica {
         replica
     }
 
-    /// Makes a circuit the cluster's.
-    pub(super) fn keep(self: &Arc<Self>, circuit: Circuit) {
+    /// Makes a circuit the cluster's. Runs no user code, so that the map may be locked; the
+    /// [keeper](Self::run_keeper) is to be started after that.
+    pub(super) fn keep(self: &Arc<Self>, circuit: &Circuit) -> Option<Arc<Peer>> {
         if *self.life.borrow() != Life::Running {
-            return;
+            return None;
         }
         let peer = Peer::new(self.clone(), circuit.name().clone());
         self.peers.insert(circuit.name().clone(), peer.clone());
         circuit.join(peer.clone());
-        self.runtime.spawn(Keeper::new(peer, circuit).run());
+        Some(peer)
     }
 
-    /// The store has forgotten a circuit: its keeper ends.
-    pub(super) fn let_go(&self, circuit: &Name) {
-        if let Some(peer) = self.peers.get(circuit) {
-            peer.let_go();
-        }
+    pub(super) fn run_keeper(&self, peer: Arc<Peer>, circuit: Circuit) {
+        self.runtime.spawn(Keeper::new(peer, circuit).run());
     }
 
     pub(super) fn status(&self) -> BackendStatus {
@@ -247,8 +245,8 @@ impl Replica {
         if changes {
             observe::backend(status);
             for observer in &self.observers {
-                // A keeper must not end for what an observer does. The panic hook has shown it.
-                let _ = catch_unwind(AssertUnwindSafe(|| observer(status)));
+                // A keeper must not end for what an observer does.
+                contain(|| observer(status));
             }
         }
     }

@@ -28,7 +28,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 const TRIES: u32 = 3;
 
 /// One circuit of a replica.
-pub(super) struct Peer {
+pub(in crate::store) struct Peer {
     me: Weak<Self>,
     pub(super) replica: Arc<Replica>,
     pub(super) name: Name,
@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// Says that the store has forgotten the circuit.
-    pub(super) fn let_go(&self) {
+    pub(in crate::store) fn let_go(&self) {
         self.let_go.store(true, Ordering::Relaxed);
         self.woken.notify_one();
     }

@@ -35,7 +35,7 @@ pub(crate) fn circuit(policy: PolicyBuilder) -> Circuit {
 
 #[track_caller]
 pub(crate) fn store(policy: PolicyBuilder) -> Store {
-    Store::builder().default_policy(policy.jitter(0).build().unwrap()).build()
+    Store::builder().default_policy(policy.jitter(0.0).build().unwrap()).build()
 }
 
 /// Opens after one failure, for 10 s; one good probe closes it.
@@ -43,7 +43,7 @@ pub(crate) fn fragile() -> PolicyBuilder {
     Policy::builder()
         .consecutive_failures(1)
         .open_for(s(10))
-        .backoff(2, s(60))
+        .backoff(2.0, s(60))
         .probes(1)
         .successes_to_close(1)
         .probe_lease(s(5))

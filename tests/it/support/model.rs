@@ -16,7 +16,8 @@ pub(crate) struct Rules {
     pub(crate) minimum: u64,
     pub(crate) window: Window,
     pub(crate) open_for: Duration,
-    pub(crate) multiplier: u32,
+    /// The multiplier, in halves.
+    pub(crate) halves: u32,
     pub(crate) longest: Duration,
     pub(crate) probes: u64,
     pub(crate) needed: u64,
@@ -49,13 +50,31 @@ pub(crate) struct Model {
     pub(crate) began: Duration,
     /// When, failed, slow: the results of this generation.
     pub(crate) results: Vec<(Duration, bool, bool)>,
+    /// What each call of this generation that ended, cancelled ones included, was answered.
+    pub(crate) answers: Vec<Answer>,
     pub(crate) until: Duration,
     pub(crate) reopenings: u32,
     /// Probes that are out: number, and when the lease is over.
     pub(crate) probes: Vec<(u64, Duration)>,
     pub(crate) passed: u64,
     pub(crate) stale: u64,
+    /// Calls of this generation that are under way, and no probes: number, and start.
+    pub(crate) running: Vec<(u64, Duration)>,
+    /// When a call was last asked for in this generation.
+    pub(crate) asked: Option<Duration>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Good,
+    Failed,
+    Ignored,
+    /// None.
+    Cancelled,
+}
+
+/// The shortest slice of time in which calls under way are counted, and a little more.
+const SLICE: Duration = Duration::from_micros(200);
 
 /// A call as the model remembers it: number, generation, start.
 pub(crate) type Call = (u64, u64, Duration);
@@ -69,11 +88,14 @@ impl Model {
             generation: 1,
             began: Duration::ZERO,
             results: Vec::new(),
+            answers: Vec::new(),
             until: Duration::ZERO,
             reopenings: 0,
             probes: Vec::new(),
             passed: 0,
             stale: 0,
+            running: Vec::new(),
+            asked: None,
         }
     }
 
@@ -82,6 +104,9 @@ impl Model {
         self.generation += 1;
         self.began = self.now;
         self.results.clear();
+        self.answers.clear();
+        self.running.clear();
+        self.asked = None;
         self.probes.clear();
         self.passed = 0;
     }
@@ -91,13 +116,28 @@ impl Model {
         self.enter(state);
     }
 
-    fn open(&mut self, hint: Duration) {
-        let mut interval = self.rules.open_for;
+    /// Opens for an interval that began at `from`, and for as long as the hint says.
+    fn open(&mut self, from: Duration, hint: Duration) {
+        let longest = self.rules.longest.as_nanos();
+        let (mut long, mut parts) = (self.rules.open_for.as_nanos(), 1);
         for _ in 0..self.reopenings {
-            interval = (interval * self.rules.multiplier).min(self.rules.longest);
+            if long / parts < longest {
+                (long, parts) = (long * u128::from(self.rules.halves), parts * 2);
+            }
         }
+        let interval = Duration::from_nanos(u64::try_from((long / parts).min(longest)).unwrap());
         self.enter(State::Open);
-        self.until = self.now + interval.max(hint.min(self.rules.longest));
+        self.until = (from + interval).max(self.now + hint.min(self.rules.longest));
+    }
+
+    fn reopen(&mut self, from: Duration, hint: Duration) {
+        self.reopenings += 1;
+        self.open(from, hint);
+    }
+
+    /// When the first lease ran out of those that have.
+    fn hung_since(&self) -> Option<Duration> {
+        self.probes.iter().map(|(_, over)| *over).filter(|over| *over <= self.now).min()
     }
 
     /// What the window holds now: calls, failed, slow.
@@ -125,9 +165,46 @@ impl Model {
         self.results.iter().rev().take_while(|(_, failed, _)| *failed).count() as u64
     }
 
-    fn trips(&self) -> bool {
+    pub(crate) fn unanswered(&self) -> u64 {
+        let run = self.answers.iter().rev().take_while(|answer| **answer != Answer::Good);
+        let completed = run.clone().position(|answer| *answer == Answer::Ignored);
+        let counts = |(at, answer): &(usize, &Answer)| match answer {
+            Answer::Failed => true,
+            Answer::Cancelled => completed.is_none_or(|completed| *at < completed),
+            _ => false,
+        };
+        run.enumerate().filter(counts).count() as u64
+    }
+
+    /// The fewest and the most calls under way that may count as slow by now: a circuit may be late by a
+    /// third of the limit.
+    pub(crate) fn overdue(&self) -> std::ops::RangeInclusive<u64> {
+        let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
+            return 0..=0;
+        };
+        let longer = |than: Duration| {
+            self.running.iter().filter(|(_, at)| self.now - *at > than).count() as u64
+        };
+        longer(limit + limit / 3 + SLICE)..=longer(limit)
+    }
+
+    /// Whether the evidence trips the circuit. Where that depends on which of the calls under way count
+    /// as slow, it is as the circuit has decided; also where those need not be judged yet.
+    fn trips(&self, opened: bool, judged: bool) -> bool {
+        let overdue = self.overdue();
+        let least = if judged { *overdue.start() } else { 0 };
+        let mut each = (least..=*overdue.end()).map(|overdue| self.trips_with(overdue));
+        let first = each.next().expect("a range is not empty");
+        if each.all(|trips| trips == first) { first } else { opened }
+    }
+
+    fn trips_with(&self, overdue: u64) -> bool {
         let (calls, failed, slow) = self.tally();
-        let enough = calls >= self.rules.minimum;
+        let (calls, slow) = (calls + overdue, slow + overdue);
+        let enough = match self.rules.window {
+            Window::Count(n) => calls >= self.rules.minimum.min(n),
+            Window::Time(..) | Window::None => calls >= self.rules.minimum,
+        };
         let reaches = |part, rate| enough && part * 100 >= calls * u64::from(rate);
         self.rules.consecutive.is_some_and(|n| self.streak() >= n)
             || self.rules.rate.is_some_and(|rate| reaches(failed, rate))
@@ -135,13 +212,27 @@ impl Model {
             || self.rules.slow_rate.is_some_and(|rate| reaches(slow, rate))
     }
 
-    pub(crate) fn acquire(&mut self, number: u64) -> Option<Call> {
+    /// Whether the circuit judges the calls under way now, and opens. It does so now and then: for sure
+    /// where nobody has asked for a sixth of the limit.
+    fn opens_for_running(&mut self, opened: bool) -> bool {
+        let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
+            return false;
+        };
+        let pause = (limit / 6).max(Duration::from_millis(1));
+        let asked = self.asked.replace(self.now);
+        let due = asked.is_none_or(|asked| self.now - asked >= pause);
+        if due { self.trips(opened, true) } else { opened && self.trips(true, false) }
+    }
+
+    pub(crate) fn acquire(&mut self, number: u64, opened: bool) -> Option<Call> {
+        if self.state == State::Closed && self.opens_for_running(opened) {
+            self.open(self.now, Duration::ZERO);
+        }
+        if let Some(expired) = self.hung_since() {
+            self.reopen(expired, Duration::ZERO);
+        }
         if self.state == State::Open && self.now >= self.until {
             self.enter(State::HalfOpen);
-        }
-        if self.state == State::HalfOpen && self.probes.iter().any(|(_, over)| *over <= self.now) {
-            self.reopenings += 1;
-            self.open(Duration::ZERO);
         }
         let admitted = match self.state {
             State::Open | State::ForcedOpen => false,
@@ -150,15 +241,18 @@ impl Model {
         };
         if admitted && self.state == State::HalfOpen {
             self.probes.push((number, self.now + self.rules.lease));
+        } else if admitted && self.state != State::Disabled {
+            self.running.push((number, self.now));
         }
         admitted.then_some((number, self.generation, self.now))
     }
 
-    pub(crate) fn settle(&mut self, (number, generation, started): Call, end: End) {
+    pub(crate) fn settle(&mut self, (number, generation, started): Call, end: End, opened: bool) {
         if generation != self.generation {
             self.stale += 1;
             return;
         }
+        self.running.retain(|(running, _)| *running != number);
         let ran = self.now - started;
         let slow = self.rules.slow.is_some_and(|limit| ran > limit);
         let (failed, hint) = match (end, self.rules.cancelled) {
@@ -170,16 +264,15 @@ impl Model {
         };
         match self.state {
             State::HalfOpen => {
+                if let Some(expired) = self.hung_since() {
+                    return self.reopen(expired, hint);
+                }
                 let place = self.probes.iter().position(|(n, _)| *n == number).unwrap();
-                let (_, over) = self.probes.remove(place);
+                self.probes.remove(place);
                 match failed {
-                    _ if over <= self.now => {
-                        self.reopenings += 1;
-                        self.open(Duration::ZERO);
-                    }
-                    Some(true) => {
-                        self.reopenings += 1;
-                        self.open(hint);
+                    Some(true) => self.reopen(self.now, hint),
+                    Some(false) if slow && self.rules.slow_rate.is_some() => {
+                        self.reopen(self.now, Duration::ZERO);
                     }
                     Some(false) => {
                         self.passed += 1;
@@ -192,11 +285,21 @@ impl Model {
                 }
             }
             State::Closed | State::ForcedClosed | State::MetricsOnly => {
+                let dropped = matches!(end, End::Dropped);
+                let run = dropped && self.rules.cancelled != Cancelled::Ignored;
                 if let Some(failed) = failed {
                     self.results.push((self.now, failed, slow));
-                    if self.state == State::Closed && self.trips() {
-                        self.open(hint);
-                    }
+                    self.answers.push(if failed { Answer::Failed } else { Answer::Good });
+                } else if run {
+                    self.answers.push(Answer::Cancelled);
+                } else if matches!(end, End::Ignored) {
+                    self.answers.push(Answer::Ignored);
+                }
+                let judged = slow || failed == Some(true);
+                let trips = failed.is_some() && self.trips(opened, judged)
+                    || run && self.unanswered() >= self.rules.minimum;
+                if self.state == State::Closed && trips {
+                    self.open(self.now, hint);
                 }
             }
             _ => {}

@@ -63,12 +63,12 @@ impl Schedule {
         let rolling = rng.u32(..6) == 0;
         let quorum = [1, 1, 1, 2][rng.usize(..4)];
         let policy =
-            policy(rng).quorum(quorum).open_for(open_for).backoff(2, longest).probe_lease(lease);
+            policy(rng).quorum(quorum).open_for(open_for).backoff(2.0, longest).probe_lease(lease);
         let other_policy = rolling.then(|| {
             let other = self::policy(rng)
                 .quorum(quorum)
                 .open_for(open_for)
-                .backoff(2, longest)
+                .backoff(2.0, longest)
                 .probe_lease(lease);
             other.build().unwrap()
         });
@@ -114,7 +114,7 @@ fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
     let mut policy = Policy::builder()
         .probes(rng.u64(1..=3))
         .successes_to_close(rng.u64(1..=3))
-        .jitter([0, 10][rng.usize(..2)]);
+        .jitter([0.0, 0.1][rng.usize(..2)]);
     if rng.u32(..4) == 0 {
         policy = policy.cancelled(Cancelled::Failure);
     }
@@ -122,15 +122,17 @@ fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
         // Failures in a row, and nothing else.
         0 => policy.no_window().consecutive_failures(rng.u64(3..=10)),
         // What has no order over replicas stays with each of them.
-        1 => {
-            policy.count_window(20).failure_rate(50).minimum_calls(5).without_consecutive_failures()
-        }
+        1 => policy
+            .count_window(20)
+            .failure_rate(0.5)
+            .minimum_calls(5)
+            .without_consecutive_failures(),
         2 => policy
             .time_window(s(5))
-            .failure_rate(rng.u32(3..=6) * 10)
+            .failure_rate(f64::from(rng.u32(3..=6)) / 10.0)
             .minimum_calls(10)
             .without_consecutive_failures(),
         3 => policy.time_window(s(10)).failure_count(8).without_failure_rate(),
-        _ => policy.time_window(s(10)).consecutive_failures(rng.u64(3..=10)).failure_rate(50),
+        _ => policy.time_window(s(10)).consecutive_failures(rng.u64(3..=10)).failure_rate(0.5),
     }
 }

@@ -171,7 +171,10 @@ impl Witness {
     fn moved(&mut self, from: &View, to: &View) {
         match (to.standing, to.reason) {
             (Standing::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
-            (Standing::Open { .. }, Some(Reason::ProbeFailed | Reason::ProbeExpired)) => {
+            (
+                Standing::Open { .. },
+                Some(Reason::ProbeFailed | Reason::ProbeSlow | Reason::ProbeExpired),
+            ) => {
                 self.stats.reopened += 1;
             }
             (Standing::Open { .. }, _) => self.stats.trips += 1,

@@ -1,5 +1,7 @@
 //! The column of `wait_while_open`, and what wakes a service that waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use futures_util::stream::{self, StreamExt};
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::load_shed::error::Overloaded;
@@ -172,4 +174,26 @@ async fn a_service_that_waits_for_a_lease_is_woken_when_that_runs_out() {
     drop(hanging);
     let mut default = layer.layer(Upstream::new(Does::Succeed));
     assert_ready_err!(task::spawn(()).enter(|cx, _| default.poll_ready(cx)));
+}
+
+#[test]
+fn a_poll_outside_of_a_runtime_panics_and_the_next_one_inside_waits() {
+    let (circuit, layer, upstream) = open();
+    let mut service = layer.wait_while_open().layer(upstream);
+    for _ in 0..2 {
+        let outside = AssertUnwindSafe(|| task::spawn(()).enter(|cx, _| service.poll_ready(cx)));
+        let panic = catch_unwind(outside).unwrap_err();
+        let says = panic.downcast_ref::<String>().map_or("", String::as_str);
+        assert!(says.contains("no reactor running"), "{says}");
+    }
+    paused(async {
+        // Time has not stood still before.
+        let call = tokio::spawn(service.oneshot(()));
+        tokio::time::sleep(s(5)).await;
+        assert!(!call.is_finished());
+        tokio::time::sleep(s(6)).await;
+        assert!(call.is_finished());
+        call.await.unwrap().unwrap();
+        assert_state(&circuit, State::Closed);
+    });
 }

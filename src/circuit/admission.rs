@@ -1,0 +1,229 @@
+//! How calls are let in, and how they are rejected.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::engine::Engine;
+use super::grant::Grant;
+use super::running::Watch;
+use super::sync::Ordering;
+use super::word::Word;
+use crate::clock;
+use crate::machine::{Admission, Begin, LeaseId, State};
+use crate::timestamp::Timestamp;
+
+/// Why a call is not admitted, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Rejected(Rejection),
+    /// The cluster's state is not known yet.
+    Unknown,
+    /// The ledger is to be asked for a probe's lease.
+    Ask,
+}
+
+/// Why a call was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) state: State,
+    pub(crate) generation: u64,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Nothing coarse is further behind, on any kernel.
+const TICK: Duration = Duration::from_millis(10);
+
+impl Engine {
+    /// Whether it is of use to ask for a grant now. Moves nothing.
+    #[inline]
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if self.word().passes_all() {
+            return Ok(());
+        }
+        match self.rejection() {
+            Some(rejection) => Err(Refusal::Rejected(rejection)),
+            None => self.check_locked(),
+        }
+    }
+
+    /// A grant, where everybody has one.
+    #[inline]
+    pub(super) fn pass(&self, begin: Begin) -> Option<Grant> {
+        let word = self.word();
+        if !word.passes_all() {
+            return None;
+        }
+        match begin {
+            Begin::Now => self.start(word, word.epoch()),
+            Begin::Later => Some(Grant::call(word.epoch(), Timestamp::NEVER)),
+        }
+    }
+
+    /// Asks for a grant.
+    #[inline]
+    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Refusal> {
+        match self.pass(begin) {
+            Some(grant) => Ok(grant),
+            None => self.acquire_slowly(begin),
+        }
+    }
+
+    /// Begins the call of a grant that was given for later, where everybody has one.
+    #[inline]
+    pub(super) fn pass_on(&self, grant: Grant) -> Option<Grant> {
+        if grant.lease().is_some() || self.is_stale(grant) {
+            return None;
+        }
+        self.start(self.word(), grant.epoch())
+    }
+
+    /// Begins the call of a grant that was given for later. If the grant does not hold any more,
+    /// asks for another.
+    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Refusal> {
+        let begun = grant.lease().is_some_and(|lease| {
+            self.cut(|locked| {
+                !locked.is_stale(grant) && locked.machine.begin(lease, clock::now(), &locked.policy)
+            })
+        });
+        if begun { Ok(grant) } else { self.acquire(Begin::Now) }
+    }
+
+    /// Whether a grant still lets its call pass.
+    #[inline]
+    pub(super) fn holds(&self, grant: Grant) -> bool {
+        !self.is_stale(grant) && grant.lease().is_none_or(|lease| self.holds_lease(grant, lease))
+    }
+
+    /// Waits until it may be of use to ask for a grant again.
+    ///
+    /// Until then it is polled when it is made and when something has changed, and not in between.
+    pub(super) async fn changed(&self) {
+        let mut changed = pin!(self.changed.notified());
+        // From here on no change is missed; one from before shows in what is read now.
+        changed.as_mut().enable();
+        if !matches!(self.check(), Err(Refusal::Rejected(_))) {
+            return;
+        }
+        let until = self.lock().rejected_until();
+        let wait = until.since(clock::now());
+        if until == Timestamp::NEVER {
+            changed.await;
+        } else {
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// What a call is rejected with that is not admitted now.
+    pub(super) fn rejection_now(&self) -> Rejection {
+        self.lock().rejection(clock::now())
+    }
+
+    /// A grant for a call that starts now, in the epoch of an admission. `None`: ask under the lock.
+    #[inline]
+    fn start(&self, word: Word, epoch: u64) -> Option<Grant> {
+        if word.has(Word::TIMED) {
+            self.start_timed(word, epoch)
+        } else {
+            Some(Grant::call(epoch, Timestamp::NEVER))
+        }
+    }
+
+    #[inline(never)]
+    fn start_timed(&self, word: Word, epoch: u64) -> Option<Grant> {
+        let started = if word.has(Word::COARSE) { clock::coarse() } else { clock::now() };
+        let watch = Watch(self.watch.load(Ordering::Acquire));
+        let watched = || {
+            watch.covers(epoch)
+                && started.as_nanos() < self.look.load(Ordering::Acquire)
+                && self.stripes.start(watch, started)
+        };
+        (watch == Watch::OFF || watched()).then(|| Grant::call(epoch, started))
+    }
+
+    /// The rejection that is published, if it is good for now. `None`: ask under the lock.
+    #[inline]
+    fn rejection(&self) -> Option<Rejection> {
+        let word = self.word();
+        if !word.has(Word::REJECT) || word.in_cut() {
+            return None;
+        }
+        let horizon = Timestamp::from_nanos(self.horizon.load(Ordering::Acquire));
+        let generation = self.generation.load(Ordering::Acquire);
+        // What was read between two equal words, and not in a cut, belongs to that word (law 1).
+        if self.word() != word {
+            return None;
+        }
+        let state = word.state();
+        if state == State::ForcedOpen && horizon == Timestamp::NEVER {
+            return Some(Rejection { state, generation, retry_after: None });
+        }
+        let mut wait = horizon.since(clock::coarse());
+        // The coarse clock may be a tick behind. Where that would show (just before the end, or in a
+        // number of whole seconds), the exact one decides: who waits as long as it was told is not
+        // rejected for the same interval, and is told no second too many.
+        if wait.subsec_nanos() < TICK.subsec_nanos() {
+            wait = horizon.since(clock::now());
+        }
+        // Half-open, a probe slot is free as soon as a probe ends: nobody knows when.
+        let known = state == State::Open && horizon < Timestamp::NEVER;
+        let retry_after = known.then_some(wait);
+        (!wait.is_zero()).then_some(Rejection { state, generation, retry_after })
+    }
+
+    #[cold]
+    fn check_locked(&self) -> Result<(), Refusal> {
+        let locked = self.lock();
+        let now = clock::now();
+        if locked.is_unknown() {
+            return Err(Refusal::Unknown);
+        }
+        let asking = locked.machine.asks() && locked.is_asking();
+        match locked.machine.rejects_until(&locked.policy) {
+            Some(until) if until > now || asking => Err(Refusal::Rejected(locked.rejection(now))),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_slowly(&self, begin: Begin) -> Result<Grant, Refusal> {
+        if let Some(rejection) = self.rejection() {
+            return Err(Refusal::Rejected(rejection));
+        }
+        self.cut(|locked| {
+            let now = clock::now();
+            self.judge_running(locked, now);
+            let admission = locked.admit(begin, now);
+            match admission {
+                Admission::Granted(None) => {
+                    let started = if begin == Begin::Now && locked.times() {
+                        let watch = self.watch_running(locked, now);
+                        if watch.covers(locked.epoch) {
+                            self.stripes.start(watch, now);
+                        }
+                        now
+                    } else {
+                        Timestamp::NEVER
+                    };
+                    Ok(Grant::call(locked.epoch, started))
+                }
+                Admission::Granted(Some(lease)) => Ok(Grant::probe(locked.epoch, lease)),
+                Admission::Ask if !locked.is_asking() => Err(Refusal::Ask),
+                Admission::Ask | Admission::Rejected => {
+                    Err(Refusal::Rejected(locked.rejection(now)))
+                }
+            }
+        })
+    }
+
+    #[cold]
+    fn holds_lease(&self, grant: Grant, lease: LeaseId) -> bool {
+        let locked = self.lock();
+        !locked.is_stale(grant) && locked.machine.holds(lease, clock::now())
+    }
+}

@@ -1,0 +1,191 @@
+//! How results are recorded.
+
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::grant::Grant;
+use super::locked::Locked;
+use super::running::Watch;
+use super::sync::Ordering;
+use super::word::Word;
+use crate::clock;
+use crate::machine::Ended;
+use crate::outcome::Outcome;
+use crate::timestamp::Timestamp;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    With(Outcome),
+    /// Nobody waited for it any more.
+    Cancelled,
+}
+
+impl Engine {
+    /// Records how a call ended.
+    #[inline]
+    pub(super) fn record(&self, grant: Grant, outcome: Outcome) {
+        let word = self.word();
+        // The word is read before the phase and the horizon. Had a cut come between, they might be
+        // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides. Where
+        // nothing is counted there is nothing to refuse.
+        // What is quiet is no half-open phase, so a grant of the same phase is no probe's.
+        let quiet = word.has(Word::QUIET) && matches!(outcome, Outcome::Success);
+        if !quiet || self.is_stale(grant) || !self.succeed_quietly(grant, word) {
+            self.record_slowly(grant, outcome);
+        }
+    }
+
+    #[inline(never)]
+    fn record_slowly(&self, grant: Grant, outcome: Outcome) {
+        let word = self.word();
+        // What is late must not slow down those who are not: it takes no lock.
+        if self.end(grant) && !(outcome == Outcome::Ignored && self.ignore_quietly(grant, word)) {
+            self.settle(grant, End::With(outcome));
+        }
+    }
+
+    /// Records a result that leaves no evidence, if that takes no lock. False if it does: it may end a
+    /// run of cancelled calls.
+    fn ignore_quietly(&self, grant: Grant, word: Word) -> bool {
+        grant.lease().is_none()
+            && !word.has(Word::PENDING)
+            && (!word.has(Word::RUN) || self.stripes.complete(word.epoch()))
+    }
+
+    /// Records that a call was dropped before it ended.
+    pub(super) fn cancel(&self, grant: Grant) {
+        let word = self.word();
+        if self.end(grant) && !self.cancel_quietly(grant, word) {
+            self.settle(grant, End::Cancelled);
+        }
+    }
+
+    /// Gives back a grant whose call was not begun: only a lease holds anything.
+    pub(super) fn release(&self, grant: Grant) {
+        if grant.lease().is_some() && !self.is_stale(grant) {
+            // Asked again under the lock: a later round may have a lease of the same number.
+            self.cut(|locked| {
+                if !locked.is_stale(grant) {
+                    self.settle_locked(locked, grant, End::With(Outcome::Ignored));
+                }
+            });
+        }
+    }
+
+    /// Takes a call out of those that run. False if it is stale: then it is counted as such, and
+    /// nothing is left to do.
+    #[inline]
+    fn end(&self, grant: Grant) -> bool {
+        if self.is_stale(grant) {
+            self.count_stale(grant);
+            return false;
+        }
+        if grant.lease().is_none() && grant.started() != Timestamp::NEVER {
+            self.stop_watching(grant);
+        }
+        true
+    }
+
+    #[inline]
+    fn stop_watching(&self, grant: Grant) {
+        let watch = Watch(self.watch.load(Ordering::Acquire));
+        if watch.covers(grant.epoch()) {
+            self.stripes.end(watch, grant.started());
+        }
+    }
+
+    /// Records a success if that takes no lock. False if it does: then nothing was recorded.
+    #[inline]
+    fn succeed_quietly(&self, grant: Grant, word: Word) -> bool {
+        if grant.started() != Timestamp::NEVER {
+            return self.succeed_in_time(grant, word);
+        }
+        (!word.has(Word::CLOCK) || clock::coarse() < self.horizon())
+            && (!word.has(Word::COUNT) || self.stripes.succeed(word.epoch()))
+    }
+
+    /// The same, of a call that was timed.
+    #[inline(never)]
+    fn succeed_in_time(&self, grant: Grant, word: Word) -> bool {
+        let now = clock::coarse();
+        let recorded = !self.is_slow(grant.started(), now, word)
+            && (!word.has(Word::CLOCK) || now < self.horizon())
+            && (!word.has(Word::COUNT) || self.stripes.succeed(word.epoch()));
+        if recorded {
+            self.stop_watching(grant);
+        }
+        recorded
+    }
+
+    #[inline]
+    fn horizon(&self) -> Timestamp {
+        Timestamp::from_nanos(self.horizon.load(Ordering::Acquire))
+    }
+
+    /// Records a cancelled call if that takes no lock. False if it does.
+    fn cancel_quietly(&self, grant: Grant, word: Word) -> bool {
+        if grant.lease().is_some() {
+            return false;
+        }
+        if word.has(Word::FORGET) {
+            return true;
+        }
+        let started = grant.started();
+        let slow = started != Timestamp::NEVER && self.is_slow(started, clock::coarse(), word);
+        word.has(Word::RUN)
+            && !slow
+            && self.stripes.cancel(word.epoch(), self.most_cancelled.load(Ordering::Acquire))
+    }
+
+    /// Whether a call was slow, which has ended now, by the coarse clock.
+    #[inline]
+    fn is_slow(&self, started: Timestamp, now: Timestamp, word: Word) -> bool {
+        if now.since(started) <= Duration::from_nanos(self.quick.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let slow = Duration::from_nanos(self.slow.load(Ordering::Relaxed));
+        word.has(Word::COARSE) || clock::now().since(started) > slow
+    }
+
+    #[cold]
+    fn count_stale(&self, grant: Grant) {
+        // One from before the birth was another circuit's call.
+        if grant.epoch() >= self.birth.load(Ordering::Relaxed) {
+            self.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the machine how a call ended.
+    #[cold]
+    fn settle(&self, grant: Grant, end: End) {
+        let stale = self.cut(|locked| {
+            let stale = locked.is_stale(grant);
+            if !stale {
+                self.settle_locked(locked, grant, end);
+            }
+            stale
+        });
+        if stale {
+            self.count_stale(grant);
+        }
+    }
+
+    fn settle_locked(&self, locked: &mut Locked, grant: Grant, end: End) {
+        let now = clock::now();
+        if locked.watch != Watch::OFF && (locked.machine.overdue() > 0 || locked.look <= now) {
+            self.look_at_running(locked, now);
+        }
+        let lease = grant.lease();
+        let ran = match lease {
+            Some(lease) => locked.machine.ran(lease, now),
+            None => now.since(grant.started()),
+        };
+        let (outcome, cancelled) = match end {
+            End::With(outcome) => (outcome, false),
+            End::Cancelled => (locked.policy.cancelled_after(ran), true),
+        };
+        let ended = Ended { outcome, slow: locked.policy.is_slow(ran), lease, cancelled };
+        locked.record(ended, now);
+    }
+}

@@ -1,0 +1,179 @@
+//! Who may call, and how the half-open round goes.
+
+use std::time::Duration;
+
+use super::half_open::{LeaseId, Returned, Round};
+use super::ledger::Verdict;
+use super::phase::{Origin, Phase};
+use super::policy::Policy;
+use super::transition::{Event, Reason, Transition};
+use super::window::Evidence;
+use super::{Admission, Begin, Effect, Ended, Machine};
+use crate::outcome::Outcome;
+use crate::timestamp::Timestamp;
+
+impl Machine {
+    /// Does one thing that has become due by `now`. To be called before [`admit`](Self::admit),
+    /// until it returns `None`.
+    ///
+    /// A probe that outlived its lease fails its round as of the moment at which the lease ended;
+    /// an open interval that is over leads to half-open. One can follow the other.
+    pub(crate) fn catch_up(
+        &mut self,
+        now: Timestamp,
+        policy: &Policy,
+        draw: u64,
+    ) -> Option<Transition> {
+        if self.asks() {
+            return None;
+        }
+        match &self.phase {
+            Phase::Open { until } if *until <= now => {
+                Some(self.enter(Phase::HalfOpen(Round::default()), Reason::IntervalOver))
+            }
+            Phase::HalfOpen(round) => {
+                let expired = round.hung_since(now)?;
+                Some(self.reopen(Reason::ProbeExpired, None, (expired, now), policy, draw))
+            }
+            _ => None,
+        }
+    }
+
+    /// Answers a call that asks to be made.
+    pub(crate) fn admit(&mut self, begin: Begin, now: Timestamp, policy: &Policy) -> Admission {
+        let (asks, places) = (self.asks(), self.places(policy));
+        let making = begin == Begin::Now;
+        match &mut self.phase {
+            Phase::Closed(_)
+            | Phase::ForcedClosed(_)
+            | Phase::Disabled
+            | Phase::MetricsOnly { .. } => Admission::Granted(None),
+            Phase::Open { until } if asks && *until <= now => Admission::Ask,
+            Phase::Open { .. } | Phase::ForcedOpen => Admission::Rejected,
+            Phase::HalfOpen(round) if asks => match round.take(making, now) {
+                Some(lease) => Admission::Granted(Some(lease)),
+                None if round.refused_until() > now => Admission::Rejected,
+                None => Admission::Ask,
+            },
+            Phase::HalfOpen(round) => {
+                match round.lease(making, places, now, policy.probe_lease()) {
+                    Some(lease) => Admission::Granted(Some(lease)),
+                    None => Admission::Rejected,
+                }
+            }
+        }
+    }
+
+    /// Begins the call of a lease that was granted for later. False if the lease has run out, or
+    /// its round has failed.
+    pub(crate) fn begin(&mut self, lease: LeaseId, now: Timestamp, policy: &Policy) -> bool {
+        let asks = self.asks();
+        match &mut self.phase {
+            // The ledger's lease runs from when it was given, and only the ledger can prolong it.
+            Phase::HalfOpen(round) if asks => round.begin(lease, now, None),
+            Phase::HalfOpen(round) => {
+                round.hung_since(now).is_none()
+                    && round.begin(lease, now, Some(policy.probe_lease()))
+            }
+            _ => false,
+        }
+    }
+
+    /// For how long the call of a lease has been under way.
+    pub(crate) fn ran(&self, lease: LeaseId, now: Timestamp) -> Duration {
+        match &self.phase {
+            Phase::HalfOpen(round) => round.ran(lease, now),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether a lease still holds its place.
+    pub(crate) fn holds(&self, lease: LeaseId, now: Timestamp) -> bool {
+        match &self.phase {
+            Phase::HalfOpen(round) => {
+                round.holds(lease, now) && (self.asks() || round.hung_since(now).is_none())
+            }
+            _ => false,
+        }
+    }
+
+    /// Records how a probe ended.
+    pub(super) fn record_probe(
+        &mut self,
+        ended: Ended,
+        now: Timestamp,
+        policy: &Policy,
+        draw: u64,
+    ) -> Option<Effect> {
+        let asks = self.asks();
+        let Phase::HalfOpen(round) = &mut self.phase else { return None };
+        let lease = ended.lease?;
+        let hint = match ended.outcome {
+            Outcome::Failure { retry_after } => retry_after,
+            Outcome::Success | Outcome::Ignored => None,
+        };
+        if let Some(expired) = round.hung_since(now).filter(|_| !asks) {
+            // The round is over since then, and this result came after it. Only its hint counts:
+            // the upstream asked to be left alone.
+            let times = (expired, now);
+            let transition = self.reopen(Reason::ProbeExpired, hint, times, policy, draw);
+            return Some(Effect::Tell(Event::Transition(transition)));
+        }
+        let slow = ended.slow && policy.counts_slow_calls();
+        let verdict = match (round.give_back(lease, now)?, ended.outcome) {
+            // Whatever it says now, it was too long in coming.
+            (Returned::Late, _) => Verdict::Failed { reason: Reason::ProbeExpired, hint },
+            (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => Verdict::Released,
+            // One failed probe is enough: a caller paid for it, another would for the next.
+            (Returned::InTime, Outcome::Failure { .. }) => {
+                Verdict::Failed { reason: Reason::ProbeFailed, hint }
+            }
+            // Slow calls may be what opened the circuit. If a slow probe closed it, an upstream that
+            // is saturated would get all its calls back at every probe.
+            (Returned::InTime, Outcome::Success) if slow => {
+                Verdict::Failed { reason: Reason::ProbeSlow, hint: None }
+            }
+            (Returned::InTime, Outcome::Success) => Verdict::Passed,
+        };
+        if asks {
+            return Some(Effect::Settle(lease, verdict));
+        }
+        let transition = self.settle(verdict, now, policy, draw);
+        transition.map(|transition| Effect::Tell(Event::Transition(transition)))
+    }
+
+    /// What the end of a probe of our own makes of the round.
+    pub(crate) fn settle(
+        &mut self,
+        verdict: Verdict,
+        now: Timestamp,
+        policy: &Policy,
+        draw: u64,
+    ) -> Option<Transition> {
+        let Phase::HalfOpen(round) = &mut self.phase else { return None };
+        match verdict {
+            Verdict::Released => None,
+            Verdict::Failed { reason, hint } => {
+                Some(self.reopen(reason, hint, (now, now), policy, draw))
+            }
+            Verdict::Passed => round.pass(policy.successes_to_close()).then(|| {
+                self.reopenings = 0;
+                self.origin = Origin::Local;
+                let evidence = Evidence::new(policy.window(), now);
+                self.enter(Phase::Closed(evidence), Reason::ProbesSucceeded)
+            }),
+        }
+    }
+
+    fn reopen(
+        &mut self,
+        reason: Reason,
+        hint: Option<Duration>,
+        times: (Timestamp, Timestamp),
+        policy: &Policy,
+        draw: u64,
+    ) -> Transition {
+        self.reopenings = self.reopenings.saturating_add(1);
+        self.open(reason, hint, times, policy, draw)
+    }
+}
