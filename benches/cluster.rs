@@ -239,7 +239,7 @@ async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::R
     let short = Policy::builder()
         .consecutive_failures(1)
         .open_for(Duration::from_millis(200))
-        .backoff(1, Duration::from_millis(200))
+        .backoff(1.0, Duration::from_millis(200))
         .build()?;
     let join =
         |store: &Store| (store.circuit("closed"), store.circuit_with("probing", short.clone()));

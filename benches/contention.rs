@@ -5,7 +5,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use tower::{Layer, Service};
-use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Policy, Store};
+use tower_breaker::{
+    Cancelled, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, Permit, Policy,
+    Store,
+};
 use tower_breaker_benches::peers::{self, LONG};
 use tower_breaker_benches::report;
 use tower_breaker_benches::rounds::{Calls, Options, median, together};
@@ -55,6 +58,7 @@ fn main() {
 fn subjects() -> Vec<Subject> {
     let mut subjects = vec![shared(BARE, Plain)];
     subjects.extend(ours());
+    subjects.extend(results());
     subjects.extend(peers());
     subjects
 }
@@ -157,6 +161,51 @@ fn ours() -> Vec<Subject> {
                 })
             })
         }),
+    ]
+}
+
+/// Calls that end in other ways than with a success, by permits, under a policy that they do not trip.
+fn results() -> Vec<Subject> {
+    fn succeed(permit: Permit) {
+        permit.settle(Outcome::Success);
+    }
+
+    fn fail(permit: Permit) {
+        permit.settle(Outcome::failure());
+    }
+
+    fn ending(name: &'static str, policy: Policy, end: fn(u64, Permit)) -> Subject {
+        let circuit = Store::in_memory().circuit_with("benched", policy);
+        subject(name, true, move |_| {
+            let circuit = circuit.clone();
+            Box::new(move |n| {
+                repeat(n, |n| circuit.try_acquire().map(|permit| end(n, permit)).is_ok())
+            })
+        })
+    }
+    let tolerant = || Policy::only().failure_count(u64::MAX);
+    let policy = tolerant().build().expect("a policy that can work");
+    let forgetful = tolerant().cancelled(Cancelled::Ignored).build();
+    vec![
+        ending("permits, every call succeeds", policy.clone(), |_, it| succeed(it)),
+        ending("permits, every call fails", policy.clone(), |_, it| fail(it)),
+        ending("permits, one call in ten fails", policy.clone(), |n, it| {
+            if n % 10 == 0 { fail(it) } else { succeed(it) }
+        }),
+        ending("permits, every result is ignored", policy.clone(), |_, it| {
+            it.settle(Outcome::Ignored);
+        }),
+        ending("permits, one call in two is cancelled", policy.clone(), |n, it| {
+            if n % 2 == 0 { drop(it) } else { succeed(it) }
+        }),
+        ending("permits, one call in ten is cancelled", policy, |n, it| {
+            if n % 10 == 0 { drop(it) } else { succeed(it) }
+        }),
+        ending(
+            "permits, every call is cancelled, which the policy ignores",
+            forgetful.expect("a policy that can work"),
+            |_, it| drop(it),
+        ),
     ]
 }
 

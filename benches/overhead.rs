@@ -131,7 +131,7 @@ fn policy(
 fn ours_closed() -> Vec<Subject> {
     let consecutive = policy(|it| it.consecutive_failures(5).no_window());
     let count_window = policy(|it| it.count_window(100));
-    let slow_calls = policy(|it| it.slow_call_duration(LONG).slow_call_rate(50));
+    let slow_calls = policy(|it| it.slow_call_duration(LONG).slow_call_rate(0.5));
     let cloned = ours();
     let circuit = Store::in_memory().circuit("benched");
     vec![
@@ -139,6 +139,8 @@ fn ours_closed() -> Vec<Subject> {
         closed(CONSECUTIVE, ours_with(consecutive)),
         closed("tower-breaker, count window", ours_with(count_window)),
         closed("tower-breaker, slow calls counted", ours_with(slow_calls)),
+        closed("tower-breaker, `Policy::http_api()`", ours_with(Policy::http_api())),
+        closed("tower-breaker, `Policy::cache()`", ours_with(Policy::cache())),
         closed("tower-breaker, `reject_in_call`", layer().reject_in_call().layer(Plain)),
         subject("tower-breaker, clone per request", Some(BARE), Fate::Pass, move |n| {
             repeat(n, |n| black_box(call(&mut cloned.clone(), n)).is_ok())
