@@ -300,10 +300,10 @@ impl Engine {
     }
 
     fn publish(&self, locked: &mut Locked) {
-        let (word, horizon) = locked.word();
         if std::mem::take(&mut locked.renewed) {
-            self.publish_phase(locked, word);
+            self.publish_phase(locked);
         }
+        let (word, horizon) = locked.word();
         self.look.store(locked.look.as_nanos(), Ordering::Release);
         let most = locked.most_cancelled(self.stripes.log2());
         self.most_cancelled.store(most, Ordering::Release);
@@ -312,12 +312,15 @@ impl Engine {
     }
 
     /// Publishes what changes with the phase and the policy alone.
-    fn publish_phase(&self, locked: &mut Locked, word: Word) {
+    #[cold]
+    fn publish_phase(&self, locked: &mut Locked) {
+        locked.phase_flags = locked.flags_of_phase();
         if locked.wanted_watch() != locked.watch {
             self.watch_running(locked, clock::now());
         }
         let slow = locked.policy.slow_call_duration().map_or(u64::MAX, nanos);
-        let quick = if word.has(Word::COARSE) { slow } else { slow.saturating_sub(clock::step()) };
+        let coarse = locked.phase_flags & Word::COARSE != 0;
+        let quick = if coarse { slow } else { slow.saturating_sub(clock::step()) };
         self.slow.store(slow, Ordering::Release);
         self.quick.store(quick, Ordering::Release);
         for (published, word) in self.cause.iter().zip(locked.cause.0) {

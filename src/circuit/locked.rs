@@ -68,6 +68,8 @@ pub(super) struct Locked {
     warned: bool,
     /// The phase or the policy is new, and what depends on it alone is to be published.
     pub(super) renewed: bool,
+    /// The flags of the word that depend on it.
+    pub(super) phase_flags: u64,
 }
 
 /// What the engine knows at one moment.
@@ -108,6 +110,7 @@ impl Locked {
             look: now,
             warned: false,
             renewed: true,
+            phase_flags: 0,
         }
     }
 
@@ -132,7 +135,15 @@ impl Locked {
     }
 
     /// Adds what was counted outside the lock.
-    pub(super) fn count(&mut self, Drained { successes, done, run }: Drained) {
+    #[inline]
+    pub(super) fn count(&mut self, drained: Drained) {
+        // Where every call takes the lock, there is nothing.
+        if drained != Drained::default() {
+            self.add(drained);
+        }
+    }
+
+    fn add(&mut self, Drained { successes, done, run }: Drained) {
         self.machine.successes(successes);
         if done {
             self.machine.completed();
@@ -267,15 +278,10 @@ impl Locked {
         }
     }
 
-    /// What may be done without the lock, and until when.
-    pub(super) fn word(&self) -> (Word, Timestamp) {
+    /// The flags that change with the phase and the policy alone.
+    pub(super) fn flags_of_phase(&self) -> u64 {
         let Self { machine, policy, .. } = self;
         let mut flags = 0;
-        let mut horizon = Timestamp::NEVER;
-        if let Some(until) = machine.rejects_until(policy) {
-            flags |= Word::REJECT;
-            horizon = until;
-        }
         if self.times() {
             flags |= Word::TIMED;
             let step = clock::step().saturating_mul(COARSE_TICKS);
@@ -289,6 +295,19 @@ impl Locked {
         // Not without a window: then quiet successes are not counted, and set no run back.
         if machine.counts() && policy.cancelled() == Cancelled::FailureIfSlow {
             flags |= Word::RUN;
+        }
+        flags
+    }
+
+    /// What may be done without the lock, and until when.
+    pub(super) fn word(&self) -> (Word, Timestamp) {
+        let Self { machine, policy, .. } = self;
+        debug_assert_eq!(self.phase_flags, self.flags_of_phase());
+        let mut flags = self.phase_flags;
+        let mut horizon = Timestamp::NEVER;
+        if let Some(until) = machine.rejects_until(policy) {
+            flags |= Word::REJECT;
+            horizon = until;
         }
         let (unanswered, failed) = machine.run();
         if unanswered > failed {
