@@ -132,7 +132,12 @@ impl Policy {
     }
 
     /// Returns a builder that starts without any condition: what opens the circuit is what you ask
-    /// for, and nothing else. All other settings start as in the default policy.
+    /// for, but for one rule. All other settings start as in the default policy.
+    ///
+    /// The rule: [`minimum_calls`](PolicyBuilder::minimum_calls) calls in a row that were cancelled
+    /// or failed, the last of them cancelled, open the circuit
+    /// ([`Reason::NoCompletions`](crate::Reason::NoCompletions)). `cancelled(Cancelled::Ignored)` switches
+    /// it off.
     ///
     /// ```
     /// # use tower_breaker::Policy;

@@ -96,8 +96,8 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// that are [idle](crate::StoreBuilder::key_idle) are forgotten. Where the limit is reached, a new key
     /// evicts another circuit: first one that has counted no failure and no slow call, then the least
     /// recently asked of the others. A client that picks keys cannot keep a circuit from a new key, and
-    /// cannot evict a circuit that is asked for more often than its own keys are; see there for the whole
-    /// guarantee. Each takes about 2 KiB with the default policy, and about 6 KiB where the store has a
+    /// cannot evict a circuit that has counted failures and is asked for more often than its own keys are; see
+    /// there for the whole guarantee. Each takes about 2 KiB with the default policy, and about 6 KiB where the store has a
     /// backend. A call through one costs more than through a plain layer: it is looked up, and its counters
     /// are shared by all threads.
     ///

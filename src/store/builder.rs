@@ -136,8 +136,11 @@ impl StoreBuilder {
     /// Keys may come from outside. A client that picks them
     ///
     /// - cannot keep a circuit from a new key, unless its calls under way hold the circuits;
-    /// - cannot evict a circuit that is asked for more often than its own keys are: one that is asked for
-    ///   once while half as many new keys come as the limit is stays;
+    /// - cannot, but by a small chance, evict a circuit that has counted failures, slow calls or cancelled
+    ///   calls and is asked for more often than its own keys are: one that is asked for once while half as
+    ///   many new keys come as the limit is stays, at limits of some hundreds or more;
+    /// - with calls that fail, does evict circuits that have counted none of these. Such a circuit is made
+    ///   anew by its next call, and loses its count of successes;
     /// - with calls that succeed, can evict only circuits that have counted no failure, and, for each of its
     ///   calls that are under way at once, one more.
     ///

@@ -48,7 +48,8 @@ use crate::observe;
 /// Keys may come from outside. Where the limit is reached, a new key evicts another circuit: first one
 /// that has counted no failure and no slow call, then the least recently asked of the others. A client
 /// that picks keys cannot keep a circuit from a new key, and cannot evict a circuit that has counted
-/// failures and is asked for more often than its own keys are. A circuit in use, or under an override, is never evicted.
+/// failures and is asked for more often than its own keys are. A circuit in use, or under an override, is
+/// never evicted.
 #[derive(Clone)]
 pub struct KeyedCircuits {
     pub(crate) store: Store,

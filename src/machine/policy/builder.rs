@@ -110,7 +110,7 @@ impl PolicyBuilder {
     /// Trips when this fraction of the calls in the window or more have failed, once there are
     /// [`minimum_calls`](Self::minimum_calls) in it. More than 0, at most 1. Default: 0.5.
     ///
-    /// The fraction is rounded down to a millionth.
+    /// The fraction is rounded down to a millionth, and is at least that.
     pub fn failure_rate(mut self, rate: f64) -> Self {
         self.numbers.failure_rate = Some(rate);
         self.asked.failure_rate = true;
@@ -228,7 +228,7 @@ impl PolicyBuilder {
     /// Each time a probe opens the circuit again the interval is `multiplier` times as long, up to
     /// `longest`; closing starts anew. A hint (`Retry-After`) is bounded by `longest` too.
     /// Default: 2, and 5 minutes or `open_for`, whichever is longer. A multiplier of 1 keeps the
-    /// interval as it is; less than 1 is refused.
+    /// interval as it is; less than 1 is refused. It is rounded down to a millionth.
     ///
     /// [Jitter](Self::jitter) is added after the cap, so a circuit can stay open for longer than
     /// `longest`, by the jitter's share of it.
