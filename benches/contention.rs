@@ -5,9 +5,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use tower::{Layer, Service};
+use tower_breaker::circuit::Permit;
+use tower_breaker::policy::Cancelled;
 use tower_breaker::{
-    Cancelled, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, Permit, Policy,
-    Store,
+    CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy, Store,
 };
 use tower_breaker_benches::peers::{self, LONG};
 use tower_breaker_benches::report;

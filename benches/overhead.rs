@@ -123,7 +123,7 @@ fn ours_with(policy: Policy) -> CircuitBreaker<Plain, ErrorsAsFailures> {
 }
 
 fn policy(
-    build: impl FnOnce(tower_breaker::PolicyBuilder) -> tower_breaker::PolicyBuilder,
+    build: impl FnOnce(tower_breaker::policy::PolicyBuilder) -> tower_breaker::policy::PolicyBuilder,
 ) -> Policy {
     build(Policy::builder()).build().expect("a policy that can work")
 }

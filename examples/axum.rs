@@ -62,7 +62,7 @@ fn app(store: &Store) -> Router {
 async fn explain(error: Error<BoxError>) -> Response {
     match error {
         // This call was not made, and nothing here retries: the client may repeat it without harm.
-        Error::Open(open) => {
+        Error::Rejected(open) => {
             let seconds = open.retry_after_seconds();
             let header = seconds.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
             (StatusCode::SERVICE_UNAVAILABLE, header, "no orders now, come back\n").into_response()

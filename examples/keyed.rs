@@ -19,7 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_breaker::service::key::Authority;
-use tower_breaker::{CircuitBreakerLayer, Policy, Store, find_open};
+use tower_breaker::{CircuitBreakerLayer, Policy, Rejected, Store};
 
 /// Serves, or frees its port again, so that connections are refused.
 async fn host(up: bool) -> Result<String, BoxError> {
@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
             let request = Request::get(url).body(Empty::new())?;
             let outcome = match client.clone().oneshot(request).await {
                 Ok(response) => response.status().to_string(),
-                Err(error) if find_open(&*error).is_some() => "not even tried".to_owned(),
+                Err(error) if Rejected::find_in(&*error).is_some() => "not even tried".to_owned(),
                 Err(_) => "refused".to_owned(),
             };
             print!("  {outcome:14}");

@@ -22,8 +22,9 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, Interval, interval, timeout};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower_breaker::event::{Event, Reason};
 use tower_breaker::{
-    CircuitBreaker, CircuitBreakerLayer, Error, Event, Policy, PolicyError, Reason, State, Store,
+    CircuitBreaker, CircuitBreakerLayer, Error, Policy, PolicyError, State, Store,
 };
 
 /// A hyper client with a circuit breaker around it.
@@ -123,7 +124,7 @@ impl Caller {
         match self.client.clone().oneshot(request).await {
             Ok(response) if response.status().is_success() => self.succeeded += 1,
             Ok(_) | Err(Error::Inner(_)) => self.failed += 1,
-            Err(Error::Open(open)) => {
+            Err(Error::Rejected(open)) => {
                 if self.rejected == 0 {
                     say(self.start, &format!("a call is rejected: {open}"));
                 }

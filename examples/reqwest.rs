@@ -22,7 +22,7 @@ use reqwest::{Body, Client, Request, Response};
 use tokio::net::TcpListener;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_breaker::service::key::Authority;
-use tower_breaker::{CircuitBreakerLayer, HttpStatus, OpenCircuit, Policy, Store, find_open};
+use tower_breaker::{CircuitBreakerLayer, HttpStatus, Policy, Rejected, Store};
 
 /// Fails three times, and is well from then on.
 async fn upstream() -> Result<String, BoxError> {
@@ -85,7 +85,7 @@ async fn main() -> Result<(), BoxError> {
         let request = Request::new(reqwest::Method::GET, url.parse()?);
         match client.clone().oneshot(request).await {
             Ok(response) => println!("  {}: {:?}", response.status(), response.text().await?),
-            Err(error) => match find_open(&*error) {
+            Err(error) => match Rejected::find_in(&*error) {
                 Some(open) => println!("  not even tried: {open}"),
                 None => println!("  failed: {error}"),
             },
@@ -99,7 +99,7 @@ async fn main() -> Result<(), BoxError> {
     for _ in 0..8 {
         let request = http::Request::get(&url).body(Body::default())?;
         let response = client.clone().oneshot(request).await?;
-        match response.extensions().get::<OpenCircuit>() {
+        match response.extensions().get::<Rejected>() {
             Some(open) => println!("  {}, and not even tried: {open}", response.status()),
             None => println!("  {}", response.status()),
         }

@@ -9,33 +9,32 @@ compile_error!(
 );
 
 pub mod backend;
-mod circuit;
-mod classify;
+pub mod circuit;
+pub mod classify;
 mod clock;
 pub mod config;
+pub mod event;
 mod machine;
 mod name;
-mod observe;
 mod outcome;
+pub mod overrides;
+pub mod policy;
 pub mod service;
-mod store;
+pub mod store;
 mod timestamp;
 mod unwind;
 
-pub use circuit::{
-    Circuit, Confirmation, Error, Note, OpenCircuit, Permit, Snapshot, Unserved, find_open,
-};
-#[cfg(feature = "tower-http")]
-pub use classify::TowerHttp;
-pub use classify::{Classify, ClassifyFn, ErrorsAsFailures, HttpStatus, HttpStatusOf, NoHeaders};
-pub use machine::{
-    Cancelled, Event, Origin, Override, Policy, PolicyBuilder, PolicyError, Reason, State, Tally,
-    Transition, Window,
-};
-pub use name::{Name, NameError};
-pub use observe::BackendStatus;
+pub use circuit::error::Error;
+pub use circuit::handle::Circuit;
+pub use circuit::rejected::Rejected;
+pub use classify::classifier::{Classify, ErrorsAsFailures};
+pub use classify::http::HttpStatus;
+pub use machine::State;
+pub use name::CircuitName;
 pub use outcome::Outcome;
-#[cfg(feature = "tower")]
-pub use service::RetryUnlessOpen;
-pub use service::{CircuitBreaker, CircuitBreakerLayer};
-pub use store::{KeyedCircuits, Store, StoreBuilder};
+pub use policy::check::PolicyError;
+pub use policy::settings::Policy;
+pub use service::layer::CircuitBreakerLayer;
+pub use service::service::CircuitBreaker;
+pub use store::builder::StoreBuilder;
+pub use store::store::Store;

@@ -15,19 +15,19 @@ pub(crate) use keyed::KeyedName;
 /// The bound keeps what a request may name from growing logs, metrics and keys. Where a name is
 /// asked for, a `&'static str` or a `String` does as well; those methods panic on a name that
 /// cannot be, as a wrong literal is a mistake in the program. For a name from outside use
-/// [`Name::new`], which returns an error.
+/// [`CircuitName::new`], which returns an error.
 ///
 /// ```
-/// use tower_breaker::Name;
+/// use tower_breaker::CircuitName;
 ///
-/// let name = Name::new("payments")?;
+/// let name = CircuitName::new("payments")?;
 /// assert_eq!(name.as_str(), "payments");
-/// assert!(Name::new("").is_err());
-/// assert!(Name::new("x".repeat(129)).is_err());
-/// # Ok::<(), tower_breaker::NameError>(())
+/// assert!(CircuitName::new("").is_err());
+/// assert!(CircuitName::new("x".repeat(129)).is_err());
+/// # Ok::<(), tower_breaker::circuit::CircuitNameError>(())
 /// ```
 #[derive(Clone)]
-pub struct Name(Repr);
+pub struct CircuitName(Repr);
 
 /// A bound, as names may come from outside: half a megabyte of them.
 const MOST_KEPT: usize = 4_096;
@@ -38,7 +38,7 @@ enum Repr {
     Shared(Arc<str>),
 }
 
-impl Name {
+impl CircuitName {
     /// The most bytes a name may have.
     pub const MAX_BYTES: usize = 128;
 
@@ -47,7 +47,9 @@ impl Name {
     /// # Errors
     ///
     /// The name is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
-    pub fn new<N: TryInto<Self, Error = NameError>>(name: N) -> Result<Self, NameError> {
+    pub fn new<N: TryInto<Self, Error = CircuitNameError>>(
+        name: N,
+    ) -> Result<Self, CircuitNameError> {
         name.try_into()
     }
 
@@ -93,70 +95,70 @@ impl Name {
     }
 }
 
-impl TryFrom<&'static str> for Name {
-    type Error = NameError;
+impl TryFrom<&'static str> for CircuitName {
+    type Error = CircuitNameError;
 
-    fn try_from(name: &'static str) -> Result<Self, NameError> {
+    fn try_from(name: &'static str) -> Result<Self, CircuitNameError> {
         check(name).map(|()| Self(Repr::Static(name)))
     }
 }
 
-impl TryFrom<String> for Name {
-    type Error = NameError;
+impl TryFrom<String> for CircuitName {
+    type Error = CircuitNameError;
 
-    fn try_from(name: String) -> Result<Self, NameError> {
+    fn try_from(name: String) -> Result<Self, CircuitNameError> {
         check(&name).map(|()| Self(Repr::Shared(name.into())))
     }
 }
 
-fn check(name: &str) -> Result<(), NameError> {
-    if (1..=Name::MAX_BYTES).contains(&name.len()) {
+fn check(name: &str) -> Result<(), CircuitNameError> {
+    if (1..=CircuitName::MAX_BYTES).contains(&name.len()) {
         Ok(())
     } else {
-        Err(NameError { bytes: name.len() })
+        Err(CircuitNameError { bytes: name.len() })
     }
 }
 
-impl PartialEq for Name {
+impl PartialEq for CircuitName {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Name {}
+impl Eq for CircuitName {}
 
-impl PartialOrd for Name {
+impl PartialOrd for CircuitName {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Name {
+impl Ord for CircuitName {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.as_str().cmp(other.as_str())
     }
 }
 
 // As `str` hashes, so that a map can be asked with a `&str`.
-impl Hash for Name {
+impl Hash for CircuitName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }
 }
 
-impl Borrow<str> for Name {
+impl Borrow<str> for CircuitName {
     fn borrow(&self) -> &str {
         self.as_str()
     }
 }
 
-impl fmt::Debug for Name {
+impl fmt::Debug for CircuitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for CircuitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -164,8 +166,8 @@ impl fmt::Display for Name {
 
 /// A text that cannot name a circuit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a circuit's name has 1 to {max} bytes, this one has {bytes}", max = Name::MAX_BYTES)]
-pub struct NameError {
+#[error("a circuit's name has 1 to {max} bytes, this one has {bytes}", max = CircuitName::MAX_BYTES)]
+pub struct CircuitNameError {
     bytes: usize,
 }
 
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn names_are_kept_once_and_not_without_bound() {
-        let name = |n: usize| Name::expect(format!("name {n}")).interned();
+        let name = |n: usize| CircuitName::expect(format!("name {n}")).interned();
         assert!(matches!(name(0).0, Repr::Static(_)));
         assert!(std::ptr::eq(name(0).as_str(), name(0).as_str()));
         for n in 0..MOST_KEPT {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How a call ended, as its circuit sees it.
 ///
 /// A [classifier](crate::Classify) makes one from a response or an error; a caller that works
-/// with [permits](crate::Permit) gives one to [`settle`](crate::Permit::settle).
+/// with [permits](crate::circuit::Permit) gives one to [`settle`](crate::circuit::Permit::settle).
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +24,7 @@ pub enum Outcome {
     Failure {
         /// How long the upstream asked to be left alone, as in `Retry-After`. If this failure opens
         /// the circuit, it stays open at least so long, bounded by the
-        /// [longest interval](crate::PolicyBuilder::backoff) of the policy.
+        /// [longest interval](crate::policy::PolicyBuilder::backoff) of the policy.
         retry_after: Option<Duration>,
     },
     /// Says nothing about the upstream: it leaves no evidence, and a probe's place is free again.

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Cancelled, Circuit, Outcome, Policy, State, Store};
+use tower_breaker::policy::Cancelled;
+use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
 /// Every number of calls here is small: Miri is a thousand times slower.
 const CALLS: usize = 30;

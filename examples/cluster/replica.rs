@@ -10,7 +10,8 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_breaker::config::Config;
-use tower_breaker::{BackendStatus, CircuitBreakerLayer, Error, Event, Policy};
+use tower_breaker::event::{BackendStatus, Event};
+use tower_breaker::{CircuitBreakerLayer, Error, Policy};
 
 static PASSED: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicU64 = AtomicU64::new(0);
@@ -61,7 +62,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
             let counter = match client.oneshot(request).await {
                 Ok(response) if response.status().is_success() => &PASSED,
                 Ok(_) | Err(Error::Inner(_)) => &FAILED,
-                Err(Error::Open(_)) => &REJECTED,
+                Err(Error::Rejected(_)) => &REJECTED,
             };
             counter.fetch_add(1, Relaxed);
             let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);

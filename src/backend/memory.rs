@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::{
-    Answer, Backend, Geometry, Imposed, Lease, Move, Notice, Opening, Probed, Report, Setting,
-    Standing, View,
+    Answer, Backend, Geometry, Lease, Move, Notice, OpenTerms, Overridden, OverrideRecord, Probed,
+    RecordState, Report, View,
 };
 use crate::clock;
 use crate::machine::{Reason, Tally};
-use crate::name::Name;
+use crate::name::CircuitName;
 
 /// A ledger in this process: several [`Store`](crate::Store)s that share one are replicas of one
 /// cluster. For tests; its time is tokio's, so that it can be paused.
@@ -44,8 +44,8 @@ pub struct MemoryBackend {
 
 #[derive(Default)]
 struct Ledger {
-    records: HashMap<Name, Record>,
-    imposed: HashMap<Name, Hand>,
+    records: HashMap<CircuitName, Record>,
+    overridden: HashMap<CircuitName, Hand>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +66,8 @@ struct Record {
 #[derive(Clone, Debug)]
 enum State {
     Closed,
-    Open { opening: Opening, until: u64 },
-    HalfOpen { opening: Opening, passed: u64, leases: BTreeMap<u64, u64> },
+    Open { terms: OpenTerms, until: u64 },
+    HalfOpen { terms: OpenTerms, passed: u64, leases: BTreeMap<u64, u64> },
 }
 
 /// What is known of one replica in one generation.
@@ -89,7 +89,7 @@ struct Ring {
 #[derive(Clone, Debug, Default)]
 struct Hand {
     version: u64,
-    setting: Option<Setting>,
+    setting: Option<OverrideRecord>,
     until: Option<u64>,
 }
 
@@ -112,7 +112,7 @@ impl MemoryBackend {
     /// Does `act`, and tells everybody if it says that there is something to tell.
     fn act<'a, T: Send + 'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         act: impl FnOnce(&mut Ledger, u64) -> (T, bool),
     ) -> Answer<'a, (T, View)> {
         let now = now();
@@ -128,11 +128,11 @@ impl MemoryBackend {
 }
 
 impl Backend for MemoryBackend {
-    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
+    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         view(self.act(circuit, |_, _| ((), false)))
     }
 
-    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View> {
+    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
         let answer = self.act(circuit, |ledger, now| {
             if report.generation == View::FIRST && report.seq > 0 {
                 ledger.records.entry(circuit.clone()).or_insert_with(Record::first);
@@ -143,20 +143,25 @@ impl Backend for MemoryBackend {
         });
         Box::pin(async {
             let ((tally, shares), mut view) = answer.await?;
-            if view.standing == Standing::Closed {
+            if view.state == RecordState::Closed {
                 (view.tally, view.shares) = (tally, shares);
             }
             Ok(view)
         })
     }
 
-    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View> {
+    fn transition<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        from: u64,
+        to: &'a Move,
+    ) -> Answer<'a, View> {
         view(self.act(circuit, |ledger, now| {
             let record = ledger.record(circuit);
             let wins = record.generation == from;
             if wins {
                 let (state, reason, tally) = match *to {
-                    Move::Open { opening, reason, tally } => (open(opening, now), reason, tally),
+                    Move::Open { terms, reason, tally } => (open(terms, now), reason, tally),
                     Move::Closed { reason } => (State::Closed, reason, Tally::default()),
                 };
                 let next = record.next(state, reason, tally, now);
@@ -168,7 +173,7 @@ impl Backend for MemoryBackend {
 
     fn acquire_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
@@ -181,10 +186,10 @@ impl Backend for MemoryBackend {
                 return (None, false);
             }
             let mut moved = false;
-            if let State::Open { opening, until } = record.state
+            if let State::Open { terms, until } = record.state
                 && until <= now
             {
-                let round = State::HalfOpen { opening, passed: 0, leases: BTreeMap::new() };
+                let round = State::HalfOpen { terms, passed: 0, leases: BTreeMap::new() };
                 *record = record.next(round, Reason::IntervalOver, Tally::default(), now);
                 moved = true;
             }
@@ -194,7 +199,7 @@ impl Backend for MemoryBackend {
 
     fn settle_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
@@ -204,28 +209,32 @@ impl Backend for MemoryBackend {
         }))
     }
 
-    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View> {
+    fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
         self::view(self.act(circuit, |ledger, now| {
             let older = ledger.record(circuit).rank() < view.rank();
             if older {
                 ledger.records.insert(circuit.clone(), Record::restored(view, now));
             }
-            let hand = ledger.imposed.entry(circuit.clone()).or_default();
-            let forgotten = hand.version < view.imposed.version;
+            let hand = ledger.overridden.entry(circuit.clone()).or_default();
+            let forgotten = hand.version < view.overridden.version;
             if forgotten {
-                *hand = Hand::new(view.imposed.version, view.imposed.setting.clone(), now);
+                *hand = Hand::new(view.overridden.version, view.overridden.record.clone(), now);
             }
             ((), older || forgotten)
         }))
     }
 
-    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View> {
+    fn set_override<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        setting: Option<&'a OverrideRecord>,
+    ) -> Answer<'a, View> {
         view(self.act(circuit, |ledger, now| {
-            let hand = ledger.imposed.entry(circuit.clone()).or_default();
+            let hand = ledger.overridden.entry(circuit.clone()).or_default();
             *hand = Hand::new((hand.version + 1).max(now), setting.cloned(), now);
             if setting.is_none() {
                 let record = ledger.record(circuit);
-                let closed = record.next(State::Closed, Reason::ByHand, Tally::default(), now);
+                let closed = record.next(State::Closed, Reason::Override, Tally::default(), now);
                 ledger.records.insert(circuit.clone(), closed);
             }
             ((), true)
@@ -243,23 +252,23 @@ impl Backend for MemoryBackend {
 
 impl Ledger {
     /// The record as it is; an absent one as what that means.
-    fn record(&self, circuit: &Name) -> Record {
+    fn record(&self, circuit: &CircuitName) -> Record {
         let absent = || Record { revision: 0, ..Record::first() };
         self.records.get(circuit).cloned().unwrap_or_else(absent)
     }
 
-    fn view(&self, circuit: &Name, now: u64) -> View {
+    fn view(&self, circuit: &CircuitName, now: u64) -> View {
         let record = self.record(circuit);
-        let hand = self.imposed.get(circuit).cloned().unwrap_or_default();
+        let hand = self.overridden.get(circuit).cloned().unwrap_or_default();
         View {
             generation: record.generation,
             revision: record.revision,
-            standing: record.state.standing(now),
+            state: record.state.record_state(now),
             reason: record.reason,
             tally: Tally { consecutive_failures: record.streak, ..record.tally },
             shares: Vec::new(),
             votes: record.replicas.values().filter(|r| r.vote_until > now).count() as u64,
-            imposed: hand.imposed(now),
+            overridden: hand.imposed(now),
         }
     }
 }
@@ -286,15 +295,13 @@ impl Record {
     }
 
     fn restored(view: &View, now: u64) -> Self {
-        let state = match view.standing {
-            Standing::Closed => State::Closed,
-            Standing::Open { opening, remaining } => {
-                let until = now + millis(remaining.min(opening.interval));
-                State::Open { opening: usable(opening), until }
+        let state = match view.state {
+            RecordState::Closed => State::Closed,
+            RecordState::Open { terms, remaining } => {
+                let until = now + millis(remaining.min(terms.interval));
+                State::Open { terms: usable(terms), until }
             }
-            Standing::HalfOpen { opening, .. } => {
-                State::Open { opening: usable(opening), until: now }
-            }
+            RecordState::HalfOpen { terms, .. } => State::Open { terms: usable(terms), until: now },
         };
         let open = !matches!(state, State::Closed);
         let tally = if open { view.tally } else { Tally::default() };
@@ -366,30 +373,30 @@ impl Record {
     }
 
     fn acquire(&mut self, nonce: u64, now: u64) -> Option<Lease> {
-        let State::HalfOpen { opening, leases, .. } = &mut self.state else { return None };
+        let State::HalfOpen { terms, leases, .. } = &mut self.state else { return None };
         leases.retain(|_, expires| *expires > now);
-        if leases.len() as u64 >= opening.probes {
+        if leases.len() as u64 >= terms.probes {
             return None;
         }
-        leases.insert(nonce, now + millis(opening.lease));
+        leases.insert(nonce, now + millis(terms.lease));
         self.revision += 1;
         self.lease(nonce, now)
     }
 
     /// False if the lease is over.
     fn settle(&mut self, lease: Lease, result: Probed, now: u64) -> bool {
-        let State::HalfOpen { opening, passed, leases } = &mut self.state else { return false };
+        let State::HalfOpen { terms, passed, leases } = &mut self.state else { return false };
         let out = leases.get(&lease.nonce).is_some_and(|expires| *expires > now);
         if self.generation != lease.generation || !out {
             return false;
         }
         leases.remove(&lease.nonce);
         match result {
-            Probed::Passed if *passed + 1 >= opening.successes_to_close => {
+            Probed::Passed if *passed + 1 >= terms.successes_to_close => {
                 *self = self.next(State::Closed, Reason::ProbesSucceeded, Tally::default(), now);
             }
-            Probed::Failed { opening, reason } => {
-                *self = self.next(open(opening, now), reason, Tally::default(), now);
+            Probed::Failed { terms, reason } => {
+                *self = self.next(open(terms, now), reason, Tally::default(), now);
             }
             Probed::Passed => {
                 *passed += 1;
@@ -402,17 +409,17 @@ impl Record {
 }
 
 impl State {
-    fn standing(&self, now: u64) -> Standing {
+    fn record_state(&self, now: u64) -> RecordState {
         let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
         match self {
-            Self::Closed => Standing::Closed,
-            Self::Open { opening, until } => {
-                Standing::Open { opening: *opening, remaining: left(*until) }
+            Self::Closed => RecordState::Closed,
+            Self::Open { terms, until } => {
+                RecordState::Open { terms: *terms, remaining: left(*until) }
             }
-            Self::HalfOpen { opening, passed, leases } => {
+            Self::HalfOpen { terms, passed, leases } => {
                 let out = || leases.values().filter(|expires| **expires > now);
-                Standing::HalfOpen {
-                    opening: *opening,
+                RecordState::HalfOpen {
+                    terms: *terms,
                     passed: *passed,
                     out: out().count() as u64,
                     next_expiry: out().min().map(|expires| left(*expires)),
@@ -444,29 +451,29 @@ impl Ring {
 }
 
 impl Hand {
-    fn new(version: u64, setting: Option<Setting>, now: u64) -> Self {
+    fn new(version: u64, setting: Option<OverrideRecord>, now: u64) -> Self {
         let remaining = setting.as_ref().and_then(|setting| setting.remaining);
         Self { version, setting, until: remaining.map(|remaining| now + millis(remaining)) }
     }
 
-    fn imposed(self, now: u64) -> Imposed {
+    fn imposed(self, now: u64) -> Overridden {
         let over = self.until.is_some_and(|until| until <= now);
         let remaining = self.until.map(|until| Duration::from_millis(until.saturating_sub(now)));
         let setting = self.setting.filter(|_| !over);
-        Imposed {
+        Overridden {
             version: self.version,
-            setting: setting.map(|setting| Setting { remaining, ..setting }),
+            record: setting.map(|setting| OverrideRecord { remaining, ..setting }),
         }
     }
 }
 
-fn open(opening: Opening, now: u64) -> State {
-    State::Open { opening: usable(opening), until: now + millis(opening.interval) }
+fn open(terms: OpenTerms, now: u64) -> State {
+    State::Open { terms: usable(terms), until: now + millis(terms.interval) }
 }
 
-fn usable(opening: Opening) -> Opening {
-    let lease = if opening.lease.is_zero() { Duration::from_secs(10) } else { opening.lease };
-    Opening { probes: opening.probes.max(1), lease, ..opening }
+fn usable(terms: OpenTerms) -> OpenTerms {
+    let lease = if terms.lease.is_zero() { Duration::from_secs(10) } else { terms.lease };
+    OpenTerms { probes: terms.probes.max(1), lease, ..terms }
 }
 
 /// Of an answer that has nothing else to say, the view.

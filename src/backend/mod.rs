@@ -33,10 +33,11 @@ pub use memory::MemoryBackend;
 pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
-pub use view::{Imposed, Opening, Setting, Standing, View};
+pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, View};
 
-use crate::machine::{Policy, Reason, Tally, Window};
-use crate::name::Name;
+use crate::machine::{Reason, Tally};
+use crate::name::CircuitName;
+use crate::policy::{Policy, Window};
 
 /// The future of a backend's answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
@@ -77,16 +78,21 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// must not happen much later: a caller that has gone has decided without it.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Reads a circuit.
-    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View>;
+    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View>;
 
     /// Adds what a replica has counted since its last report, if its generation is still the
     /// record's and that is closed; and returns what all have counted.
     ///
     /// A report on an absent record in the [first](View::FIRST) generation makes one.
-    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View>;
+    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View>;
 
     /// Moves the circuit on from generation `from`, unless somebody else already has.
-    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View>;
+    fn transition<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        from: u64,
+        to: &'a Move,
+    ) -> Answer<'a, View>;
 
     /// Asks for leave to make one probe in `generation`, which is open or half-open.
     ///
@@ -96,7 +102,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// with the same lease, for as long as that is out.
     fn acquire_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)>;
@@ -104,7 +110,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Says how a probe went. Ends its lease; if that is over already, changes nothing.
     fn settle_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View>;
@@ -113,11 +119,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// by generation and revision; its setting likewise, by version. What was half-open becomes open
     /// with its interval over, in the same generation: who was probing is not known any more, so the
     /// next probe starts a new round. Remaining times are cut down to the interval.
-    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View>;
+    fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View>;
 
     /// Sets a state by hand, for all replicas; `None` ends one, and closes the circuit in a new
     /// generation. A setting does not end by being forgotten: it is kept for as long as it says.
-    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View>;
+    fn set_override<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        setting: Option<&'a OverrideRecord>,
+    ) -> Answer<'a, View>;
 
     /// What becomes known from now on. A receiver that lags has missed something; a replica then
     /// loads everything again.
@@ -128,7 +138,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// What an operator should mend although the ledger answers; it goes to the log. Asked at the
     /// start and after each [gap](Notice::Gap), and must not wait.
-    fn caution(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         None
     }
 
@@ -217,7 +227,7 @@ pub enum Move {
     /// To open.
     Open {
         /// What the open phase and its probes shall obey.
-        opening: Opening,
+        terms: OpenTerms,
         /// Why.
         reason: Reason,
         /// What had been counted.
@@ -245,12 +255,12 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
     /// It succeeded: one more towards closing. The one that completes
-    /// [`successes_to_close`](Opening::successes_to_close) closes the circuit.
+    /// [`successes_to_close`](OpenTerms::successes_to_close) closes the circuit.
     Passed,
     /// It failed: the circuit opens again.
     Failed {
         /// What the next open phase shall obey.
-        opening: Opening,
+        terms: OpenTerms,
         /// [`Reason::ProbeFailed`], [`Reason::ProbeSlow`] or [`Reason::ProbeExpired`].
         reason: Reason,
     },
@@ -262,7 +272,7 @@ pub enum Probed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A circuit has changed.
-    View(Name, Box<View>),
+    View(CircuitName, Box<View>),
     /// Something may have been missed: everything is to be loaded again.
     Gap,
 }

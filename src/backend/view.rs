@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::machine::{Override, Reason, Tally};
+use crate::machine::{OverrideState, Reason, Tally};
 
 /// A circuit as the ledger tells it.
 ///
@@ -15,7 +15,7 @@ pub struct View {
     /// Orders what is told of one generation; zero of an absent record. Evidence does not change it.
     pub revision: u64,
     /// The state.
-    pub standing: Standing,
+    pub state: RecordState,
     /// Why the circuit is in it; `None` in the first generation.
     pub reason: Option<Reason>,
     /// While closed, what all replicas have counted in the window that was asked for; else what
@@ -26,7 +26,7 @@ pub struct View {
     /// How many replicas vote for opening.
     pub votes: u64,
     /// What a hand has set.
-    pub imposed: Imposed,
+    pub overridden: Overridden,
 }
 
 impl View {
@@ -44,33 +44,33 @@ impl Default for View {
         Self {
             generation: Self::FIRST,
             revision: 0,
-            standing: Standing::Closed,
+            state: RecordState::Closed,
             reason: None,
             tally: Tally::default(),
             shares: Vec::new(),
             votes: 0,
-            imposed: Imposed::default(),
+            overridden: Overridden::default(),
         }
     }
 }
 
 /// The state of a record. What remains is counted from the moment the ledger answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum RecordState {
     /// Calls pass.
     #[default]
     Closed,
     /// Calls are rejected.
     Open {
         /// What this phase and its probes obey.
-        opening: Opening,
+        terms: OpenTerms,
         /// How long until the first probe.
         remaining: Duration,
     },
     /// Probes find out.
     HalfOpen {
         /// What the probes obey.
-        opening: Opening,
+        terms: OpenTerms,
         /// How many have succeeded.
         passed: u64,
         /// How many are out.
@@ -80,7 +80,7 @@ pub enum Standing {
     },
 }
 
-impl Standing {
+impl RecordState {
     /// Whether both are the same state, whatever its details.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
@@ -93,7 +93,7 @@ impl Standing {
 /// A ledger takes 0 `probes` for 1, and a `lease` of no time for one of 10 s: otherwise nobody would
 /// ever probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
+pub struct OpenTerms {
     /// How long the circuit stays open, backoff and jitter included.
     pub interval: Duration,
     /// How often in a row probes have opened it again.
@@ -108,14 +108,14 @@ pub struct Opening {
 
 /// What a hand has set, with a version of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Imposed {
+pub struct Overridden {
     /// Grows with every setting and every end of one, as generations do; zero: there was none.
     pub version: u64,
     /// The setting in force; its time, if it has one, is what remains.
-    pub setting: Option<Setting>,
+    pub record: Option<OverrideRecord>,
 }
 
-impl Setting {
+impl OverrideRecord {
     /// Whether both say the same, for whatever time.
     pub(crate) fn says_as(&self, other: &Self) -> bool {
         (self.state, &self.reason, &self.actor) == (other.state, &other.reason, &other.actor)
@@ -124,9 +124,9 @@ impl Setting {
 
 /// A state set by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct OverrideRecord {
     /// The state.
-    pub state: Override,
+    pub state: OverrideState,
     /// Why, in its setter's words.
     pub reason: String,
     /// Who.

@@ -7,30 +7,13 @@ use tokio::time::sleep;
 
 use super::engine::Engine;
 use super::grant::Grant;
+use super::refusal::{Refusal, Rejection};
 use super::running::Watch;
 use super::sync::Ordering;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{Admission, Begin, LeaseId, State};
 use crate::timestamp::Timestamp;
-
-/// Why a call is not admitted, or not yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Rejected(Rejection),
-    /// The cluster's state is not known yet.
-    Unknown,
-    /// The ledger is to be asked for a probe's lease.
-    Ask,
-}
-
-/// Why a call was not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rejection {
-    pub(crate) state: State,
-    pub(crate) generation: u64,
-    pub(crate) retry_after: Option<Duration>,
-}
 
 /// Nothing coarse is further behind, on any kernel.
 const TICK: Duration = Duration::from_millis(10);

@@ -34,7 +34,7 @@ impl Cause {
         let rejected = matches!(from, State::Open | State::HalfOpen);
         match to {
             // An operator lets it probe; why it opened is as before.
-            State::Open if rejected && reason == Reason::ByHand => self,
+            State::Open if rejected && reason == Reason::Override => self,
             State::Open if rejected => Self::new(reason, self.evidence(), self.since()),
             State::Open | State::ForcedOpen => Self::new(reason, tally, now),
             _ => self,

@@ -43,9 +43,10 @@ use super::running::Watch;
 use super::stripes::{Stripes, Width};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::Word;
-use crate::backend::Setting;
+use crate::backend::OverrideRecord;
 use crate::clock;
-use crate::machine::{Event, Ledger, Origin, Policy, Reason, State};
+use crate::machine::{Event, Ledger, Origin, Reason, State};
+use crate::policy::Policy;
 use crate::timestamp::{Timestamp, nanos};
 use crate::unwind::contain;
 
@@ -141,7 +142,7 @@ impl Engine {
     }
 
     /// Sets a state by hand. In a cluster, the answer tells when all know.
-    pub(super) fn force(&self, setting: Setting) -> Option<Told> {
+    pub(super) fn force(&self, setting: OverrideRecord) -> Option<Told> {
         self.cut(|locked| {
             let now = clock::now();
             locked.force(setting.clone(), Origin::Local, now);
@@ -152,7 +153,7 @@ impl Engine {
     pub(super) fn reset(&self) -> Option<Told> {
         self.cut(|locked| {
             let now = clock::now();
-            let transition = locked.machine.reset(Reason::ByHand, &locked.policy, now);
+            let transition = locked.machine.reset(Reason::Override, &locked.policy, now);
             locked.happened(Some(Event::Transition(transition)));
             locked.wish(None, now)
         })

@@ -1,190 +1,13 @@
-//! What a caller gets instead of a reply.
+//! The error of a call through a circuit breaker.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use super::admission::Rejection;
-use super::cause::Cause;
-use crate::clock;
-use crate::machine::{Reason, State, Tally};
-use crate::name::Name;
+use super::rejected::Rejected;
 
 /// Any error, as tower passes it on.
 type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// A call was rejected: its circuit is not closed. This call was not made.
-///
-/// Under a retry that says nothing about the attempts before it: those may have reached the upstream.
-///
-/// [`find_open`] finds a rejection inside other errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenCircuit {
-    name: Name,
-    rejection: Rejection,
-    cause: Cause,
-}
-
-impl OpenCircuit {
-    pub(super) fn new(name: Name, rejection: Rejection, cause: Cause) -> Self {
-        Self { name, rejection, cause }
-    }
-
-    /// A rejection for the want of a circuit.
-    pub(crate) fn without_circuit(name: Name) -> Self {
-        let state = State::ForcedOpen;
-        let cause = Cause::new(Reason::ByHand, Tally::default(), clock::now());
-        Self { name, rejection: Rejection { state, generation: 0, retry_after: None }, cause }
-    }
-
-    /// The name of the circuit.
-    #[must_use]
-    pub fn name(&self) -> &Name {
-        &self.name
-    }
-
-    /// The state in which the call was rejected: [`State::Open`], [`State::HalfOpen`] (every probe
-    /// was out) or [`State::ForcedOpen`].
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.rejection.state
-    }
-
-    /// The generation of that state.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.rejection.generation
-    }
-
-    /// Returns why the circuit opened: the condition that its evidence met, or that a probe has failed
-    /// since, or [`Reason::ByHand`] if an operator did it.
-    ///
-    /// ```
-    /// use tower_breaker::{Outcome, Reason, Store};
-    ///
-    /// let mailer = Store::in_memory().circuit("mailer");
-    /// for _ in 0..5 {
-    ///     mailer.try_acquire()?.settle(Outcome::failure());
-    /// }
-    /// let rejected = mailer.try_acquire().unwrap_err();
-    /// assert_eq!(rejected.reason(), Reason::ConsecutiveFailures);
-    /// assert_eq!(rejected.evidence().consecutive_failures, 5);
-    /// # Ok::<(), tower_breaker::OpenCircuit>(())
-    /// ```
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        self.cause.reason()
-    }
-
-    /// Returns what had been counted when the circuit opened: the evidence of the trip. Failed probes
-    /// that open it again do not change it. A number above `u32::MAX` is returned as that.
-    #[must_use]
-    pub fn evidence(&self) -> Tally {
-        self.cause.evidence()
-    }
-
-    /// Returns how long ago the circuit opened, measured when this is called. Failed probes that open
-    /// it again do not start the time anew.
-    #[must_use]
-    pub fn since(&self) -> Duration {
-        clock::now().since(self.cause.since())
-    }
-
-    /// How long until a retry can help, where that is known: an open circuit knows, a forced-open
-    /// one waits for a hand, and a half-open one lets the next probe pass as soon as one ends.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.rejection.retry_after
-    }
-}
-
-/// # In HTTP
-impl OpenCircuit {
-    /// What to say as `Retry-After`: the wait in seconds, rounded up, and at least 1. A half-open
-    /// circuit says 1, as a place may be free at any time; a forced-open one says nothing.
-    #[must_use]
-    pub fn retry_after_seconds(&self) -> Option<u64> {
-        let wait = match self.state() {
-            State::ForcedOpen => None,
-            _ => Some(self.retry_after().unwrap_or_default()),
-        };
-        let round_up = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        wait.map(|wait| round_up(wait).max(1))
-    }
-}
-
-impl fmt::Display for OpenCircuit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "circuit `{}` is {}", self.name, self.state())?;
-        match (self.state(), self.retry_after()) {
-            (_, Some(wait)) => write!(f, ", retry after {wait:.1?}"),
-            (State::HalfOpen, None) => f.write_str(", every probe is out"),
-            _ => Ok(()),
-        }?;
-        if self.state() == State::ForcedOpen {
-            return Ok(());
-        }
-        write!(f, " ({})", self.reason().with(&self.evidence()))
-    }
-}
-
-impl StdError for OpenCircuit {}
-
-/// # In tests
-#[cfg(feature = "test-util")]
-impl OpenCircuit {
-    /// Makes a rejection, for tests of code that handles rejections. Needs the feature `test-util`.
-    ///
-    /// A mock returns it where the real call would go through a circuit breaker. Its generation is 0.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// use std::io;
-    /// use std::time::Duration;
-    /// use tower_breaker::{Error, OpenCircuit, State};
-    ///
-    /// /// The code under test: what a customer reads.
-    /// async fn checkout(charge: impl AsyncFnOnce() -> Result<u32, Error<io::Error>>) -> String {
-    ///     match charge().await {
-    ///         Ok(receipt) => format!("paid, receipt {receipt}"),
-    ///         Err(Error::Open(open)) => match open.retry_after_seconds() {
-    ///             Some(seconds) => format!("try again in {seconds} s"),
-    ///             None => "try again later".to_owned(),
-    ///         },
-    ///         Err(Error::Inner(error)) => format!("not paid: {error}"),
-    ///     }
-    /// }
-    ///
-    /// let wait = Some(Duration::from_secs(30));
-    /// let open = OpenCircuit::for_test("payments", State::Open, wait);
-    /// let mock = async || Err(Error::Open(open));
-    /// assert_eq!(checkout(mock).await, "try again in 30 s");
-    /// # }
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// If the name is empty or longer than 128 bytes, or if no call is rejected in `state`: it must be
-    /// [`State::Open`], [`State::HalfOpen`] or [`State::ForcedOpen`].
-    #[track_caller]
-    #[must_use]
-    pub fn for_test<N>(name: N, state: State, retry_after: Option<Duration>) -> Self
-    where
-        N: TryInto<Name>,
-        N::Error: fmt::Display,
-    {
-        assert!(
-            matches!(state, State::Open | State::HalfOpen | State::ForcedOpen),
-            "a circuit that is {state} rejects no call"
-        );
-        Self {
-            name: Name::expect(name),
-            rejection: Rejection { state, generation: 0, retry_after },
-            cause: Cause::new(Reason::ByHand, Tally::default(), clock::now()),
-        }
-    }
-}
 
 /// The error of a call through a circuit breaker: the circuit's, or the call's own.
 ///
@@ -192,7 +15,7 @@ impl OpenCircuit {
 ///
 /// `?` converts it into a `Box<dyn Error + Send + Sync>`, tower's
 /// [`BoxError`](https://docs.rs/tower/latest/tower/type.BoxError.html). The box holds the
-/// [`OpenCircuit`], or the inner error itself: [`find_open`] finds the one, `downcast_ref` the other.
+/// [`Rejected`], or the inner error itself: [`Rejected`] finds the one, `downcast_ref` the other.
 /// An inner `BoxError` is not boxed again.
 ///
 /// Into other error types [`flatten`](Self::flatten) converts it, in one line. With [anyhow]:
@@ -202,7 +25,7 @@ impl OpenCircuit {
 /// # async fn main() {
 /// use std::io;
 /// use anyhow::Context as _;
-/// use tower_breaker::{Error, Store, find_open};
+/// use tower_breaker::{Error, Store, Rejected};
 ///
 /// # let payments = Store::in_memory().circuit("payments");
 /// # let charge = async || Err::<u32, _>(io::Error::from(io::ErrorKind::TimedOut));
@@ -216,7 +39,7 @@ impl OpenCircuit {
 ///
 /// payments.force_open("an example");
 /// let error = pay().await.context("checkout").unwrap_err();
-/// assert!(find_open(&*error).is_some());
+/// assert!(Rejected::find_in(&*error).is_some());
 /// # }
 /// ```
 ///
@@ -228,12 +51,12 @@ impl OpenCircuit {
 /// # async fn main() {
 /// use tower::timeout::error::Elapsed;
 /// use tower::{BoxError, ServiceBuilder, ServiceExt};
-/// use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, OpenCircuit, Store, find_open};
+/// use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, Rejected, Store};
 ///
 /// #[derive(Debug, thiserror::Error)]
 /// enum PayError {
 ///     #[error("payments are not available")] // not `transparent`: that hides the rejection
-///     Open(#[from] OpenCircuit),
+///     Open(#[from] Rejected),
 ///     #[error("the payment failed")]
 ///     Failed(#[from] BoxError), // or `io::Error`, or whatever the service's error is
 /// }
@@ -253,7 +76,7 @@ impl OpenCircuit {
 ///
 /// store.circuit("payments").force_open("an example");
 /// let error = pay().await.unwrap_err();
-/// assert!(find_open(&error).is_some());
+/// assert!(Rejected::find_in(&error).is_some());
 /// # }
 /// ```
 ///
@@ -270,7 +93,7 @@ impl OpenCircuit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
     /// The call was rejected: this call was not made.
-    Open(OpenCircuit),
+    Rejected(Rejected),
     /// The call was made, and this is its error.
     Inner(E),
 }
@@ -285,22 +108,22 @@ impl<E> Error<E> {
     /// let payments = Store::in_memory().circuit("payments");
     /// payments.force_open("maintenance");
     /// let error = payments.execute(|| async { Ok::<_, ()>(7) }).await.unwrap_err();
-    /// assert!(error.is_open());
+    /// assert!(error.is_rejected());
     /// # });
     /// # fn tokio_test(f: impl Future<Output = ()>) {
     /// #     tokio::runtime::Runtime::new().unwrap().block_on(f);
     /// # }
     /// ```
     #[must_use]
-    pub const fn is_open(&self) -> bool {
-        matches!(self, Self::Open(_))
+    pub const fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected(_))
     }
 
     /// How long until a retry can help, if the call was rejected and that is known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Open(open) => open.retry_after(),
+            Self::Rejected(rejected) => rejected.retry_after(),
             Self::Inner(_) => None,
         }
     }
@@ -309,7 +132,7 @@ impl<E> Error<E> {
     #[must_use]
     pub fn into_inner(self) -> Option<E> {
         match self {
-            Self::Open(_) => None,
+            Self::Rejected(_) => None,
             Self::Inner(error) => Some(error),
         }
     }
@@ -322,10 +145,10 @@ impl<E> Error<E> {
     #[must_use]
     pub fn flatten<T>(self) -> T
     where
-        T: From<OpenCircuit> + From<E>,
+        T: From<Rejected> + From<E>,
     {
         match self {
-            Self::Open(open) => open.into(),
+            Self::Rejected(rejected) => rejected.into(),
             Self::Inner(error) => error.into(),
         }
     }
@@ -334,22 +157,22 @@ impl<E> Error<E> {
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(open) => open.fmt(f),
+            Self::Rejected(rejected) => rejected.fmt(f),
             Self::Inner(error) => error.fmt(f),
         }
     }
 }
 
-impl<E> From<OpenCircuit> for Error<E> {
-    fn from(open: OpenCircuit) -> Self {
-        Self::Open(open)
+impl<E> From<Rejected> for Error<E> {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(rejected)
     }
 }
 
 impl<E: Into<BoxError>> From<Error<E>> for BoxError {
     fn from(error: Error<E>) -> Self {
         match error {
-            Error::Open(open) => open.into(),
+            Error::Rejected(rejected) => rejected.into(),
             Error::Inner(error) => error.into(),
         }
     }
@@ -359,30 +182,4 @@ impl<E: Into<BoxError>> From<Error<E>> for Box<dyn StdError> {
     fn from(error: Error<E>) -> Self {
         BoxError::from(error)
     }
-}
-
-/// Finds the rejection in an error that other layers have wrapped, if there is one.
-///
-/// For example tower's `Buffer` and `Timeout`, and `reqwest`, box what they pass on. It looks at the
-/// error and at each [`source`](StdError::source) below it. Some types hide the error that they hold from
-/// both: `io::Error::other`, and a variant that thiserror makes `transparent`.
-///
-/// ```
-/// use tower_breaker::{OpenCircuit, find_open};
-///
-/// fn is_overload(error: &(dyn std::error::Error + 'static)) -> bool {
-///     find_open(error).is_some()
-/// }
-/// # assert!(!is_overload(&std::fmt::Error));
-/// ```
-#[must_use]
-pub fn find_open<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a OpenCircuit> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(open) = error.downcast_ref() {
-            return Some(open);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use super::{
-    Attempt, CallGuard, Circuit, Denial, Error, Held, OpenCircuit, Permit, Refusal, Rejection,
+    Attempt, CallGuard, Circuit, Denial, Error, Held, Permit, Refusal, Rejected, Rejection,
 };
 use crate::machine::Begin;
 use crate::outcome::Outcome;
@@ -19,12 +19,12 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] if the call was rejected, [`Error::Inner`] with the call's own error.
+    /// [`Error::Rejected`] if the call was rejected, [`Error::Inner`] with the call's own error.
     ///
     /// # Cancellation
     ///
     /// A future that is dropped before it is done was cancelled: it counts as the policy
-    /// [says](crate::PolicyBuilder::cancelled), and a probe's place is free again.
+    /// [says](crate::policy::PolicyBuilder::cancelled), and a probe's place is free again.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl Circuit {
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        G: FnOnce(OpenCircuit) -> Alt,
+        G: FnOnce(Rejected) -> Alt,
         Alt: Future<Output = Result<T, E>>,
     {
         match self.enter().await {
@@ -117,7 +117,8 @@ impl Circuit {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// use tower_breaker::{Outcome, Store, Unserved};
+    /// use tower_breaker::circuit::Unserved;
+    /// use tower_breaker::{Outcome, Store};
     ///
     /// # #[derive(Debug, PartialEq)] enum DbError { NotFound, Io }
     /// # async fn from_database(id: u32) -> Result<String, DbError> {
@@ -186,12 +187,12 @@ impl Circuit {
     /// # Cancellation
     ///
     /// A probe's place that comes when the future is gone is given back.
-    pub async fn acquire(&self) -> Result<Permit, OpenCircuit> {
+    pub async fn acquire(&self) -> Result<Permit, Rejected> {
         self.enter().await.map(Permit::new)
     }
 
     /// Asks to make one call, and waits for the cluster where it must.
-    async fn enter(&self) -> Result<CallGuard, OpenCircuit> {
+    async fn enter(&self) -> Result<CallGuard, Rejected> {
         match self.begin_now() {
             Ok(call) => Ok(call),
             Err(denial) => {
@@ -232,14 +233,14 @@ impl Circuit {
     /// With a backend this decides by what is known in this process. A probe's place has to be asked
     /// for over the network: this starts to ask, rejects the call, and keeps the place that comes for
     /// the next call. So a circuit recovers as long as there are calls within a
-    /// [lease](crate::PolicyBuilder::probe_lease); where they come seldom, use
+    /// [lease](crate::policy::PolicyBuilder::probe_lease); where they come seldom, use
     /// [`acquire`](Self::acquire).
     ///
     /// # Errors
     ///
     /// The call is rejected.
     #[inline]
-    pub fn try_acquire(&self) -> Result<Permit, OpenCircuit> {
+    pub fn try_acquire(&self) -> Result<Permit, Rejected> {
         self.begin_at_once().map(Permit::new).map_err(|rejection| self.open(rejection))
     }
 
@@ -264,7 +265,7 @@ impl Circuit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unserved<T, E> {
     /// The call was rejected: it was not made.
-    Rejected(OpenCircuit),
+    Rejected(Rejected),
     /// The call was made, and its result is a failure. It may be an `Ok` that the classifier takes for
     /// one.
     Failed(Result<T, E>),

@@ -5,20 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Rejection;
 use super::cause::Cause;
 use super::grant::Grant;
 use super::member::Member;
+use super::refusal::Rejection;
 use super::running::Watch;
 use super::stripes::{Drained, MOST_CANCELLED};
 use super::word::Word;
-use crate::backend::Setting;
+use crate::backend::OverrideRecord;
 use crate::clock;
 use crate::machine::{
-    Admission, Begin, Cancelled, Effect, Ended, Event, Ledger, Machine, Mark, Origin, Policy,
-    Reason, State, Tally,
+    Admission, Begin, Effect, Ended, Event, Ledger, Machine, Mark, Origin, Reason, State, Tally,
 };
 use crate::outcome::Outcome;
+use crate::policy::{Cancelled, Policy};
 use crate::timestamp::{Timestamp, nanos};
 
 /// How many events wait for an observer that takes its time.
@@ -46,7 +46,7 @@ pub(super) struct Locked {
     /// The time at which the phase began.
     pub(super) since: Timestamp,
     /// The override in force.
-    pub(super) setting: Option<Setting>,
+    pub(super) setting: Option<OverrideRecord>,
     /// In a cluster.
     pub(super) member: Option<Member>,
     pub(super) observers: Vec<Observer>,
@@ -84,7 +84,7 @@ pub(super) struct Reading {
     pub(super) probes_passed: u64,
     pub(super) retry_after: Option<Duration>,
     pub(super) stale: u64,
-    pub(super) setting: Option<Setting>,
+    pub(super) setting: Option<OverrideRecord>,
     pub(super) origin: Origin,
     pub(super) alone: bool,
 }
@@ -104,7 +104,7 @@ impl Locked {
             outbox: VecDeque::new(),
             telling: false,
             later: Vec::new(),
-            cause: Cause::new(Reason::ByHand, Tally::default(), now),
+            cause: Cause::new(Reason::Override, Tally::default(), now),
             watch: Watch::OFF,
             watch_from: epoch,
             look: now,
@@ -359,7 +359,7 @@ impl Locked {
             setting: self.setting.clone().map(|setting| {
                 let ends = self.machine.ends();
                 let remaining = setting.remaining.map(|_| ends.since(now));
-                Setting { remaining, ..setting }
+                OverrideRecord { remaining, ..setting }
             }),
             origin: self.machine.origin(),
             alone: self.machine.ledger() == Ledger::Lost,

@@ -7,27 +7,28 @@ use std::time::Duration;
 
 use super::Circuit;
 use super::member::Told;
-use crate::backend::{BackendError, Setting};
-use crate::machine::Override;
+use crate::backend::{BackendError, OverrideRecord};
+use crate::machine::OverrideState;
 
 /// # Overrides
 ///
 /// An override holds until [`reset`](Self::reset), another override, or the end of its
-/// [time](Note::lasting), whatever calls do meanwhile. Each starts a new generation: results of calls
+/// [time](Override::lasting), whatever calls do meanwhile. Each starts a new generation: results of calls
 /// that were under way change nothing. What is said about it, a reason and more, is for people: see
-/// [`Note`] and [`Snapshot`](crate::Snapshot).
+/// [`Override`] and [`Snapshot`](crate::circuit::Snapshot).
 ///
 /// It holds in this process as soon as the method returns. With a backend it holds for the whole
-/// cluster, and outlives this process: await the [`Confirmation`] to know that everybody is told.
+/// cluster, and outlives this process: await the [`PendingOverride`] to know that everybody is told.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_breaker::backend::BackendError> {
 /// use std::time::Duration;
-/// use tower_breaker::{Note, State, Store};
+/// use tower_breaker::overrides::Override;
+/// use tower_breaker::{State, Store};
 ///
 /// let payments = Store::in_memory().circuit("payments");
-/// let note = Note::new("their maintenance window").actor("alice").lasting(Duration::from_secs(3600));
+/// let note = Override::new("their maintenance window").actor("alice").lasting(Duration::from_secs(3600));
 /// payments.force_open(note).await?;
 /// assert_eq!(payments.state(), State::ForcedOpen);
 ///
@@ -35,31 +36,44 @@ use crate::machine::Override;
 /// # Ok(()) }
 /// ```
 impl Circuit {
-    /// Rejects every call.
-    pub fn force_open(&self, note: impl Into<Note>) -> Confirmation {
-        self.force(Override::ForcedOpen, note.into())
+    /// Sets the state of the circuit, whatever its evidence says.
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn set_override(&self, r#override: Override) -> PendingOverride {
+        PendingOverride(self.engine.force(OverrideRecord::from(r#override)))
     }
 
-    /// Lets every call pass. Results are counted; they do not open the circuit.
-    pub fn force_closed(&self, note: impl Into<Note>) -> Confirmation {
-        self.force(Override::ForcedClosed, note.into())
+    /// Rejects every call: short for [`set_override`](Self::set_override) with
+    /// [`Override::force_open`].
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn force_open(&self, reason: impl Into<String>) -> PendingOverride {
+        self.set_override(Override::force_open(reason))
     }
 
-    /// Lets every call pass and counts nothing, as if there were no circuit.
-    pub fn disable(&self, note: impl Into<Note>) -> Confirmation {
-        self.force(Override::Disabled, note.into())
+    /// Admits every call and counts the results, which do not open the circuit: short for
+    /// [`set_override`](Self::set_override) with [`Override::force_closed`].
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn force_closed(&self, reason: impl Into<String>) -> PendingOverride {
+        self.set_override(Override::force_closed(reason))
     }
 
-    /// Lets every call pass, counts the results, and only tells when they would have opened the
-    /// circuit ([`Event::WouldTrip`](crate::Event::WouldTrip)): to try a policy on real traffic.
-    pub fn metrics_only(&self, note: impl Into<Note>) -> Confirmation {
-        self.force(Override::MetricsOnly, note.into())
+    /// Admits every call and counts nothing, as if there were no circuit: short for
+    /// [`set_override`](Self::set_override) with [`Override::disable`].
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn disable(&self, reason: impl Into<String>) -> PendingOverride {
+        self.set_override(Override::disable(reason))
+    }
+
+    /// Admits every call, counts the results, and only reports when they would have opened the
+    /// circuit: short for [`set_override`](Self::set_override) with [`Override::metrics_only`].
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn metrics_only(&self, reason: impl Into<String>) -> PendingOverride {
+        self.set_override(Override::metrics_only(reason))
     }
 
     /// Closes the circuit, ends an override, and forgets all evidence.
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
-    pub fn reset(&self) -> Confirmation {
-        Confirmation(self.engine.reset())
+    pub fn reset(&self) -> PendingOverride {
+        PendingOverride(self.engine.reset())
     }
 
     /// Ends the interval of an open circuit now, so that the next call is a probe: for an operator who
@@ -86,40 +100,72 @@ impl Circuit {
     pub fn probe_now(&self) -> bool {
         self.engine.probe_now()
     }
-
-    fn force(&self, state: Override, note: Note) -> Confirmation {
-        Confirmation(self.engine.force(Setting::from((note, state))))
-    }
 }
 
-/// What is said about an override: why, who, and for how long. A text alone is the reason.
+/// A state that an operator sets, with the reason, and optionally who sets it and for how long.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_breaker::Store;
+/// use tower_breaker::overrides::Override;
+///
+/// let payments = Store::in_memory().circuit("payments");
+/// let maintenance = Override::force_open("their maintenance window")
+///     .actor("alice")
+///     .lasting(Duration::from_secs(3600));
+/// payments.set_override(maintenance);
+/// assert_eq!(payments.snapshot().override_actor.as_deref(), Some("alice"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    pub(super) reason: String,
-    pub(super) actor: Option<String>,
-    pub(super) lasting: Option<Duration>,
+pub struct Override {
+    state: OverrideState,
+    reason: String,
+    actor: Option<String>,
+    lasting: Option<Duration>,
 }
 
-/// Notes are for people, and travel with every view of the circuit.
+/// These texts travel with every view of the circuit.
 const LONGEST_TEXT: usize = 512;
 
-impl Note {
-    /// Why. A text of more than 512 bytes is cut there.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: cut(reason.into()), actor: None, lasting: None }
+impl Override {
+    /// Returns an override of this state. A reason of more than 512 bytes is cut there.
+    pub fn new(state: OverrideState, reason: impl Into<String>) -> Self {
+        Self { state, reason: cut(reason.into()), actor: None, lasting: None }
     }
 
-    /// Who sets it. A text of more than 512 bytes is cut there.
+    /// Rejects every call.
+    pub fn force_open(reason: impl Into<String>) -> Self {
+        Self::new(OverrideState::ForcedOpen, reason)
+    }
+
+    /// Admits every call. Results are counted; they do not open the circuit.
+    pub fn force_closed(reason: impl Into<String>) -> Self {
+        Self::new(OverrideState::ForcedClosed, reason)
+    }
+
+    /// Admits every call and counts nothing, as if there were no circuit.
+    pub fn disable(reason: impl Into<String>) -> Self {
+        Self::new(OverrideState::Disabled, reason)
+    }
+
+    /// Admits every call, counts the results, and only reports when they would have opened the
+    /// circuit ([`Event::WouldTrip`](crate::event::Event::WouldTrip)). Use it to try a policy on real
+    /// traffic.
+    pub fn metrics_only(reason: impl Into<String>) -> Self {
+        Self::new(OverrideState::MetricsOnly, reason)
+    }
+
+    /// Says who sets it. A text of more than 512 bytes is cut there.
     #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(cut(actor.into()));
         self
     }
 
-    /// The override ends by itself after so long. Default: it does not.
+    /// Ends the override by itself after `time`. Default: an operator must end it.
     ///
-    /// Then the circuit is closed, without evidence; in a cluster it is what it had been before, or
-    /// what has become of that.
+    /// The circuit is then closed, without evidence. In a cluster it returns to the state that the
+    /// backend has recorded for it.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
         self.lasting = Some(time);
@@ -133,21 +179,9 @@ fn cut(mut text: String) -> String {
     text
 }
 
-impl From<String> for Note {
-    fn from(reason: String) -> Self {
-        Self::new(reason)
-    }
-}
-
-impl From<&str> for Note {
-    fn from(reason: &str) -> Self {
-        Self::new(reason)
-    }
-}
-
-impl From<(Note, Override)> for Setting {
-    fn from((note, state): (Note, Override)) -> Self {
-        let Note { reason, actor, lasting } = note;
+impl From<Override> for OverrideRecord {
+    fn from(r#override: Override) -> Self {
+        let Override { state, reason, actor, lasting } = r#override;
         Self { state, reason, actor, remaining: lasting }
     }
 }
@@ -165,9 +199,9 @@ impl From<(Note, Override)> for Setting {
 /// - The store was shut down before all were told.
 ///
 /// Without a backend there is nobody to tell, and no error.
-pub struct Confirmation(Option<Told>);
+pub struct PendingOverride(Option<Told>);
 
-impl Future for Confirmation {
+impl Future for PendingOverride {
     type Output = Result<(), BackendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -181,8 +215,8 @@ impl Future for Confirmation {
     }
 }
 
-impl fmt::Debug for Confirmation {
+impl fmt::Debug for PendingOverride {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Confirmation").finish_non_exhaustive()
+        f.debug_struct("PendingOverride").finish_non_exhaustive()
     }
 }

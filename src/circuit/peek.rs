@@ -39,7 +39,7 @@ impl Locked {
     pub(super) fn peek(&self, now: Timestamp) -> Peek {
         let Self { machine, policy, .. } = self;
         let state = machine.state();
-        let by_operator = state.is_by_hand();
+        let by_operator = state.is_overridden();
         let tally = machine.tally();
         let counted = tally.failures + tally.slow_calls + tally.unanswered > 0;
         Peek {

@@ -22,13 +22,13 @@ use crate::outcome::Outcome;
 /// let permit = mailer.try_acquire()?;
 /// let delivered = true; // deliver the mail
 /// permit.settle(if delivered { Outcome::Success } else { Outcome::failure() });
-/// # Ok::<(), tower_breaker::OpenCircuit>(())
+/// # Ok::<(), tower_breaker::Rejected>(())
 /// ```
 ///
 /// # Dropping
 ///
 /// A permit that is dropped was cancelled, and counts as the policy
-/// [says](crate::PolicyBuilder::cancelled); if the thread is panicking, it counts as a failure. A
+/// [says](crate::policy::PolicyBuilder::cancelled); if the thread is panicking, it counts as a failure. A
 /// probe slot is free again in any case.
 ///
 /// A permit bears the generation that issued it. If the circuit has changed its state meanwhile,
@@ -59,7 +59,7 @@ impl Permit {
     ///
     /// let mailer = Store::in_memory().circuit("mailer");
     /// assert!(!mailer.try_acquire()?.is_probe(), "it is closed");
-    /// # Ok::<(), tower_breaker::OpenCircuit>(())
+    /// # Ok::<(), tower_breaker::Rejected>(())
     /// ```
     #[must_use]
     pub fn is_probe(&self) -> bool {

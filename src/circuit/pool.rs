@@ -22,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::engine::Engine;
 use super::locked::Observer;
 use super::stripes::Width;
-use crate::machine::Policy;
+use crate::policy::Policy;
 
 /// How many engines are looked at for each new circuit. More than one, so that the queue gets shorter
 /// when it can; bounded, so that a circuit is made in constant time.

@@ -15,10 +15,11 @@ use super::member::{Link, Wait};
 use super::running::Watch;
 use super::stripes::{Drained, Stripes, Width};
 use super::{Circuit, Held};
-use crate::backend::{Setting, View};
+use crate::backend::{OverrideRecord, View};
 use crate::clock;
-use crate::machine::{Begin, Event, Override, Policy, PolicyBuilder, State};
+use crate::machine::{Begin, Event, OverrideState, State};
 use crate::outcome::Outcome;
+use crate::policy::{Policy, PolicyBuilder};
 use crate::timestamp::Timestamp;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -29,8 +30,8 @@ fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     Arc::new(Engine::new(policy, Vec::new(), Width::Many))
 }
 
-fn by_hand(state: Override) -> Setting {
-    Setting { state, reason: String::new(), actor: None, remaining: None }
+fn by_hand(state: OverrideState) -> OverrideRecord {
+    OverrideRecord { state, reason: String::new(), actor: None, remaining: None }
 }
 
 fn record(engine: &Engine, outcome: Outcome) {
@@ -131,7 +132,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
                 other.record(grant, Outcome::failure());
             }
         });
-        engine.force(by_hand(Override::ForcedOpen));
+        engine.force(by_hand(OverrideState::ForcedOpen));
         engine.reset();
         thread.join().unwrap();
         let reading = engine.read();
@@ -176,7 +177,7 @@ fn a_rejection_is_of_one_moment() {
             let by_hand = (State::ForcedOpen, 3, None);
             assert!(moment == by_itself || moment == by_hand, "{moment:?}");
         });
-        engine.force(by_hand(Override::ForcedOpen));
+        engine.force(by_hand(OverrideState::ForcedOpen));
         thread.join().unwrap();
     });
 }
@@ -252,7 +253,7 @@ fn everything_is_told_once_and_in_order() {
             }
         }));
         let other = engine.clone();
-        let thread = thread::spawn(move || other.force(by_hand(Override::Disabled)));
+        let thread = thread::spawn(move || other.force(by_hand(OverrideState::Disabled)));
         engine.reset();
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::locked::Reading;
 use crate::machine::{Origin, State, Tally};
-use crate::name::Name;
+use crate::name::CircuitName;
 
 /// A circuit at one moment, as plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The circuit's name.
-    pub name: Name,
+    pub name: CircuitName,
     /// Its state.
     pub state: State,
     /// The generation of that state.
@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub origin: Origin,
     /// Whether this process decides alone for now, although the circuit is a cluster's: the backend does
     /// not answer, or not for this circuit.
-    pub alone: bool,
+    pub detached: bool,
     /// Why the override in force was set, in its setter's words.
     pub override_reason: Option<String>,
     /// Who set it, if they said so.
@@ -44,7 +44,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(name: Name, reading: Reading) -> Self {
+    pub(super) fn new(name: CircuitName, reading: Reading) -> Self {
         let setting = reading.setting;
         Self {
             name,
@@ -58,7 +58,7 @@ impl Snapshot {
             retry_after: reading.retry_after,
             stale_results: reading.stale,
             origin: reading.origin,
-            alone: reading.alone,
+            detached: reading.alone,
             override_reason: setting.as_ref().map(|setting| setting.reason.clone()),
             override_actor: setting.as_ref().and_then(|setting| setting.actor.clone()),
             override_remaining: setting.and_then(|setting| setting.remaining),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Response, StatusCode, header};
 
-use super::{Classify, error_outcome, grpc};
-use crate::circuit::OpenCircuit;
+use super::classifier::{Classify, error_outcome};
+use super::grpc;
+use crate::circuit::Rejected;
 use crate::outcome::Outcome;
 
 /// Judges HTTP responses by their status; the default classifier.
@@ -55,9 +56,7 @@ impl<B, E: 'static> Classify<Response<B>, E> for HttpStatus {
     #[inline]
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
         match result {
-            Ok(response) if response.extensions().get::<OpenCircuit>().is_some() => {
-                Outcome::Ignored
-            }
+            Ok(response) if response.extensions().get::<Rejected>().is_some() => Outcome::Ignored,
             Ok(response) => judge(response.status(), Some(response.headers())),
             Err(error) => error_outcome(error),
         }

@@ -1,145 +1,16 @@
-//! What counts as a failure.
+//! What counts as a failure: classifiers besides the trait [`Classify`](crate::Classify),
+//! [`HttpStatus`](crate::HttpStatus) and [`ErrorsAsFailures`](crate::ErrorsAsFailures).
 
+pub(crate) mod classifier;
 mod grpc;
-mod http;
+pub(crate) mod http;
 #[cfg(feature = "tower-http")]
 mod tower_http;
 
-use std::any::Any;
-use std::error::Error as StdError;
-use std::fmt;
-
-pub(crate) use self::grpc::outcome as grpc_outcome;
-pub use self::http::{HttpStatus, HttpStatusOf, NoHeaders};
+pub(crate) use classifier::Classify;
+pub use classifier::ClassifyFn;
+pub(crate) use grpc::outcome as grpc_outcome;
+pub(crate) use http::HttpStatus;
+pub use http::{HttpStatusOf, NoHeaders};
 #[cfg(feature = "tower-http")]
-pub use self::tower_http::TowerHttp;
-use crate::circuit::{Error, find_open};
-use crate::outcome::Outcome;
-
-/// Says what a result means for the circuit.
-///
-/// The default, [`HttpStatus`], is for `http::Response`. For other responses choose one with
-/// [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify) or
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn); until then the service does not
-/// compile, because a circuit breaker that counts no failures is worse than none.
-///
-/// Classifying happens on the path of every call: be quick, do not block.
-///
-/// # Rejections of other circuit breakers
-///
-/// Where circuit breakers are nested, what the inner one rejects says nothing new: it has counted why
-/// itself. The classifiers of this crate ignore it, in a response as in an error, where they can see
-/// it: in a box (`BoxError`), wherever [`find_open`](crate::find_open) finds it there, and in an
-/// [`Error`](crate::Error) around one. In another error type Rust does not let them look. There, let
-/// the inner one [respond](crate::CircuitBreakerLayer::respond), or box its errors, or ignore them with
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
-///
-/// # A classifier of your own
-///
-/// ```
-/// use tower_breaker::{Classify, Outcome};
-///
-/// /// A reply of a search engine that may come back without its shards.
-/// struct Reply { shards_failed: u32 }
-///
-/// struct Shards;
-///
-/// impl<E> Classify<Reply, E> for Shards {
-///     fn classify(&self, result: Result<&Reply, &E>) -> Outcome {
-///         match result {
-///             Ok(reply) if reply.shards_failed == 0 => Outcome::Success,
-///             _ => Outcome::failure(),
-///         }
-///     }
-/// }
-/// # assert_eq!(Shards.classify(Ok::<_, &()>(&Reply { shards_failed: 0 })), Outcome::Success);
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot tell whether `{Response}` is a success",
-    label = "no classifier for this response was chosen",
-    note = "if every failure is an `Err`: `.classify(ErrorsAsFailures)`",
-    note = "if the response has an HTTP status: `.classify(HttpStatus::of(Reply::status))`",
-    note = "otherwise: `.classify_fn(|result: Result<&Reply, &MyError>| ...)`"
-)]
-pub trait Classify<Response, Error> {
-    /// Says what `result` means.
-    fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
-}
-
-/// Every `Err` is a failure, every `Ok` a success. The rejection of another circuit breaker is
-/// [ignored](Classify#rejections-of-other-circuit-breakers).
-///
-/// An error type without values, such as `Infallible`, cannot show a failure: over one this does
-/// not compile. axum's routes are such services, and their failures are responses: leave the
-/// default classifier in place, or use
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
-///
-/// ```compile_fail,E0080
-/// // `cargo check` does not see this error; a build does.
-/// use std::convert::Infallible;
-/// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
-///
-/// # #[tokio::main]
-/// # async fn main() {
-/// let never_fails = service_fn(|_: ()| async { Ok::<_, Infallible>(()) });
-/// let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
-/// layer.layer(never_fails).oneshot(()).await;
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ErrorsAsFailures;
-
-impl<Response, E: 'static> Classify<Response, E> for ErrorsAsFailures {
-    #[inline]
-    fn classify(&self, result: Result<&Response, &E>) -> Outcome {
-        const {
-            assert!(
-                size_of::<Result<(), E>>() != 0,
-                "`ErrorsAsFailures` over an error type without values: no call could ever count as \
-                 a failure. Leave the default classifier in place for `http::Response`, or say \
-                 with `.classify_fn(..)` which responses are failures",
-            );
-        }
-        result.map_or_else(error_outcome, |_| Outcome::Success)
-    }
-}
-
-/// What an error means to the classifiers of this crate.
-fn error_outcome<E: 'static>(error: &E) -> Outcome {
-    if is_rejection(error) { Outcome::Ignored } else { Outcome::failure() }
-}
-
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// Whether it is the rejection of a circuit breaker further in, as far as its type lets one see.
-pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
-    let error: &dyn Any = error;
-    let boxed: Option<&BoxError> = match error.downcast_ref() {
-        Some(Error::Open(_)) => return true,
-        Some(Error::Inner(boxed)) => Some(boxed),
-        None => error.downcast_ref(),
-    };
-    boxed.is_some_and(|boxed| find_open(&**boxed).is_some())
-}
-
-/// A closure as a classifier: see
-/// [`CircuitBreakerLayer::classify_fn`](crate::CircuitBreakerLayer::classify_fn).
-#[derive(Clone, Copy)]
-pub struct ClassifyFn<F>(pub(crate) F);
-
-impl<F, Response, Error> Classify<Response, Error> for ClassifyFn<F>
-where
-    F: Fn(Result<&Response, &Error>) -> Outcome,
-{
-    #[inline]
-    fn classify(&self, result: Result<&Response, &Error>) -> Outcome {
-        (self.0)(result)
-    }
-}
-
-impl<F> fmt::Debug for ClassifyFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ClassifyFn").field(&std::any::type_name::<F>()).finish()
-    }
-}
+pub use tower_http::TowerHttp;

@@ -3,7 +3,7 @@
 use ::http::Response;
 use tower_http::classify::{ClassifiedResponse, ClassifyResponse};
 
-use super::{Classify, error_outcome};
+use super::classifier::{Classify, error_outcome};
 use crate::outcome::Outcome;
 
 /// One of tower-http's classifiers, as its `TraceLayer` has them; so that what is logged as a failure
@@ -17,7 +17,8 @@ use crate::outcome::Outcome;
 /// the one for a response, which for tower-http's own is the same.
 ///
 /// ```
-/// use tower_breaker::{CircuitBreakerLayer, Store, TowerHttp};
+/// use tower_breaker::classify::TowerHttp;
+/// use tower_breaker::{CircuitBreakerLayer, Store};
 /// use tower_http::classify::StatusInRangeAsFailures;
 ///
 /// let layer = CircuitBreakerLayer::new(Store::in_memory())

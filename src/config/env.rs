@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::{Config, Start};
-use crate::observe;
+use crate::event::log;
 
 const PREFIX: &str = "CIRCUIT_BREAKER_";
 pub(super) const REDIS_URL: &str = "CIRCUIT_BREAKER_REDIS_URL";
@@ -42,7 +42,7 @@ pub(super) fn parse(vars: impl Iterator<Item = (String, String)>) -> Result<Conf
             "DEADLINE" => config.deadline = read.time(MS, 10 * S),
             "REPORT_INTERVAL" => config.report_interval = read.time(10 * MS, 10 * S),
             "BUDGET" => config.budget = read.number(1, 100_000),
-            _ => observe::unknown_variable(&name),
+            _ => log::unknown_variable(&name),
         }
     }
     for (name, set) in [

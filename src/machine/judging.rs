@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::phase::{Phase, Told};
-use super::policy::Policy;
 use super::transition::{Event, Reason};
 use super::window::{Evidence, Mark};
 use super::{Effect, Ended, Machine};
 use crate::outcome::Outcome;
+use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 impl Machine {

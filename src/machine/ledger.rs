@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::Machine;
 use super::half_open::{LeaseId, Round};
 use super::phase::{Origin, Phase, State};
-use super::policy::Policy;
 use super::transition::{Reason, Transition};
 use super::window::Evidence;
+use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 /// Whether there is a ledger to ask.

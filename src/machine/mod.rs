@@ -40,11 +40,12 @@
 //! 9. While the ledger is lost, the machine goes on alone, with one probe at a time: the places are
 //!    counted by nobody else.
 
+mod conditions;
 mod half_open;
+mod interval;
 mod judging;
 mod ledger;
 mod phase;
-mod policy;
 mod probing;
 #[cfg(test)]
 mod tests;
@@ -53,15 +54,15 @@ mod window;
 
 pub(crate) use half_open::LeaseId;
 pub(crate) use ledger::{Ledger, Shared, Verdict};
-pub use phase::{Origin, Override, State};
-pub use policy::{Cancelled, Policy, PolicyBuilder, PolicyError};
+pub use phase::{Origin, OverrideState, State};
 pub use transition::{Event, Reason, Transition};
+pub use window::Tally;
 pub(crate) use window::{Evidence, Mark};
-pub use window::{Tally, Window};
 
 use std::time::Duration;
 
 use crate::outcome::Outcome;
+use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 use phase::{Phase, Told};
 
@@ -131,7 +132,7 @@ impl Machine {
     /// Sets a state by hand, until a time. It ends what was in force, an earlier override included.
     pub(crate) fn force(
         &mut self,
-        to: Override,
+        to: OverrideState,
         origin: Origin,
         ends: Timestamp,
         policy: &Policy,
@@ -141,14 +142,14 @@ impl Machine {
         self.reopenings = 0;
         self.origin = origin;
         let phase = match to {
-            Override::ForcedOpen => Phase::ForcedOpen,
-            Override::ForcedClosed => Phase::ForcedClosed(evidence()),
-            Override::Disabled => Phase::Disabled,
-            Override::MetricsOnly => {
+            OverrideState::ForcedOpen => Phase::ForcedOpen,
+            OverrideState::ForcedClosed => Phase::ForcedClosed(evidence()),
+            OverrideState::Disabled => Phase::Disabled,
+            OverrideState::MetricsOnly => {
                 Phase::MetricsOnly { evidence: evidence(), told: Told::Nothing }
             }
         };
-        let transition = self.enter(phase, Reason::ByHand);
+        let transition = self.enter(phase, Reason::Override);
         self.ends = ends;
         transition
     }
@@ -185,7 +186,7 @@ impl Machine {
     /// open, or if the cluster decides when it probes.
     pub(crate) fn probe_now(&mut self, now: Timestamp) -> Option<Transition> {
         let open = self.state() == State::Open && !self.asks();
-        open.then(|| self.enter(Phase::Open { until: now }, Reason::ByHand))
+        open.then(|| self.enter(Phase::Open { until: now }, Reason::Override))
     }
 
     /// Until when admissions are rejected without a look at anything else; `None` while some pass.

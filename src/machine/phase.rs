@@ -38,7 +38,7 @@ impl State {
 
     /// Whether only a hand sets it, and ends it.
     #[must_use]
-    pub const fn is_by_hand(self) -> bool {
+    pub const fn is_overridden(self) -> bool {
         !matches!(self, Self::Closed | Self::Open | Self::HalfOpen)
     }
 
@@ -72,7 +72,7 @@ impl fmt::Display for State {
 
 /// A state that only a hand can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Override {
+pub enum OverrideState {
     /// [`State::ForcedOpen`].
     ForcedOpen,
     /// [`State::ForcedClosed`].
@@ -83,7 +83,7 @@ pub enum Override {
     MetricsOnly,
 }
 
-impl Override {
+impl OverrideState {
     const ALL: [Self; 4] =
         [Self::ForcedOpen, Self::ForcedClosed, Self::Disabled, Self::MetricsOnly];
 

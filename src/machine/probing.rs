@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::half_open::{LeaseId, Returned, Round};
 use super::ledger::Verdict;
 use super::phase::{Origin, Phase};
-use super::policy::Policy;
 use super::transition::{Event, Reason, Transition};
 use super::window::Evidence;
 use super::{Admission, Begin, Effect, Ended, Machine};
 use crate::outcome::Outcome;
+use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 impl Machine {

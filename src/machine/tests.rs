@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::policy::PolicyBuilder;
 
 const START: Timestamp = Timestamp::from_nanos(1);
 
@@ -78,7 +79,7 @@ fn an_operator_ends_an_open_interval_and_no_other_state() {
     let mut machine = open(&policy);
     let generation = machine.generation();
     let opened = machine.probe_now(at(1)).expect("it is open");
-    assert_eq!((opened.to, opened.reason), (State::Open, Reason::ByHand));
+    assert_eq!((opened.to, opened.reason), (State::Open, Reason::Override));
     assert_eq!((machine.state(), machine.generation()), (State::Open, generation + 1));
     assert_eq!(machine.rejects_until(&policy), Some(at(1)));
     probe(&mut machine, Begin::Now, at(1), &policy);
@@ -155,7 +156,7 @@ fn metrics_only_tells_of_running_calls_once_and_starts_without_them() {
     let policy = policy(|it| it.slow_call_duration(s(2)).slow_call_rate(0.5).minimum_calls(5));
     let mut machine = Machine::new(&policy, START);
     machine.set_overdue(4);
-    let to = Override::MetricsOnly;
+    let to = OverrideState::MetricsOnly;
     machine.force(to, Origin::Local, Timestamp::NEVER, &policy, START);
     assert_eq!(machine.tally(), Tally::default());
     for overdue in [5, 6, 0, 5] {

@@ -33,7 +33,7 @@ pub enum Reason {
     /// Enough probes succeeded in a row.
     ProbesSucceeded,
     /// An operator: an override, a reset, or an [order to probe](crate::Circuit::probe_now).
-    ByHand,
+    Override,
     /// The time of an override is over.
     OverrideOver,
 }
@@ -50,7 +50,7 @@ impl Reason {
         Self::ProbeSlow,
         Self::ProbeExpired,
         Self::ProbesSucceeded,
-        Self::ByHand,
+        Self::Override,
         Self::OverrideOver,
     ];
 
@@ -67,7 +67,7 @@ impl Reason {
 
     #[expect(clippy::cast_possible_truncation, reason = "a number of a few reasons")]
     pub(crate) fn from_code(code: u64) -> Self {
-        Self::ALL.get(code as usize).copied().unwrap_or(Self::ByHand)
+        Self::ALL.get(code as usize).copied().unwrap_or(Self::Override)
     }
 
     /// The reason's name in logs and metrics, in snake case.
@@ -84,14 +84,14 @@ impl Reason {
             Self::ProbeSlow => "probe_slow",
             Self::ProbeExpired => "probe_expired",
             Self::ProbesSucceeded => "probes_succeeded",
-            Self::ByHand => "by_hand",
+            Self::Override => "override",
             Self::OverrideOver => "override_over",
         }
     }
 }
 
 impl Reason {
-    /// The reason with its numbers, for people: `failure_rate: 12 of 20`.
+    /// The reason with its numbers, for people: `12 of 20 calls failed`.
     pub(crate) fn with(self, tally: &Tally) -> impl fmt::Display + use<> {
         Explained { reason: self, tally: *tally }
     }
@@ -105,14 +105,23 @@ struct Explained {
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = self.tally;
-        self.reason.fmt(f)?;
         match self.reason {
-            Reason::ConsecutiveFailures => write!(f, ": {consecutive_failures}"),
-            Reason::FailureRate => write!(f, ": {failures} of {calls}"),
-            Reason::FailureCount => write!(f, ": {failures}"),
-            Reason::SlowCallRate => write!(f, ": {slow_calls} of {calls}"),
-            Reason::NoCompletions => write!(f, ": {unanswered}"),
-            _ => Ok(()),
+            Reason::ConsecutiveFailures if consecutive_failures == 1 => f.write_str("1 failure"),
+            Reason::ConsecutiveFailures => write!(f, "{consecutive_failures} consecutive failures"),
+            Reason::FailureRate | Reason::FailureCount => {
+                write!(f, "{failures} of {calls} calls failed")
+            }
+            Reason::SlowCallRate => write!(f, "{slow_calls} of {calls} calls were slow"),
+            Reason::NoCompletions => {
+                write!(f, "{unanswered} calls in a row were cancelled or failed")
+            }
+            Reason::IntervalOver => f.write_str("the open interval ended"),
+            Reason::ProbeFailed => f.write_str("a probe failed"),
+            Reason::ProbeSlow => f.write_str("a probe was slow"),
+            Reason::ProbeExpired => f.write_str("a probe outlived its lease"),
+            Reason::ProbesSucceeded => f.write_str("enough probes succeeded"),
+            Reason::Override => f.write_str("an operator acted"),
+            Reason::OverrideOver => f.write_str("the override expired"),
         }
     }
 }
@@ -145,11 +154,11 @@ pub struct Transition {
 }
 
 impl fmt::Display for Transition {
-    /// For example `closed -> open (failure_rate: 12 of 20), for 31.2s`.
+    /// For example `closed -> open: 12 of 20 calls failed; probes in 31.2 s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} -> {} ({})", self.from, self.to, self.reason.with(&self.tally))?;
+        write!(f, "{} -> {}: {}", self.from, self.to, self.reason.with(&self.tally))?;
         match self.open_for {
-            Some(wait) => write!(f, ", for {wait:.1?}"),
+            Some(interval) => write!(f, "; probes in {:.1} s", interval.as_secs_f64()),
             None => Ok(()),
         }
     }

@@ -7,55 +7,17 @@
 //! - [`Evidence::successes`] of `n` leaves what `n` single successes would leave.
 
 mod count;
+mod mark;
 mod tally;
 mod time;
 
-use std::time::Duration;
-
+use crate::policy::Window;
 use crate::timestamp::Timestamp;
 use count::CountWindow;
+pub(crate) use mark::Mark;
+use mark::Sums;
 pub use tally::Tally;
 use time::TimeWindow;
-
-/// The totals of a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sums {
-    calls: u64,
-    failures: u64,
-    slow: u64,
-}
-
-/// One result, as evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) failed: bool,
-    pub(crate) slow: bool,
-}
-
-/// The window over which a policy takes its rates and counts.
-///
-/// [`Policy::window`](crate::Policy::window) returns it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Window {
-    /// The last `calls` results.
-    Count {
-        /// How many results.
-        calls: u64,
-    },
-    /// The results of the last `length`, in `buckets` slices.
-    ///
-    /// A slice leaves the window as a whole, so the window covers between `length` less one slice
-    /// and `length`.
-    Time {
-        /// The longest time that the window covers.
-        length: Duration,
-        /// How many slices.
-        buckets: u32,
-    },
-    /// No window: the circuit counts only calls in a row.
-    None,
-}
 
 #[derive(Clone, Debug)]
 enum Kept {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::Name;
+use super::CircuitName;
 
 /// `layer:key`, in which the key is escaped, and no longer than a name may be.
 ///
@@ -11,7 +11,7 @@ use super::Name;
 /// else, as `%` and `~` of the key are escaped. The hash is the same in every process, now and later:
 /// replicas share circuits by these names.
 pub(crate) struct KeyedName {
-    bytes: [u8; Name::MAX_BYTES],
+    bytes: [u8; CircuitName::MAX_BYTES],
     len: usize,
 }
 
@@ -23,13 +23,13 @@ impl KeyedName {
     pub(crate) const MOST_PREFIX: usize = 64;
 
     pub(crate) fn new(layer: &str, key: &str) -> Self {
-        let mut name = Self { bytes: [0; Name::MAX_BYTES], len: 0 };
+        let mut name = Self { bytes: [0; CircuitName::MAX_BYTES], len: 0 };
         let written = name
             .write_str(layer)
             .and_then(|()| name.write_char(':'))
             .and_then(|()| name.write_key(key));
         if written.is_err() {
-            name.len = name.len.min(Name::MAX_BYTES - TAIL);
+            name.len = name.len.min(CircuitName::MAX_BYTES - TAIL);
             // It fits, as the name of the layer does.
             let _ = write!(name, "~{:032x}", hash(key.as_bytes()));
         }
@@ -40,12 +40,12 @@ impl KeyedName {
         std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
     }
 
-    pub(crate) fn to_name(&self) -> Name {
-        Name::expect(self.as_str().to_owned())
+    pub(crate) fn to_name(&self) -> CircuitName {
+        CircuitName::expect(self.as_str().to_owned())
     }
 
     fn write_key(&mut self, key: &str) -> fmt::Result {
-        if key.len() <= Name::MAX_BYTES - self.len && key.bytes().all(is_plain) {
+        if key.len() <= CircuitName::MAX_BYTES - self.len && key.bytes().all(is_plain) {
             return self.write_str(key);
         }
         for byte in key.bytes() {
@@ -120,7 +120,7 @@ mod tests {
         for key in ["k".repeat(1_000), "\n".repeat(64)] {
             let (one, other) = (format!("{key}1"), format!("{key}2"));
             let [one, other] = [one, other].map(|key| KeyedName::new(&layer, &key).to_name());
-            assert!(one.as_str().len() <= Name::MAX_BYTES);
+            assert!(one.as_str().len() <= CircuitName::MAX_BYTES);
             assert!(one.as_str().starts_with(&format!("{layer}:")));
             assert_ne!(one, other);
         }

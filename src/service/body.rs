@@ -215,7 +215,7 @@ where
         let in_grpc = this.call.asked.in_grpc;
         Poll::Ready(match ready!(this.call.poll(cx)) {
             Ok(response) => Ok(response),
-            Err(Error::Open(open)) => {
+            Err(Error::Rejected(open)) => {
                 Ok(this.mode.response(open, in_grpc).map(ObservedBody::unobserved))
             }
             Err(Error::Inner(error)) => Err(error),

@@ -8,7 +8,7 @@ use super::key::KeyFn;
 use super::keyed::{KeyedLayer, Keyless};
 use super::layer::{CircuitBreakerLayer, Reject, last};
 use super::respond::Respond;
-use crate::name::{KeyedName, Name};
+use crate::name::{CircuitName, KeyedName};
 use crate::store::{KeyedCircuits, Sharing};
 
 /// # Around a mode
@@ -26,7 +26,7 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// | ends with a gRPC status in its trailers | as that status in headers: see [`HttpStatus`](crate::HttpStatus) |
     /// | is gRPC, and ends without one | failure |
     /// | breaks | failure |
-    /// | is dropped before its end | cancelled, as the policy [says](crate::PolicyBuilder::cancelled); a probe's place is free again |
+    /// | is dropped before its end | cancelled, as the policy [says](crate::policy::PolicyBuilder::cancelled); a probe's place is free again |
     ///
     /// A head that the classifier does not take for a success is counted at once, by that alone; and so
     /// is a gRPC status in the head that is a failure, whatever the classifier says.
@@ -34,12 +34,12 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     /// So an upstream that hangs in the middle of a body is seen, if callers give up: where the policy
     /// has a `slow_call_duration`, as most presets do, a body that was dropped after longer than that is
     /// a failure. For streams that their readers close while all is well, as a watch, that is wrong: give
-    /// their layer a policy with [`Cancelled::Ignored`](crate::Cancelled::Ignored), and let something
+    /// their layer a policy with [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored), and let something
     /// *inside* of the circuit breaker make an error of what hangs, a read timeout say. Where no body is
     /// ever read to its end nothing is ever a success: judge heads alone there.
     ///
     /// The response's body becomes an [`ObservedBody`](super::ObservedBody). The call lasts as long: a
-    /// probe needs a [lease](crate::PolicyBuilder::probe_lease) that is long enough for a whole body,
+    /// probe needs a [lease](crate::policy::PolicyBuilder::probe_lease) that is long enough for a whole body,
     /// and a stream that is meant to be open for long is a slow call, where those are counted. Whoever
     /// keeps a body and does not read it keeps the probe's place, until the lease is over.
     ///
@@ -112,7 +112,7 @@ impl<C, M> CircuitBreakerLayer<C, M> {
         let Self { store, name, sharing, policy, classifier, mode } = self;
         let most = KeyedName::MOST_PREFIX;
         let layer = match sharing {
-            Sharing::Process => Name::expect(last(name.as_str(), most).to_owned()),
+            Sharing::Process => CircuitName::expect(last(name.as_str(), most).to_owned()),
             Sharing::Cluster => name,
         };
         assert!(

@@ -12,7 +12,7 @@ use super::future::Classified;
 use super::key::Key;
 use super::keyed::{KeyedCircuitBreaker, KeyedFuture};
 use super::service::CircuitBreaker;
-use crate::circuit::OpenCircuit;
+use crate::circuit::Rejected;
 use crate::classify::Classify;
 
 /// An open circuit is answered by another service: the mode of
@@ -68,7 +68,7 @@ where
 }
 
 impl<F> Fallback<F> {
-    fn answer<R>(&self, request: R, open: OpenCircuit) -> Answer<F, R>
+    fn answer<R>(&self, request: R, open: Rejected) -> Answer<F, R>
     where
         F: Service<R> + Clone,
     {
@@ -202,12 +202,12 @@ pin_project! {
     {
         Readying {
             fallback: F,
-            rejected: Option<(R, OpenCircuit)>,
+            rejected: Option<(R, Rejected)>,
         },
         Answering {
             #[pin]
             reply: F::Future,
-            open: Option<OpenCircuit>,
+            open: Option<Rejected>,
         },
     }
 }

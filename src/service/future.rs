@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::circuit::{Attempt, CallGuard, Error, OpenCircuit};
+use crate::circuit::{Attempt, CallGuard, Error, Rejected};
 use crate::classify::Classify;
 use crate::outcome::Outcome;
 
@@ -31,7 +31,7 @@ pin_project! {
             call: Classified<F, C>,
         },
         Rejected {
-            open: Option<OpenCircuit>,
+            open: Option<Rejected>,
         },
     }
 }
@@ -43,7 +43,7 @@ impl<F, C> ResponseFuture<F, C> {
     }
 
     #[inline]
-    pub(super) fn rejected(open: OpenCircuit) -> Self {
+    pub(super) fn rejected(open: Rejected) -> Self {
         Self { step: Step::Rejected { open: Some(open) } }
     }
 }
@@ -62,8 +62,8 @@ where
     }
 }
 
-fn rejected<E>(open: &mut Option<OpenCircuit>) -> Error<E> {
-    Error::Open(open.take().expect("not polled after it was ready"))
+fn rejected<E>(open: &mut Option<Rejected>) -> Error<E> {
+    Error::Rejected(open.take().expect("not polled after it was ready"))
 }
 
 impl<F, C, T, E> Future for ResponseFuture<F, C>

@@ -13,7 +13,7 @@ use super::future::Classified;
 use super::key::Key;
 use super::layer::Reject;
 use super::respond::{RejectionBody, Respond, is_grpc};
-use crate::circuit::{Attempt, CallGuard, Circuit, Denial, Error, OpenCircuit, Wait};
+use crate::circuit::{Attempt, CallGuard, Circuit, Denial, Error, Rejected, Wait};
 use crate::classify::Classify;
 use crate::store::KeyedCircuits;
 
@@ -76,7 +76,7 @@ enum Decision {
     Ask(Circuit, Denial),
     /// No circuit counts it.
     Pass,
-    Reject(OpenCircuit),
+    Reject(Rejected),
 }
 
 impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
@@ -96,7 +96,7 @@ impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
             return match keyless {
                 Keyless::Pass => Decision::Pass,
                 Keyless::Reject => {
-                    Decision::Reject(OpenCircuit::without_circuit(circuits.layer.clone()))
+                    Decision::Reject(Rejected::without_circuit(circuits.layer.clone()))
                 }
             };
         };
@@ -234,10 +234,10 @@ pin_project! {
             call: S::Future,
         },
         Rejected {
-            rejected: Option<(OpenCircuit, R)>,
+            rejected: Option<(Rejected, R)>,
         },
         Asking {
-            permit: Wait<Result<CallGuard, OpenCircuit>>,
+            permit: Wait<Result<CallGuard, Rejected>>,
             call: Option<(S, R, C, Circuit)>,
         },
     }
@@ -259,7 +259,7 @@ where
     pub(super) fn poll_begun(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), (OpenCircuit, R)>> {
+    ) -> Poll<Result<(), (Rejected, R)>> {
         let mut this = self.project();
         let (permit, call) = match this.step.as_mut().project() {
             StepProj::Calling { .. } | StepProj::Passing { .. } => return Poll::Ready(Ok(())),
@@ -298,7 +298,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(S::Response, Option<CallGuard>, Option<Circuit>), Error<S::Error>>> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Open(open))?;
+        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Rejected(open))?;
         let (response, permit, circuit) = match self.project().step.project() {
             StepProj::Calling { call, circuit } => {
                 let (response, permit) = ready!(call.poll_keep(cx)).map_err(Error::Inner)?;
@@ -321,7 +321,7 @@ where
     type Output = Result<S::Response, Error<S::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Open(open))?;
+        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Rejected(open))?;
         self.poll_call(cx).map_err(Error::Inner)
     }
 }
@@ -359,7 +359,7 @@ where
         let this = self.project();
         Poll::Ready(match ready!(this.call.poll(cx)) {
             Ok(response) => Ok(response),
-            Err(Error::Open(open)) => Ok(this.mode.response(open, *this.in_grpc)),
+            Err(Error::Rejected(open)) => Ok(this.mode.response(open, *this.in_grpc)),
             Err(Error::Inner(error)) => Err(error),
         })
     }

@@ -10,11 +10,11 @@ use super::fallback::Fallback;
 use super::respond::{DefaultBody, Respond};
 use super::service::CircuitBreaker;
 use super::wait::WaitWhileOpen;
-use crate::circuit::OpenCircuit;
+use crate::circuit::Rejected;
 use crate::classify::{ClassifyFn, HttpStatus};
-use crate::machine::Policy;
-use crate::name::Name;
+use crate::name::CircuitName;
 use crate::outcome::Outcome;
+use crate::policy::Policy;
 use crate::store::{Sharing, Store};
 
 /// Puts a [`CircuitBreaker`] around a service.
@@ -36,7 +36,7 @@ use crate::store::{Sharing, Store};
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct CircuitBreakerLayer<C = HttpStatus, M = Reject> {
     pub(super) store: Store,
-    pub(super) name: Name,
+    pub(super) name: CircuitName,
     /// A place in the code is no name that replicas of different versions would share.
     pub(super) sharing: Sharing,
     pub(super) policy: Option<Policy>,
@@ -93,12 +93,12 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// gRPC request a reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error
     /// type of the service stays what it was.
     ///
-    /// `Retry-After` is [`OpenCircuit::retry_after_seconds`]. The response bears the
-    /// [`OpenCircuit`] as an extension, by which other circuit breakers know not to count it.
+    /// `Retry-After` is [`Rejected::retry_after_seconds`]. The response bears the
+    /// [`Rejected`] as an extension, by which other circuit breakers know not to count it.
     ///
     /// For servers that have to answer, and for tonic's clients, which make the code `Unavailable` of it.
     /// Where something between, a retry say, needs to see the rejection as an error, put a
-    /// [`RespondToOpenLayer`](super::RespondToOpenLayer) further out instead.
+    /// [`RespondToRejectedLayer`](super::RespondToRejectedLayer) further out instead.
     ///
     /// In axum prefer `route_layer` to `layer`: `layer` is around what axum itself answers too (404,
     /// 405), which then counts as the upstream's success.
@@ -119,7 +119,7 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// ```
     pub fn respond_with<F, B>(self, body: F) -> CircuitBreakerLayer<C, Respond<F>>
     where
-        F: Fn(&OpenCircuit, Response<()>) -> Response<B>,
+        F: Fn(&Rejected, Response<()>) -> Response<B>,
     {
         self.with_mode(Respond(body))
     }
@@ -153,7 +153,7 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// While the circuit is open, `service` answers: from a cache, or with a default. Its error type is
     /// the inner service's, and that of this one.
     ///
-    /// The response bears the [`OpenCircuit`] as an extension: so one knows that it is no reply of the
+    /// The response bears the [`Rejected`] as an extension: so one knows that it is no reply of the
     /// upstream's, and so do other circuit breakers, which do not count it. What the fallback does is
     /// not told to the circuit. A call that was made and failed comes back with its own failure: only a
     /// rejection is replaced.
@@ -168,7 +168,7 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// use std::convert::Infallible;
     /// use http::{Request, Response};
     /// use tower::{Layer, ServiceExt, service_fn};
-    /// use tower_breaker::{CircuitBreakerLayer, OpenCircuit, Store};
+    /// use tower_breaker::{CircuitBreakerLayer, Rejected, Store};
     ///
     /// let prices = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new("12.50")) });
     /// let yesterdays = service_fn(|_: Request<()>| async { Ok(Response::new("12.00")) });
@@ -178,7 +178,7 @@ impl<C> CircuitBreakerLayer<C, Reject> {
     /// prices.circuit().force_open("an example");
     /// let response = prices.oneshot(Request::new(())).await?;
     /// assert_eq!(*response.body(), "12.00");
-    /// assert!(response.extensions().get::<OpenCircuit>().is_some());
+    /// assert!(response.extensions().get::<Rejected>().is_some());
     /// # Ok(()) }
     /// ```
     pub fn fallback<F>(self, service: F) -> CircuitBreakerLayer<C, Fallback<F>> {
@@ -196,14 +196,14 @@ impl<C, M> CircuitBreakerLayer<C, M> {
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes. For names from outside use [`Name::new`].
+    /// If the name is empty or longer than 128 bytes. For names from outside use [`CircuitName::new`].
     #[track_caller]
     pub fn named<N>(mut self, name: N) -> Self
     where
-        N: TryInto<Name>,
+        N: TryInto<CircuitName>,
         N::Error: fmt::Display,
     {
-        self.name = Name::expect(name);
+        self.name = CircuitName::expect(name);
         self.sharing = Sharing::Cluster;
         self
     }
@@ -271,8 +271,8 @@ impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
 }
 
 /// The name of a place in the code; of a long one the end, which tells more.
-fn place(location: &Location<'_>) -> Name {
-    Name::expect(last(&location.to_string(), Name::MAX_BYTES).to_owned())
+fn place(location: &Location<'_>) -> CircuitName {
+    CircuitName::expect(last(&location.to_string(), CircuitName::MAX_BYTES).to_owned())
 }
 
 /// The last bytes of a text, as far as it can be cut there.

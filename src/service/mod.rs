@@ -28,7 +28,7 @@
 //! ```
 //! use std::time::Duration;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Store, find_open};
+//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Store, Rejected};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -51,7 +51,7 @@
 //! let error = payments.clone().oneshot(Order).await.unwrap_err();
 //! assert_eq!(error.to_string(), "down");
 //! let error = payments.oneshot(Order).await.unwrap_err();
-//! assert!(find_open(&*error).is_some());
+//! assert!(Rejected::find_in(&*error).is_some());
 //! # Ok(()) }
 //! ```
 //!
@@ -65,7 +65,7 @@
 //! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
 //! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
-//! A [`RespondToOpenLayer`] further out makes a response of an error, where something between is to see
+//! A [`RespondToRejectedLayer`] further out makes a response of an error, where something between is to see
 //! the error.
 //!
 //! # Which mode under which layer
@@ -77,7 +77,7 @@
 //! | --- | --- | --- | --- |
 //! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
 //! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval is over |
-//! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessOpen` not retried** | waits |
+//! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessRejected` not retried** | waits |
 //! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
 //! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
@@ -116,19 +116,19 @@
 //!
 //! A timeout outside the circuit breaker drops the call. The circuit does not see why: a client that
 //! closes its connection drops the call just so. Such a call was cancelled, and counts as the policy
-//! [says](crate::Cancelled):
+//! [says](crate::policy::Cancelled):
 //!
 //! | policy | a cancelled call |
 //! | --- | --- |
-//! | [`Cancelled::FailureIfSlow`](crate::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::PolicyBuilder::slow_call_duration) or longer; otherwise, and where none is set, it is not counted |
-//! | [`Cancelled::Failure`](crate::Cancelled::Failure) | is a failure |
-//! | [`Cancelled::Ignored`](crate::Cancelled::Ignored) | is not counted |
+//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration) or longer; otherwise, and where none is set, it is not counted |
+//! | [`Cancelled::Failure`](crate::policy::Cancelled::Failure) | is a failure |
+//! | [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored) | is not counted |
 //!
 //! Where the policy has a `slow_call_duration`, make a timeout outside longer than that: then each hang is
 //! a failure. Where it has none, or the timeout is shorter, three rules keep a hung upstream from going
 //! unnoticed:
 //!
-//! - **No completions.** When [`minimum_calls`](crate::PolicyBuilder::minimum_calls) calls in a row (20
+//! - **No completions.** When [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20
 //!   unless you say otherwise) have been cancelled or have failed, the last of them cancelled, and none has
 //!   completed between them, the circuit opens with the reason `no_completions`. One call that completes
 //!   starts the run anew, so that clients that leave now and then do not open the circuit of a healthy
@@ -136,7 +136,7 @@
 //!   this rule off.
 //! - **One warning.** When the first run of 10 cancelled calls has gone uncounted, the log says once that
 //!   a timeout may be on the wrong side.
-//! - **Calls that are still running.** With a [`slow_call_rate`](crate::PolicyBuilder::slow_call_rate), as
+//! - **Calls that are still running.** With a [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as
 //!   in most presets, a call that has been running for longer than `slow_call_duration` counts as slow
 //!   while it runs. So an upstream that answers nothing opens the circuit even if there is no timeout at
 //!   all.
@@ -153,7 +153,7 @@
 //!   service has reserved (a slot of a `ConcurrencyLimit`, say) stays reserved in this clone until
 //!   its next call or its drop: tower has no way to give readiness back.
 //! - A service that was readied and not called holds a probe's place until it is dropped, and at
-//!   most as long as a [lease](crate::PolicyBuilder::probe_lease).
+//!   most as long as a [lease](crate::policy::PolicyBuilder::probe_lease).
 //! - In a mode that is ready while the circuit is open, a service that was readied then rejects its next
 //!   call, even if the circuit has recovered meanwhile: the inner service was not readied.
 //!
@@ -179,13 +179,13 @@ mod fallback;
 mod future;
 pub mod key;
 mod keyed;
-mod layer;
+pub(crate) mod layer;
 mod respond;
-mod respond_to_open;
+mod respond_to_rejected;
 #[cfg(feature = "tower")]
 mod retry;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
-mod service;
+pub(crate) mod service;
 mod wait;
 
 pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
@@ -193,10 +193,9 @@ pub use combine::{KeyableMode, ObservableMode};
 pub use fallback::{Fallback, FallbackFuture, KeyedFallbackFuture};
 pub use future::ResponseFuture;
 pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
-pub use layer::{CircuitBreakerLayer, Reject};
+pub use layer::Reject;
 pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
-pub use respond_to_open::{RespondToOpen, RespondToOpenFuture, RespondToOpenLayer};
+pub use respond_to_rejected::{RespondToRejected, RespondToRejectedFuture, RespondToRejectedLayer};
 #[cfg(feature = "tower")]
-pub use retry::{MaybeOpen, RetryUnlessOpen};
-pub use service::CircuitBreaker;
+pub use retry::{MaybeRejected, RetryUnlessRejected};
 pub use wait::WaitWhileOpen;

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::future::Classified;
 use super::service::CircuitBreaker;
-use crate::circuit::OpenCircuit;
+use crate::circuit::Rejected;
 use crate::classify::Classify;
 
 /// An open circuit is a response: the mode of
@@ -31,17 +31,17 @@ pub struct DefaultBody;
 )]
 pub trait RejectionBody<B> {
     /// The whole response to a rejected call, made from what it would be without a body.
-    fn response(&self, open: &OpenCircuit, response: Response<()>) -> Response<B>;
+    fn response(&self, open: &Rejected, response: Response<()>) -> Response<B>;
 }
 
 impl<B: Default> RejectionBody<B> for DefaultBody {
-    fn response(&self, _: &OpenCircuit, response: Response<()>) -> Response<B> {
+    fn response(&self, _: &Rejected, response: Response<()>) -> Response<B> {
         response.map(|()| B::default())
     }
 }
 
-impl<B, F: Fn(&OpenCircuit, Response<()>) -> Response<B>> RejectionBody<B> for F {
-    fn response(&self, open: &OpenCircuit, response: Response<()>) -> Response<B> {
+impl<B, F: Fn(&Rejected, Response<()>) -> Response<B>> RejectionBody<B> for F {
+    fn response(&self, open: &Rejected, response: Response<()>) -> Response<B> {
         self(open, response)
     }
 }
@@ -75,7 +75,7 @@ where
 }
 
 impl<F> Respond<F> {
-    pub(super) fn response<B>(&self, open: OpenCircuit, in_grpc: bool) -> Response<B>
+    pub(super) fn response<B>(&self, open: Rejected, in_grpc: bool) -> Response<B>
     where
         F: RejectionBody<B>,
     {
@@ -140,7 +140,7 @@ pub(super) fn names_grpc(headers: &HeaderMap) -> Option<bool> {
     Some(rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))))
 }
 
-fn http(open: &OpenCircuit) -> Response<()> {
+fn http(open: &Rejected) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     if let Some(seconds) = open.retry_after_seconds() {
@@ -150,7 +150,7 @@ fn http(open: &OpenCircuit) -> Response<()> {
 }
 
 /// A reply that is all trailers, as gRPC has it: they are sent as headers.
-fn grpc(open: &OpenCircuit) -> Response<()> {
+fn grpc(open: &Rejected) -> Response<()> {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -164,7 +164,7 @@ fn grpc(open: &OpenCircuit) -> Response<()> {
 }
 
 /// In milliseconds, where the circuit knows, and otherwise as HTTP has it.
-fn pushback(open: &OpenCircuit) -> Option<u64> {
+fn pushback(open: &Rejected) -> Option<u64> {
     match open.retry_after() {
         Some(wait) => u64::try_from(wait.as_nanos().div_ceil(1_000_000)).ok(),
         None => open.retry_after_seconds().map(|seconds| seconds * 1_000),

@@ -4,8 +4,8 @@ use std::error::Error as StdError;
 
 use tower::retry::Policy;
 
-use crate::circuit::{Error, find_open};
-use crate::classify::is_rejection;
+use crate::circuit::{Error, Rejected};
+use crate::classify::classifier::is_rejection;
 
 /// Makes a retry policy leave rejections alone.
 ///
@@ -21,7 +21,8 @@ use crate::classify::is_rejection;
 ///
 /// ```
 /// use tower::ServiceBuilder;
-/// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, RetryUnlessOpen, Store};
+/// use tower_breaker::service::RetryUnlessRejected;
+/// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
 /// # #[derive(Clone)] struct Attempts(u32);
 /// # type Failed = tower_breaker::Error<std::io::Error>;
 /// # impl tower::retry::Policy<u32, u32, Failed> for Attempts {
@@ -34,7 +35,7 @@ use crate::classify::is_rejection;
 /// # }
 ///
 /// let service = ServiceBuilder::new()
-///     .retry(RetryUnlessOpen::new(Attempts(3)))
+///     .retry(RetryUnlessRejected::new(Attempts(3)))
 ///     .layer(
 ///         CircuitBreakerLayer::new(Store::in_memory())
 ///             .named("payments")
@@ -63,10 +64,9 @@ use crate::classify::is_rejection;
 /// use http::{Request, Response};
 /// use tower::load_shed::error::Overloaded;
 /// use tower::{BoxError, ServiceBuilder, service_fn};
-/// use tower_breaker::service::RespondToOpenLayer;
-/// use tower_breaker::{
-///     CircuitBreakerLayer, Classify, HttpStatus, Outcome, RetryUnlessOpen, Store,
-/// };
+/// use tower_breaker::service::RespondToRejectedLayer;
+/// use tower_breaker::service::RetryUnlessRejected;
+/// use tower_breaker::{CircuitBreakerLayer, Classify, HttpStatus, Outcome, Store};
 /// # #[derive(Clone)] struct Attempts(u32);
 /// # impl<R: Clone, T, E> tower::retry::Policy<R, T, E> for Attempts {
 /// #     type Future = std::future::Ready<()>;
@@ -88,8 +88,8 @@ use crate::classify::is_rejection;
 /// let client = service_fn(async |_: Request<String>| Ok::<_, BoxError>(Response::<String>::default()));
 /// let users = ServiceBuilder::new()
 ///     // .layer(TraceLayer::new_for_http())
-///     .layer(RespondToOpenLayer::new())
-///     .retry(RetryUnlessOpen::new(Attempts(3)))
+///     .layer(RespondToRejectedLayer::new())
+///     .retry(RetryUnlessRejected::new(Attempts(3)))
 ///     .layer(breaker)
 ///     .load_shed()
 ///     .concurrency_limit(100)
@@ -100,18 +100,18 @@ use crate::classify::is_rejection;
 /// ```
 ///
 /// The retry has to know a rejection from a response of the upstream's, so the circuit breaker makes an
-/// error of it, and [`RespondToOpenLayer`] the response, outside. The timeout is inside the breaker so
+/// error of it, and [`RespondToRejectedLayer`] the response, outside. The timeout is inside the breaker so
 /// that a call that hangs ends as an error, a failure, and is not dropped, which says less: see
 /// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too, as they guard what calls
 /// there are; what they turn away, the classifier ignores.
 ///
-/// [`RespondToOpenLayer`]: super::RespondToOpenLayer
+/// [`RespondToRejectedLayer`]: super::RespondToRejectedLayer
 ///
 /// # The last real error
 ///
 /// A circuit often opens on the very attempts of one call, and the caller then gets the rejection in
 /// place of the error that led to it. A policy can keep that error. As it looks at rejections itself,
-/// it needs no `RetryUnlessOpen` around it; as tower drops the result of an attempt that is retried, it
+/// it needs no `RetryUnlessRejected` around it; as tower drops the result of an attempt that is retried, it
 /// keeps a clone, here of an `Arc`.
 ///
 /// ```
@@ -138,7 +138,7 @@ use crate::classify::is_rejection;
 ///     fn retry(&mut self, _: &mut Req, result: &mut Result<Res, Failed>) -> Option<Ready<()>> {
 ///         match result {
 ///             Ok(_) => None,
-///             Err(Error::Open(_)) => {
+///             Err(Error::Rejected(_)) => {
 ///                 if let Some(error) = self.last.take() {
 ///                     *result = Err(Error::Inner(error));
 ///                 }
@@ -174,42 +174,42 @@ use crate::classify::is_rejection;
 /// assert_eq!(error.to_string(), "no route");
 /// assert!(!store.circuit("payments").is_available());
 /// // No attempt of this call was made, so the rejection is all there is to say.
-/// assert!(payments.oneshot(7).await.unwrap_err().is_open());
+/// assert!(payments.oneshot(7).await.unwrap_err().is_rejected());
 /// # Ok(()) }
 /// ```
 ///
 /// # Which rejections it knows
 ///
-/// Those of this crate's [`Error`](crate::Error), and in boxed errors wherever [`find_open`] finds
+/// Those of this crate's [`Error`](crate::Error), and in boxed errors wherever [`Rejected`] finds
 /// them; also where circuit breakers are nested, and the inner one's rejection is boxed in the outer
 /// one's `Error<BoxError>`. Not those in other error types: box them first, with
-/// `.map_err(BoxError::from)`, or implement [`MaybeOpen`].
+/// `.map_err(BoxError::from)`, or implement [`MaybeRejected`].
 ///
 /// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no errors for this; its
-/// responses bear the [`OpenCircuit`](crate::OpenCircuit) as an extension, which a policy of your own
+/// responses bear the [`Rejected`](crate::Rejected) as an extension, which a policy of your own
 /// can look at.
 #[derive(Clone, Copy, Debug)]
-pub struct RetryUnlessOpen<P> {
+pub struct RetryUnlessRejected<P> {
     policy: P,
 }
 
-impl<P> RetryUnlessOpen<P> {
+impl<P> RetryUnlessRejected<P> {
     /// Around `policy`.
     pub const fn new(policy: P) -> Self {
         Self { policy }
     }
 }
 
-impl<P, Req, Res, E> Policy<Req, Res, E> for RetryUnlessOpen<P>
+impl<P, Req, Res, E> Policy<Req, Res, E> for RetryUnlessRejected<P>
 where
     P: Policy<Req, Res, E>,
-    E: MaybeOpen,
+    E: MaybeRejected,
 {
     type Future = P::Future;
 
     fn retry(&mut self, request: &mut Req, result: &mut Result<Res, E>) -> Option<Self::Future> {
         match result {
-            Err(error) if error.is_open() => None,
+            Err(error) if error.is_rejected() => None,
             result => self.policy.retry(request, result),
         }
     }
@@ -220,23 +220,23 @@ where
 }
 
 /// An error that may be a rejection. Implement it for an error type of your own that wraps one.
-pub trait MaybeOpen {
+pub trait MaybeRejected {
     /// Whether it is.
-    fn is_open(&self) -> bool;
+    fn is_rejected(&self) -> bool;
 }
 
 /// Its own rejection, or that of a circuit breaker further in, if the inner error is a box.
-impl<E: 'static> MaybeOpen for Error<E> {
-    fn is_open(&self) -> bool {
+impl<E: 'static> MaybeRejected for Error<E> {
+    fn is_rejected(&self) -> bool {
         match self {
-            Self::Open(_) => true,
+            Self::Rejected(_) => true,
             Self::Inner(error) => is_rejection(error),
         }
     }
 }
 
-impl MaybeOpen for Box<dyn StdError + Send + Sync> {
-    fn is_open(&self) -> bool {
-        find_open(&**self).is_some()
+impl MaybeRejected for Box<dyn StdError + Send + Sync> {
+    fn is_rejected(&self) -> bool {
+        Rejected::find_in(&**self).is_some()
     }
 }

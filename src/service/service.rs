@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::future::{Classified, ResponseFuture};
 use super::layer::Reject;
 use crate::circuit::{
-    Attempt, CallGuard, Circuit, Denial, Error, Grant, Held, OpenCircuit, Refusal, Rejection, Wait,
+    Attempt, CallGuard, Circuit, Denial, Error, Grant, Held, Refusal, Rejected, Rejection, Wait,
 };
 use crate::classify::{Classify, HttpStatus};
 
@@ -18,7 +18,7 @@ use crate::classify::{Classify, HttpStatus};
 /// # Cancellation
 ///
 /// A response future that is dropped before it is done was cancelled: it counts as the policy
-/// [says](crate::PolicyBuilder::cancelled), and a probe's place is free again.
+/// [says](crate::policy::PolicyBuilder::cancelled), and a probe's place is free again.
 ///
 /// # Panics
 ///
@@ -121,7 +121,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
         if ready!(self.poll_admit(cx)).map_err(Error::Inner)? || in_call {
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(self.rejection().map_or(Ok(()), |open| Err(Error::Open(open))))
+        Poll::Ready(self.rejection().map_or(Ok(()), |open| Err(Error::Rejected(open))))
     }
 
     /// Rejects, or waits for what the cluster has to say. The waits are bounded by who answers them.
@@ -189,7 +189,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
 
     /// Leave to call the inner service, if the circuit still gives it; or why not.
     #[inline]
-    pub(super) fn admit(&mut self) -> Result<CallGuard, OpenCircuit> {
+    pub(super) fn admit(&mut self) -> Result<CallGuard, Rejected> {
         if let Some(permit) = self.reserved.and_then(|grant| self.circuit.pass_on(grant)) {
             self.reserved = None;
             return Ok(permit);
@@ -201,7 +201,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
     }
 
     #[cold]
-    fn admit_slowly(&mut self) -> Result<CallGuard, OpenCircuit> {
+    fn admit_slowly(&mut self) -> Result<CallGuard, Rejected> {
         let begun = match self.reserved.take() {
             Some(grant) => self.circuit.begin(grant),
             None => self.circuit.begin_at_once(),
@@ -211,7 +211,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
 
     /// Why there was no leave. The next call is no longer rejected for it.
     #[inline]
-    pub(super) fn rejection(&mut self) -> Option<OpenCircuit> {
+    pub(super) fn rejection(&mut self) -> Option<Rejected> {
         self.rejected.take().map(|rejection| self.circuit.open(rejection))
     }
 

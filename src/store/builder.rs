@@ -1,19 +1,16 @@
 //! How a store is set up.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Store;
-use super::replica::BackendObserver;
+use super::settings::Settings;
+use super::store::Store;
 use crate::backend::Backend;
-use crate::machine::{Event, Policy};
-use crate::name::Name;
-use crate::observe::BackendStatus;
-
-/// Who is told what happens to every circuit.
-pub(super) type StoreObserver = Arc<dyn Fn(&Name, &Event) + Send + Sync>;
+use crate::event::BackendStatus;
+use crate::machine::Event;
+use crate::name::CircuitName;
+use crate::policy::Policy;
 
 /// Sets up a [`Store`].
 ///
@@ -30,53 +27,13 @@ pub(super) type StoreObserver = Arc<dyn Fn(&Name, &Event) + Send + Sync>;
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct StoreBuilder {
-    pub(super) default_policy: Policy,
-    pub(super) policies: HashMap<Name, Policy>,
-    pub(super) observers: Vec<StoreObserver>,
-    pub(super) disabled: bool,
-    pub(super) backend: Option<Arc<dyn Backend>>,
-    pub(super) cluster: ClusterSettings,
-    pub(super) backend_observers: Vec<BackendObserver>,
-    pub(super) keys: KeySettings,
-}
-
-/// The bounds of circuits that are named by requests.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KeySettings {
-    pub(super) limit: usize,
-    pub(super) idle: Duration,
-}
-
-impl Default for KeySettings {
-    fn default() -> Self {
-        Self { limit: 10_000, idle: Duration::from_secs(600) }
-    }
-}
-
-/// How a store gets on with its backend.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterSettings {
-    pub(super) replica: String,
-    pub(super) deadline: Duration,
-    pub(super) report_interval: Duration,
-    pub(super) budget: u32,
-}
-
-impl Default for ClusterSettings {
-    fn default() -> Self {
-        Self {
-            replica: format!("{}", std::process::id()),
-            deadline: Duration::from_millis(50),
-            report_interval: Duration::from_millis(100),
-            budget: 50,
-        }
-    }
+    settings: Settings,
 }
 
 impl StoreBuilder {
     /// The policy of circuits that nobody gave one of their own. Default: [`Policy::default`].
     pub fn default_policy(mut self, policy: Policy) -> Self {
-        self.default_policy = policy;
+        self.settings.default_policy = policy;
         self
     }
 
@@ -89,10 +46,10 @@ impl StoreBuilder {
     #[track_caller]
     pub fn policy<N>(mut self, name: N, policy: Policy) -> Self
     where
-        N: TryInto<Name>,
+        N: TryInto<CircuitName>,
         N::Error: fmt::Display,
     {
-        self.policies.insert(Name::expect(name), policy);
+        self.settings.policies.insert(CircuitName::expect(name), policy);
         self
     }
 
@@ -108,8 +65,11 @@ impl StoreBuilder {
     ///     .build();
     /// # let _ = store;
     /// ```
-    pub fn on_change(mut self, observer: impl Fn(&Name, &Event) + Send + Sync + 'static) -> Self {
-        self.observers.push(Arc::new(observer));
+    pub fn on_change(
+        mut self,
+        observer: impl Fn(&CircuitName, &Event) + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.observers.push(Arc::new(observer));
         self
     }
 
@@ -117,7 +77,7 @@ impl StoreBuilder {
     /// in this process when it is made, and no backend is asked: to try whether a circuit breaker is
     /// what is wrong.
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.disabled = !enabled;
+        self.settings.disabled = !enabled;
         self
     }
 
@@ -146,7 +106,7 @@ impl StoreBuilder {
     ///
     /// So make the limit twice the number of keys that are in use in earnest, or more.
     pub fn key_limit(mut self, limit: usize) -> Self {
-        self.keys.limit = limit;
+        self.settings.keys.limit = limit;
         self
     }
 
@@ -159,7 +119,7 @@ impl StoreBuilder {
     /// in use (a handle or a permit of it is out), or under an override that is in force. Calls with keys
     /// look for idle circuits little by little; no timer runs for it.
     pub fn key_idle(mut self, idle: Duration) -> Self {
-        self.keys.idle = idle.max(Duration::from_secs(1));
+        self.settings.keys.idle = idle.max(Duration::from_secs(1));
         self
     }
 
@@ -170,14 +130,14 @@ impl StoreBuilder {
     /// waits for it only where it would be a probe, or where the circuit is new, and then no longer
     /// than the [deadline](Self::deadline). A ledger that is slow or gone is done without.
     pub fn backend(mut self, backend: impl Backend) -> Self {
-        self.backend = Some(Arc::new(backend));
+        self.settings.backend = Some(Arc::new(backend));
         self
     }
 
     /// What this process is called in the ledger. Default: its process id. Need not be unique: each
     /// start is told apart.
     pub fn replica(mut self, name: impl Into<String>) -> Self {
-        self.cluster.replica = name.into();
+        self.settings.cluster.replica = name.into();
         self
     }
 
@@ -185,7 +145,7 @@ impl StoreBuilder {
     /// what is outside is taken as the nearest.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         let longest = Duration::from_secs(10);
-        self.cluster.deadline = deadline.clamp(Duration::from_millis(1), longest);
+        self.settings.cluster.deadline = deadline.clamp(Duration::from_millis(1), longest);
         self
     }
 
@@ -194,7 +154,7 @@ impl StoreBuilder {
     /// outside is taken as the nearest.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         let longest = Duration::from_secs(10);
-        self.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);
+        self.settings.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);
         self
     }
 
@@ -202,14 +162,14 @@ impl StoreBuilder {
     /// Circuits take turns. Failures, probes and overrides are not held back. Default: 50; from 1 to
     /// 100 000, and what is outside is taken as the nearest.
     pub fn budget(mut self, commands_per_second: u32) -> Self {
-        self.cluster.budget = commands_per_second.clamp(1, 100_000);
+        self.settings.cluster.budget = commands_per_second.clamp(1, 100_000);
         self
     }
 
     /// Calls `observer` when the backend is lost, and when it is back. Let it be quick: others wait
     /// for it.
     pub fn on_backend(mut self, observer: impl Fn(&BackendStatus) + Send + Sync + 'static) -> Self {
-        self.backend_observers.push(Arc::new(observer));
+        self.settings.backend_observers.push(Arc::new(observer));
         self
     }
 
@@ -226,18 +186,31 @@ impl StoreBuilder {
     #[must_use]
     #[track_caller]
     pub fn build(self) -> Store {
-        Store::new(self)
+        Store::new(self.settings)
     }
 }
 
 impl fmt::Debug for StoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreBuilder")
-            .field("default_policy", &self.default_policy)
-            .field("policies", &self.policies)
-            .field("backend", &self.backend)
-            .field("cluster", &self.cluster)
-            .field("keys", &self.keys)
+            .field("default_policy", &self.settings.default_policy)
+            .field("policies", &self.settings.policies)
+            .field("backend", &self.settings.backend)
+            .field("cluster", &self.settings.cluster)
+            .field("keys", &self.settings.keys)
             .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Returns a store for this process alone, with the default policy.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        StoreBuilder::default().build()
+    }
+
+    /// Returns a builder of a store: with policies of its own, a backend, observers.
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::default()
     }
 }

@@ -9,10 +9,10 @@ use dashmap::DashMap;
 use super::replica::Peer;
 use crate::circuit::{Circuit, Peek};
 use crate::machine::State;
-use crate::name::Name;
+use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
-pub(super) type Circuits = DashMap<Name, Entry>;
+pub(super) type Circuits = DashMap<CircuitName, Entry>;
 
 pub(super) struct Entry {
     pub(super) circuit: Circuit,

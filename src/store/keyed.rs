@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::entry::{Ask, Used};
 use super::keys::Room;
-use super::{Made, Sharing, Store};
+use super::registry::{Made, Sharing};
+use super::store::Store;
 use crate::circuit::{Circuit, Width};
 use crate::clock;
-use crate::machine::Policy;
-use crate::name::{KeyedName, Name};
-use crate::observe;
+use crate::event::log;
+use crate::name::{CircuitName, KeyedName};
+use crate::policy::Policy;
 
 /// A circuit for each key, without tower: for each host that a client calls, each tenant, each shard.
 ///
@@ -54,7 +55,7 @@ use crate::observe;
 pub struct KeyedCircuits {
     pub(crate) store: Store,
     /// The name of the layer.
-    pub(crate) layer: Name,
+    pub(crate) layer: CircuitName,
     pub(crate) policy: Option<Policy>,
     pub(crate) sharing: Sharing,
 }
@@ -68,10 +69,10 @@ impl Store {
     #[track_caller]
     pub fn keyed<N>(&self, name: N) -> KeyedCircuits
     where
-        N: TryInto<Name>,
+        N: TryInto<CircuitName>,
         N::Error: fmt::Display,
     {
-        let layer = Name::expect(name);
+        let layer = CircuitName::expect(name);
         let (bytes, most) = (layer.as_str().len(), KeyedName::MOST_PREFIX);
         assert!(bytes <= most, "a name for keys has at most {most} bytes, this one has {bytes}");
         KeyedCircuits { store: self.clone(), layer, policy: None, sharing: Sharing::Cluster }
@@ -102,18 +103,18 @@ impl KeyedCircuits {
             self.no_key();
             return None;
         }
-        let inner = &*self.store.inner;
+        let registry = &*self.store.registry;
         let name = KeyedName::new(self.layer.as_str(), key);
-        let ask = inner.ask();
-        if inner.keys.is_time_to_look(ask.now) {
-            for entry in inner.keys.forget_idle(&inner.circuits, ask.now) {
+        let ask = registry.ask();
+        if registry.keys.is_time_to_look(ask.now) {
+            for entry in registry.keys.forget_idle(&registry.circuits, ask.now) {
                 entry.release();
             }
         }
-        match inner.find(name.as_str(), self.policy.as_ref(), ask) {
+        match registry.find(name.as_str(), self.policy.as_ref(), ask) {
             Some(found) => {
                 if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
-                    inner.put_in_force(&found.circuit, policy.clone());
+                    registry.put_in_force(&found.circuit, policy.clone());
                 }
                 Some(found.circuit)
             }
@@ -123,40 +124,40 @@ impl KeyedCircuits {
 
     /// Logs that a request had no key.
     pub(crate) fn no_key(&self) {
-        if let Some(calls) = self.store.inner.keys.no_key.is_to_be_logged(clock::coarse()) {
-            observe::no_key(self.layer.as_str(), calls);
+        if let Some(calls) = self.store.registry.keys.no_key.is_to_be_logged(clock::coarse()) {
+            log::no_key(self.layer.as_str(), calls);
         }
     }
 
     #[cold]
-    fn make(&self, name: &Name) -> Option<Circuit> {
-        let inner = &*self.store.inner;
-        let ask = Ask { made: inner.keys.count_made(), ..inner.ask() };
-        match inner.keys.room(&inner.circuits) {
+    fn make(&self, name: &CircuitName) -> Option<Circuit> {
+        let registry = &*self.store.registry;
+        let ask = Ask { made: registry.keys.count_made(), ..registry.ask() };
+        match registry.keys.room(&registry.circuits) {
             Some(Room::Free) => {}
             Some(Room::Evicted(entry)) => entry.release(),
             None => {
-                if let Some(calls) = inner.keys.no_room.is_to_be_logged(ask.now) {
-                    observe::no_room(self.layer.as_str(), inner.keys.settings.limit, calls);
+                if let Some(calls) = registry.keys.no_room.is_to_be_logged(ask.now) {
+                    log::no_room(self.layer.as_str(), registry.keys.settings.limit, calls);
                 }
                 return None;
             }
         }
-        let mut entry = inner.entry(name.clone(), Width::One);
-        entry.used = Some(Used::new(ask, inner.disabled));
-        let made = inner.insert(entry, self.sharing, self.policy.as_ref());
+        let mut entry = registry.entry(name.clone(), Width::One);
+        entry.used = Some(Used::new(ask, registry.disabled));
+        let made = registry.insert(entry, self.sharing, self.policy.as_ref());
         if let Made::New(_) = made {
-            inner.keys.add(name.clone());
+            registry.keys.add(name.clone());
         } else {
-            inner.keys.give_back_room();
+            registry.keys.give_back_room();
         }
-        let unshared = inner.replica.is_some() && self.sharing == Sharing::Process;
-        if unshared && inner.keys.is_unnamed_to_be_logged() {
-            observe::unnamed(&self.layer);
+        let unshared = registry.replica.is_some() && self.sharing == Sharing::Process;
+        if unshared && registry.keys.is_unnamed_to_be_logged() {
+            log::unnamed(&self.layer);
         }
         let found = made.found();
         if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
-            inner.put_in_force(&found.circuit, policy.clone());
+            registry.put_in_force(&found.circuit, policy.clone());
         }
         Some(found.circuit)
     }

@@ -40,9 +40,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::builder::KeySettings;
 use super::entry::{Circuits, Entry, Look};
-use crate::name::Name;
+use super::settings::KeySettings;
+use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
 /// How many circuits of each queue a call looks at, where it is its turn to look.
@@ -73,8 +73,8 @@ pub(super) struct Keys {
 /// The names of the circuits, in the order in which they are looked at.
 #[derive(Debug, Default)]
 struct Queues {
-    clean: VecDeque<Name>,
-    suspect: VecDeque<Name>,
+    clean: VecDeque<CircuitName>,
+    suspect: VecDeque<CircuitName>,
 }
 
 /// Room for one more circuit, which is counted from here on.
@@ -123,7 +123,7 @@ impl Keys {
 
     /// Adds a circuit that has room and is in the map. Not while the map is locked: a look locks the
     /// queues first.
-    pub(super) fn add(&self, name: Name) {
+    pub(super) fn add(&self, name: CircuitName) {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).clean.push_back(name);
     }
 
@@ -144,7 +144,7 @@ impl Keys {
 
     fn evict(&self, circuits: &Circuits) -> Option<Entry> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen: Vec<(Name, Look)> = Vec::with_capacity(2 * LOOKS_FOR_ROOM);
+        let mut seen: Vec<(CircuitName, Look)> = Vec::with_capacity(2 * LOOKS_FOR_ROOM);
         let (mut clean, mut moved) = (0, 0);
         while clean < LOOKS_FOR_ROOM
             && moved < MOST_MOVED
@@ -219,7 +219,7 @@ enum Queue {
 }
 
 impl Queues {
-    fn of(&mut self, queue: Queue) -> &mut VecDeque<Name> {
+    fn of(&mut self, queue: Queue) -> &mut VecDeque<CircuitName> {
         match queue {
             Queue::Clean => &mut self.clean,
             Queue::Suspect => &mut self.suspect,
@@ -227,7 +227,7 @@ impl Queues {
     }
 
     /// Takes the next name out of a queue, with what its circuit is like now.
-    fn next(&mut self, queue: Queue, circuits: &Circuits) -> Option<(Name, Look)> {
+    fn next(&mut self, queue: Queue, circuits: &Circuits) -> Option<(CircuitName, Look)> {
         let queue = self.of(queue);
         loop {
             let name = queue.pop_front()?;
@@ -239,7 +239,7 @@ impl Queues {
         }
     }
 
-    fn put_back(&mut self, name: Name, look: Look) {
+    fn put_back(&mut self, name: CircuitName, look: Look) {
         let queue = if look.is_suspect() { Queue::Suspect } else { Queue::Clean };
         self.of(queue).push_back(name);
     }

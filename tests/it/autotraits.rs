@@ -2,14 +2,17 @@
 
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
+use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::event::Event;
+use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::service::key::{Authority, Extension, Header};
 use tower_breaker::service::{
     DefaultBody, KeyedCircuitBreaker, KeyedFuture, KeyedLayer, ObserveBody, ObserveFuture,
-    ObservedBody, Reject, Respond, RespondFuture, RespondToOpen, ResponseFuture,
+    ObservedBody, Reject, Respond, RespondFuture, RespondToRejected, ResponseFuture,
 };
 use tower_breaker::{
-    Circuit, CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Event, HttpStatus, Name,
-    OpenCircuit, Permit, Policy, PolicyBuilder, Snapshot, Store,
+    Circuit, CircuitBreaker, CircuitBreakerLayer, CircuitName, Error, ErrorsAsFailures, HttpStatus,
+    Policy, Rejected, Store,
 };
 
 assert_impl_all!(Store: Send, Sync, Unpin, Clone);
@@ -18,10 +21,10 @@ assert_impl_all!(Permit: Send, Sync, Unpin);
 assert_not_impl_any!(Permit: Clone);
 assert_impl_all!(Policy: Send, Sync, Clone);
 assert_impl_all!(PolicyBuilder: Send, Sync, Clone);
-assert_impl_all!(Name: Send, Sync, Clone);
+assert_impl_all!(CircuitName: Send, Sync, Clone);
 assert_impl_all!(Snapshot: Send, Sync, Clone);
 assert_impl_all!(Event: Send, Sync, Copy);
-assert_impl_all!(OpenCircuit: Send, Sync, Clone, std::error::Error);
+assert_impl_all!(Rejected: Send, Sync, Clone, std::error::Error);
 assert_impl_all!(Error<std::io::Error>: Send, Sync, Into<Box<dyn std::error::Error + Send + Sync>>);
 assert_impl_all!(
     Error<Box<dyn std::error::Error + Send + Sync>>: Into<Box<dyn std::error::Error + Send + Sync>>
@@ -45,7 +48,7 @@ assert_impl_all!(CircuitBreaker<(), HttpStatus, ObserveBody<Reject>>: Send, Sync
 assert_impl_all!(ObserveFuture<ResponseFuture<std::future::Ready<()>, HttpStatus>>: Send, Sync, Unpin);
 assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, Unpin, Default);
 
-assert_impl_all!(RespondToOpen<()>: Send, Sync, Unpin, Clone);
+assert_impl_all!(RespondToRejected<()>: Send, Sync, Unpin, Clone);
 
 /// What is not `Sync` inside makes the service not `Sync`, and nothing else does.
 #[test]

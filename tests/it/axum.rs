@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
-use tower_breaker::{CircuitBreakerLayer, OpenCircuit, State, Store, find_open};
+use tower_breaker::{CircuitBreakerLayer, Rejected, State, Store};
 
 use crate::support::*;
 
@@ -93,7 +93,7 @@ async fn with_handle_error_layer_the_default_mode_works() {
     let store = store(fragile());
     let upstream = Upstream::default();
     let handle = |error: BoxError| async move {
-        let open = find_open(&*error).expect("the only error there is");
+        let open = Rejected::find_in(&*error).expect("the only error there is");
         (StatusCode::IM_A_TEAPOT, open.name().to_string())
     };
     let app = Router::new().route("/", upstream.handler()).layer(
@@ -158,7 +158,7 @@ async fn a_rejection_is_503_with_whole_seconds_rounded_up() {
         let response = answer(&store, Request::new(())).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(header(&response, "retry-after"), Some(seconds));
-        assert!(response.extensions().get::<OpenCircuit>().is_some());
+        assert!(response.extensions().get::<Rejected>().is_some());
     }
     advance(ms(100)).await;
     let _probe = hold(&circuit);
@@ -216,5 +216,5 @@ async fn the_body_of_a_rejection_can_be_one_s_own() {
     let service = ServiceBuilder::new().layer(layer).service(inner);
     let response = service.oneshot(Request::new(())).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(response.body(), "circuit `test` is forced open");
+    assert_eq!(response.body(), "circuit \"test\" is forced open");
 }

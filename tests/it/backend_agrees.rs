@@ -9,11 +9,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::broadcast::Receiver;
+use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Backend, Delta, Geometry, Lease, MemoryBackend, Move, Notice, Opening, Probed, RedisBackend,
-    Report, Setting, Standing, View,
+    Backend, Delta, Geometry, Lease, MemoryBackend, Move, Notice, OpenTerms, OverrideRecord,
+    Probed, RecordState, RedisBackend, Report, View,
 };
-use tower_breaker::{Name, Override, Reason, Tally};
+use tower_breaker::event::{Reason, Tally};
+use tower_breaker::overrides::OverrideState;
 
 use crate::support::redis::Server;
 use crate::support::s;
@@ -36,8 +38,8 @@ enum Verb {
     Transition(Move, When),
     Acquire(u64, When),
     Settle(u64, Probed, When),
-    Restore { ahead: u64, revision: u64, standing: Standing, setting: Option<Setting> },
-    Impose(Option<Setting>),
+    Restore { ahead: u64, revision: u64, state: RecordState, setting: Option<OverrideRecord> },
+    Impose(Option<OverrideRecord>),
 }
 
 /// Which generation a step names.
@@ -68,7 +70,7 @@ fn redis_shows_what_memory_shows() {
 
 async fn play(redis: &RedisBackend, number: u32, history: &[Step]) {
     let memory = MemoryBackend::new();
-    let names = ["a", "b", "end"].map(|name| Name::new(format!("{number} {name}")).unwrap());
+    let names = ["a", "b", "end"].map(|name| CircuitName::new(format!("{number} {name}")).unwrap());
     let (mut here, mut there) = (memory.subscribe(), redis.subscribe());
     let mut memories = [Ledger::new(&memory), Ledger::new(&memory)];
     let mut redises = [Ledger::new(redis), Ledger::new(redis)];
@@ -78,8 +80,8 @@ async fn play(redis: &RedisBackend, number: u32, history: &[Step]) {
         assert_eq!(theirs, ours, "at step {at} of {history:#?}");
     }
     // What was told before the end is what was told.
-    memory.impose(&names[2], None).await.unwrap();
-    redis.impose(&names[2], None).await.unwrap();
+    memory.set_override(&names[2], None).await.unwrap();
+    redis.set_override(&names[2], None).await.unwrap();
     let ours = told(&mut here, &names, &mut memories).await;
     let theirs = told(&mut there, &names, &mut redises).await;
     assert_eq!(theirs, ours, "of {history:#?}");
@@ -87,7 +89,7 @@ async fn play(redis: &RedisBackend, number: u32, history: &[Step]) {
 
 async fn told(
     notices: &mut Receiver<Notice>,
-    names: &[Name; 3],
+    names: &[CircuitName; 3],
     ledgers: &mut [Ledger<'_>; 2],
 ) -> Vec<(usize, Shown)> {
     let mut told = Vec::new();
@@ -125,7 +127,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    async fn play(&mut self, name: &Name, verb: &Verb) -> (Option<bool>, Shown) {
+    async fn play(&mut self, name: &CircuitName, verb: &Verb) -> (Option<bool>, Shown) {
         let backend = self.backend;
         let mut granted = None;
         let view = match verb {
@@ -146,12 +148,12 @@ impl<'a> Ledger<'a> {
                 let lease = Lease { generation: self.when(*when), nonce: *nonce, remaining: HOUR };
                 backend.settle_probe(name, lease, result).await
             }
-            Verb::Restore { ahead, revision, standing, setting } => {
+            Verb::Restore { ahead, revision, state, setting } => {
                 let last = self.when(When::Now);
                 let mut view = View::default();
                 view.generation = if *ahead == 0 { last } else { last.max(FAR) + ahead };
                 view.revision = *revision;
-                view.standing = *standing;
+                view.state = *state;
                 view.tally = Tally {
                     calls: 7,
                     failures: 6,
@@ -159,25 +161,26 @@ impl<'a> Ledger<'a> {
                     consecutive_failures: 4,
                     ..Tally::default()
                 };
-                view.imposed.version = self.versions.last().unwrap() + u64::from(setting.is_some());
-                view.imposed.setting = setting.clone();
+                view.overridden.version =
+                    self.versions.last().unwrap() + u64::from(setting.is_some());
+                view.overridden.record = setting.clone();
                 backend.restore(name, &view).await
             }
-            Verb::Impose(setting) => backend.impose(name, setting.as_ref()).await,
+            Verb::Impose(setting) => backend.set_override(name, setting.as_ref()).await,
         };
         (granted, self.shown(view.unwrap()))
     }
 
     fn shown(&mut self, mut view: View) -> Shown {
         let generation = place(&mut self.generations, &mut view.generation);
-        let version = place(&mut self.versions, &mut view.imposed.version);
+        let version = place(&mut self.versions, &mut view.overridden.version);
         let round = |left: &mut Duration| *left = if left.is_zero() { *left } else { HOUR };
-        match &mut view.standing {
-            Standing::Open { remaining, .. } => round(remaining),
-            Standing::HalfOpen { next_expiry: Some(next), .. } => round(next),
+        match &mut view.state {
+            RecordState::Open { remaining, .. } => round(remaining),
+            RecordState::HalfOpen { next_expiry: Some(next), .. } => round(next),
             _ => {}
         }
-        if let Some(left) = view.imposed.setting.as_mut().and_then(|set| set.remaining.as_mut()) {
+        if let Some(left) = view.overridden.record.as_mut().and_then(|set| set.remaining.as_mut()) {
             round(left);
         }
         // A replica that has only asked has no share to tell of.
@@ -213,8 +216,8 @@ fn verb() -> impl Strategy<Value = Verb> {
         5 => (0..5_u64, probed(), when())
             .prop_map(|(nonce, result, when)| Verb::Settle(nonce, result, when)),
         1 => (0..3_u64, 0..9_u64, standing(), settings()).prop_map(
-            |(ahead, revision, standing, setting)| {
-                Verb::Restore { ahead, revision, standing, setting }
+            |(ahead, revision, state, setting)| {
+                Verb::Restore { ahead, revision, state, setting }
             }
         ),
         1 => settings().prop_map(Verb::Impose),
@@ -233,7 +236,7 @@ fn lasts() -> impl Strategy<Value = Duration> {
     prop_oneof![Just(Duration::ZERO), Just(HOUR)]
 }
 
-fn opening() -> impl Strategy<Value = Opening> {
+fn terms() -> impl Strategy<Value = OpenTerms> {
     (
         prop_oneof![4 => Just(Duration::ZERO), 1 => Just(HOUR)],
         0..4_u32,
@@ -241,7 +244,7 @@ fn opening() -> impl Strategy<Value = Opening> {
         prop_oneof![1 => Just(Duration::ZERO), 4 => Just(HOUR)],
         0..4_u64,
     )
-        .prop_map(|(interval, reopenings, probes, lease, successes_to_close)| Opening {
+        .prop_map(|(interval, reopenings, probes, lease, successes_to_close)| OpenTerms {
             interval,
             reopenings,
             probes,
@@ -252,12 +255,12 @@ fn opening() -> impl Strategy<Value = Opening> {
 
 fn to() -> impl Strategy<Value = Move> {
     prop_oneof![
-        3 => (opening(), 0..100_u64).prop_map(|(opening, failures)| Move::Open {
-            opening,
+        3 => (terms(), 0..100_u64).prop_map(|(terms, failures)| Move::Open {
+            terms,
             reason: Reason::SlowCallRate,
             tally: Tally { calls: 100, failures, slow_calls: 3, consecutive_failures: failures / 2, ..Tally::default() },
         }),
-        1 => Just(Move::Closed { reason: Reason::ByHand }),
+        1 => Just(Move::Closed { reason: Reason::Override }),
     ]
 }
 
@@ -265,29 +268,29 @@ fn probed() -> impl Strategy<Value = Probed> {
     prop_oneof![
         3 => Just(Probed::Passed),
         1 => Just(Probed::Released),
-        1 => opening()
-            .prop_map(|opening| Probed::Failed { opening, reason: Reason::ProbeExpired }),
+        1 => terms()
+            .prop_map(|terms| Probed::Failed { terms, reason: Reason::ProbeExpired }),
     ]
 }
 
-fn standing() -> impl Strategy<Value = Standing> {
+fn standing() -> impl Strategy<Value = RecordState> {
     prop_oneof![
-        Just(Standing::Closed),
-        (opening(), lasts()).prop_map(|(opening, remaining)| Standing::Open { opening, remaining }),
-        opening().prop_map(|opening| {
-            Standing::HalfOpen { opening, passed: 1, out: 1, next_expiry: Some(HOUR) }
+        Just(RecordState::Closed),
+        (terms(), lasts()).prop_map(|(terms, remaining)| RecordState::Open { terms, remaining }),
+        terms().prop_map(|terms| {
+            RecordState::HalfOpen { terms, passed: 1, out: 1, next_expiry: Some(HOUR) }
         }),
     ]
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
+fn setting() -> impl Strategy<Value = OverrideRecord> {
     (
-        prop_oneof![Just(Override::ForcedOpen), Just(Override::MetricsOnly)],
+        prop_oneof![Just(OverrideState::ForcedOpen), Just(OverrideState::MetricsOnly)],
         ".{0,6}",
         prop::option::of(".{0,6}"),
         prop::option::of(lasts()),
     )
-        .prop_map(|(state, reason, actor, remaining)| Setting {
+        .prop_map(|(state, reason, actor, remaining)| OverrideRecord {
             state,
             reason,
             actor,

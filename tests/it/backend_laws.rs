@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
+use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Backend, Delta, Geometry, Lease, MemoryBackend, Move, Notice, Opening, Probed, Report, Setting,
-    Standing, View,
+    Backend, Delta, Geometry, Lease, MemoryBackend, Move, Notice, OpenTerms, OverrideRecord,
+    Probed, RecordState, Report, View,
 };
-use tower_breaker::{Name, Override, Reason, Tally};
+use tower_breaker::event::{Reason, Tally};
+use tower_breaker::overrides::OverrideState;
 
 use crate::support::{advance, ms, paused, s};
 
@@ -74,21 +76,21 @@ laws! {
     a_setting_outlives_the_record_and_is_restored_by_its_version
 }
 
-fn name() -> Name {
+fn name() -> CircuitName {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    Name::new(format!("circuit {}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap()
+    CircuitName::new(format!("circuit {}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap()
 }
 
-const OPENING: Opening =
-    Opening { interval: ms(40), reopenings: 0, probes: 2, lease: s(60), successes_to_close: 2 };
+const OPENING: OpenTerms =
+    OpenTerms { interval: ms(40), reopenings: 0, probes: 2, lease: s(60), successes_to_close: 2 };
 
 const WINDOW: Geometry = Geometry { millis: 3_600_000, buckets: 10 };
 
-fn open(opening: Opening) -> Move {
+fn open(terms: OpenTerms) -> Move {
     let tally =
         Tally { calls: 9, failures: 8, slow_calls: 1, consecutive_failures: 3, ..Tally::default() };
-    Move::Open { opening, reason: Reason::FailureRate, tally }
+    Move::Open { terms, reason: Reason::FailureRate, tally }
 }
 
 fn report(replica: &str, seq: u64, generation: u64, failures: u64) -> Report {
@@ -105,19 +107,24 @@ fn report(replica: &str, seq: u64, generation: u64, failures: u64) -> Report {
 }
 
 /// Opens the circuit and waits until it may be probed.
-async fn ripe(world: &impl World, backend: &dyn Backend, name: &Name, opening: Opening) -> View {
+async fn ripe(
+    world: &impl World,
+    backend: &dyn Backend,
+    name: &CircuitName,
+    terms: OpenTerms,
+) -> View {
     let from = backend.load(name).await.unwrap().generation;
-    let view = backend.transition(name, from, &open(opening)).await.unwrap();
-    world.wait(opening.interval).await;
+    let view = backend.transition(name, from, &open(terms)).await.unwrap();
+    world.wait(terms.interval).await;
     view
 }
 
-async fn probe(backend: &dyn Backend, name: &Name, generation: u64, nonce: u64) -> Lease {
+async fn probe(backend: &dyn Backend, name: &CircuitName, generation: u64, nonce: u64) -> Lease {
     let (lease, view) = backend.acquire_probe(name, generation, nonce).await.unwrap();
     lease.unwrap_or_else(|| panic!("no lease: {view:?}"))
 }
 
-async fn told(notices: &mut Receiver<Notice>, name: &Name) -> View {
+async fn told(notices: &mut Receiver<Notice>, name: &CircuitName) -> View {
     let told = async {
         loop {
             if let Notice::View(about, view) = notices.recv().await.unwrap()
@@ -130,8 +137,8 @@ async fn told(notices: &mut Receiver<Notice>, name: &Name) -> View {
     *tokio::time::timeout(s(20), told).await.expect("to be told")
 }
 
-fn failed(opening: Opening) -> Probed {
-    Probed::Failed { opening, reason: Reason::ProbeFailed }
+fn failed(terms: OpenTerms) -> Probed {
+    Probed::Failed { terms, reason: Reason::ProbeFailed }
 }
 
 async fn absent_is_closed_and_only_a_report_makes_a_record(world: impl World) {
@@ -151,29 +158,29 @@ async fn absent_is_closed_and_only_a_report_makes_a_record(world: impl World) {
 
 async fn of_two_transitions_one_wins_and_the_other_is_told(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let winner = open(Opening { interval: s(60), ..OPENING });
-    let loser = Move::Closed { reason: Reason::ByHand };
+    let winner = open(OpenTerms { interval: s(60), ..OPENING });
+    let loser = Move::Closed { reason: Reason::Override };
     let won = one.transition(&name, 1, &winner).await.unwrap();
     let lost = other.transition(&name, 1, &loser).await.unwrap();
     assert_eq!((won.generation, won.revision), (lost.generation, lost.revision));
     assert_eq!(lost.reason, Some(Reason::FailureRate));
     assert_eq!(won.tally.consecutive_failures, 3);
-    assert!(matches!(lost.standing, Standing::Open { opening, .. } if opening.probes == 2));
+    assert!(matches!(lost.state, RecordState::Open { terms, .. } if terms.probes == 2));
 }
 
 async fn an_open_circuit_stays_so_for_as_long_as_the_ledger_says(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let opening = Opening { interval: ms(300), ..OPENING };
-    let opened = one.transition(&name, 1, &open(opening)).await.unwrap();
+    let terms = OpenTerms { interval: ms(300), ..OPENING };
+    let opened = one.transition(&name, 1, &open(terms)).await.unwrap();
     for replica in [&one, &other] {
         let (lease, view) = replica.acquire_probe(&name, opened.generation, 1).await.unwrap();
         assert_eq!(lease, None);
-        let Standing::Open { remaining, .. } = view.standing else { panic!("{view:?}") };
+        let RecordState::Open { remaining, .. } = view.state else { panic!("{view:?}") };
         assert!(remaining <= ms(300) && remaining > Duration::ZERO);
     }
     world.wait(ms(300)).await;
     let view = other.load(&name).await.unwrap();
-    assert_eq!(view.standing, Standing::Open { opening, remaining: Duration::ZERO });
+    assert_eq!(view.state, RecordState::Open { terms, remaining: Duration::ZERO });
     let lease = probe(&*other, &name, opened.generation, 1).await;
     assert!(lease.generation > opened.generation);
 }
@@ -181,7 +188,7 @@ async fn an_open_circuit_stays_so_for_as_long_as_the_ledger_says(world: impl Wor
 async fn what_bears_another_generation_changes_nothing(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
     one.report(&name, &report("a", 1, 1, 3)).await.unwrap();
-    let closed = Move::Closed { reason: Reason::ByHand };
+    let closed = Move::Closed { reason: Reason::Override };
     let now = one.transition(&name, 1, &closed).await.unwrap();
     for old in [0, 1, now.generation - 1, now.generation + 1] {
         let view = one.report(&name, &report("a", 9, old, 3)).await.unwrap();
@@ -229,7 +236,7 @@ async fn leases_are_few_and_the_same_nonce_gets_the_same(world: impl World) {
     let second = probe(&*other, &name, first.generation, u64::MAX).await;
     let (third, view) = other.acquire_probe(&name, first.generation, 3).await.unwrap();
     assert_eq!(third, None);
-    let Standing::HalfOpen { out, next_expiry, passed, .. } = view.standing else { panic!() };
+    let RecordState::HalfOpen { out, next_expiry, passed, .. } = view.state else { panic!() };
     assert_eq!((out, passed, first.generation), (2, 0, second.generation));
     assert!(next_expiry.unwrap() <= OPENING.lease);
     // Even with the generation that it first asked for.
@@ -242,12 +249,12 @@ async fn leases_are_few_and_the_same_nonce_gets_the_same(world: impl World) {
 
 async fn a_lease_that_nobody_settles_is_free_again_after_its_length(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let opening = Opening { probes: 1, lease: ms(100), ..OPENING };
-    let opened = ripe(&world, &*one, &name, opening).await;
+    let terms = OpenTerms { probes: 1, lease: ms(100), ..OPENING };
+    let opened = ripe(&world, &*one, &name, terms).await;
     let lease = probe(&*one, &name, opened.generation, 1).await;
     world.wait(ms(100)).await;
     let before = other.load(&name).await.unwrap();
-    assert!(matches!(before.standing, Standing::HalfOpen { out: 0, next_expiry: None, .. }));
+    assert!(matches!(before.state, RecordState::HalfOpen { out: 0, next_expiry: None, .. }));
     // Its result is worth nothing any more, and it does not come back to life.
     assert_eq!(one.settle_probe(&name, lease, &Probed::Passed).await.unwrap(), before);
     let next = probe(&*other, &name, lease.generation, 2).await;
@@ -256,17 +263,17 @@ async fn a_lease_that_nobody_settles_is_free_again_after_its_length(world: impl 
 
 async fn a_failed_probe_ends_its_round(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let opened = ripe(&world, &*one, &name, Opening { successes_to_close: 1, ..OPENING }).await;
+    let opened = ripe(&world, &*one, &name, OpenTerms { successes_to_close: 1, ..OPENING }).await;
     let bad = probe(&*one, &name, opened.generation, 1).await;
     let good = probe(&*other, &name, bad.generation, 2).await;
 
-    let longer = Opening { interval: s(60), reopenings: 1, ..OPENING };
+    let longer = OpenTerms { interval: s(60), reopenings: 1, ..OPENING };
     let view = one.settle_probe(&name, bad, &failed(longer)).await.unwrap();
     assert!(view.generation > bad.generation);
     assert_eq!(view.reason, Some(Reason::ProbeFailed));
     let late = other.settle_probe(&name, good, &Probed::Passed).await.unwrap();
     assert_eq!(late.generation, view.generation);
-    assert!(matches!(late.standing, Standing::Open { opening, .. } if opening == longer));
+    assert!(matches!(late.state, RecordState::Open { terms, .. } if terms == longer));
 }
 
 async fn enough_good_probes_close_the_circuit(world: impl World) {
@@ -274,23 +281,23 @@ async fn enough_good_probes_close_the_circuit(world: impl World) {
     let opened = ripe(&world, &*one, &name, OPENING).await;
     let first = probe(&*one, &name, opened.generation, 1).await;
     let half = one.settle_probe(&name, first, &Probed::Passed).await.unwrap();
-    assert!(matches!(half.standing, Standing::HalfOpen { passed: 1, out: 0, .. }));
+    assert!(matches!(half.state, RecordState::HalfOpen { passed: 1, out: 0, .. }));
     // Settled once, it is over.
     assert_eq!(one.settle_probe(&name, first, &Probed::Passed).await.unwrap(), half);
     let second = probe(&*other, &name, first.generation, 2).await;
     let closed = other.settle_probe(&name, second, &Probed::Passed).await.unwrap();
-    assert_eq!((closed.standing, closed.reason), (Standing::Closed, Some(Reason::ProbesSucceeded)));
+    assert_eq!((closed.state, closed.reason), (RecordState::Closed, Some(Reason::ProbesSucceeded)));
     assert!(closed.generation > first.generation);
     assert_eq!(closed.tally, Tally::default());
 }
 
 async fn a_released_probe_frees_its_place_and_passes_nothing(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
-    let opening = Opening { probes: 1, successes_to_close: 1, ..OPENING };
-    let opened = ripe(&world, &*one, &name, opening).await;
+    let terms = OpenTerms { probes: 1, successes_to_close: 1, ..OPENING };
+    let opened = ripe(&world, &*one, &name, terms).await;
     let first = probe(&*one, &name, opened.generation, 1).await;
     let view = one.settle_probe(&name, first, &Probed::Released).await.unwrap();
-    assert!(matches!(view.standing, Standing::HalfOpen { passed: 0, out: 0, .. }));
+    assert!(matches!(view.state, RecordState::HalfOpen { passed: 0, out: 0, .. }));
     let next = probe(&*one, &name, first.generation, 2).await;
     assert_eq!(next.generation, first.generation);
 }
@@ -311,8 +318,8 @@ async fn what_happens_is_told_to_all(world: impl World) {
         assert_eq!(told(notices, &name).await, released);
     }
     let setting = setting(None);
-    one.impose(&name, Some(&setting)).await.unwrap();
-    assert_eq!(told(&mut there, &name).await.imposed.setting, Some(setting));
+    one.set_override(&name, Some(&setting)).await.unwrap();
+    assert_eq!(told(&mut there, &name).await.overridden.record, Some(setting));
 }
 
 async fn a_window_slides_and_windows_are_counted_apart(world: impl World) {
@@ -378,8 +385,8 @@ async fn votes_count_until_they_run_out_or_are_withdrawn(world: impl World) {
 
 async fn a_ledger_that_has_forgotten_is_told(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let opening = Opening { interval: s(60), ..OPENING };
-    let view = one.transition(&name, 1, &open(opening)).await.unwrap();
+    let terms = OpenTerms { interval: s(60), ..OPENING };
+    let view = one.transition(&name, 1, &open(terms)).await.unwrap();
     // It knows that already.
     assert_eq!(one.restore(&name, &view).await.unwrap().revision, view.revision);
     world.forget().await;
@@ -388,7 +395,7 @@ async fn a_ledger_that_has_forgotten_is_told(world: impl World) {
     assert_eq!((restored.generation, restored.reason), (view.generation, view.reason));
     assert_eq!(restored.tally, view.tally);
     assert!(restored.revision > view.revision);
-    assert!(matches!(restored.standing, Standing::Open { .. }));
+    assert!(matches!(restored.state, RecordState::Open { .. }));
     // Whoever knows less changes nothing.
     let older = one.restore(&name, &View::default()).await.unwrap();
     assert_eq!((older.generation, older.revision), (restored.generation, restored.revision));
@@ -403,7 +410,7 @@ async fn what_is_half_open_is_restored_as_open_and_over(world: impl World) {
     let restored = one.restore(&name, &view).await.unwrap();
     assert_eq!(restored.generation, view.generation);
     assert!(
-        matches!(restored.standing, Standing::Open { remaining, .. } if remaining.is_zero()),
+        matches!(restored.state, RecordState::Open { remaining, .. } if remaining.is_zero()),
         "{restored:?}"
     );
     let next = probe(&*other, &name, restored.generation, 2).await;
@@ -416,17 +423,17 @@ async fn a_restored_interval_is_not_longer_than_it_was(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
     let mut view = View::default();
     view.generation = 77;
-    view.standing = Standing::Open { opening: OPENING, remaining: s(3_600) };
+    view.state = RecordState::Open { terms: OPENING, remaining: s(3_600) };
     let restored = one.restore(&name, &view).await.unwrap();
-    let Standing::Open { remaining, .. } = restored.standing else { panic!("{restored:?}") };
+    let RecordState::Open { remaining, .. } = restored.state else { panic!("{restored:?}") };
     assert!(remaining <= OPENING.interval);
     world.wait(OPENING.interval).await;
     probe(&*one, &name, 77, 1).await;
 }
 
-fn setting(remaining: Option<Duration>) -> Setting {
-    Setting {
-        state: Override::ForcedOpen,
+fn setting(remaining: Option<Duration>) -> OverrideRecord {
+    OverrideRecord {
+        state: OverrideState::ForcedOpen,
         reason: "a \"reason\"\nof two lines, with ü".to_owned(),
         actor: Some("me".to_owned()),
         remaining,
@@ -435,31 +442,42 @@ fn setting(remaining: Option<Duration>) -> Setting {
 
 async fn a_setting_lasts_for_as_long_as_it_says_and_ends_in_a_new_generation(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let first = one.impose(&name, Some(&setting(None))).await.unwrap();
-    assert_eq!(first.imposed.setting, Some(setting(None)));
+    let first = one.set_override(&name, Some(&setting(None))).await.unwrap();
+    assert_eq!(first.overridden.record, Some(setting(None)));
     assert_eq!((first.generation, first.revision), (View::FIRST, 0));
 
-    let second = other.impose(&name, Some(&setting(Some(ms(80))))).await.unwrap();
-    assert!(second.imposed.version > first.imposed.version);
-    assert!(second.imposed.setting.unwrap().remaining.unwrap() <= ms(80));
+    let second = other.set_override(&name, Some(&setting(Some(ms(80))))).await.unwrap();
+    assert!(second.overridden.version > first.overridden.version);
+    assert!(second.overridden.record.unwrap().remaining.unwrap() <= ms(80));
     world.wait(ms(80)).await;
     let over = one.load(&name).await.unwrap();
-    assert_eq!((over.imposed.version, over.imposed.setting), (second.imposed.version, None));
+    assert_eq!(
+        (over.overridden.version, over.overridden.record),
+        (second.overridden.version, None)
+    );
 
-    let ended = one.impose(&name, None).await.unwrap();
-    assert!(ended.imposed.version > second.imposed.version && ended.imposed.setting.is_none());
+    let ended = one.set_override(&name, None).await.unwrap();
+    assert!(
+        ended.overridden.version > second.overridden.version && ended.overridden.record.is_none()
+    );
     assert!(ended.generation > View::FIRST);
-    assert_eq!((ended.standing, ended.reason), (Standing::Closed, Some(Reason::ByHand)));
+    assert_eq!((ended.state, ended.reason), (RecordState::Closed, Some(Reason::Override)));
 }
 
 async fn a_setting_outlives_the_record_and_is_restored_by_its_version(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let old = one.impose(&name, Some(&setting(Some(s(60))))).await.unwrap();
-    let new = one.impose(&name, Some(&Setting { actor: None, ..setting(None) })).await.unwrap();
+    let old = one.set_override(&name, Some(&setting(Some(s(60))))).await.unwrap();
+    let new = one
+        .set_override(&name, Some(&OverrideRecord { actor: None, ..setting(None) }))
+        .await
+        .unwrap();
     world.forget().await;
-    assert_eq!(other.restore(&name, &old).await.unwrap().imposed.version, old.imposed.version);
-    assert_eq!(one.restore(&name, &new).await.unwrap().imposed, new.imposed);
-    assert_eq!(other.restore(&name, &old).await.unwrap().imposed, new.imposed);
+    assert_eq!(
+        other.restore(&name, &old).await.unwrap().overridden.version,
+        old.overridden.version
+    );
+    assert_eq!(one.restore(&name, &new).await.unwrap().overridden, new.overridden);
+    assert_eq!(other.restore(&name, &old).await.unwrap().overridden, new.overridden);
 }
 
 struct InMemory(Arc<MemoryBackend>);

@@ -11,10 +11,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_breaker::policy::Cancelled;
 use tower_breaker::service::key::Authority;
 use tower_breaker::service::{DefaultBody, ObserveBody, ObservedBody, Respond};
 use tower_breaker::{
-    Cancelled, CircuitBreaker, CircuitBreakerLayer, HttpStatus, Outcome, Policy, State, Store,
+    CircuitBreaker, CircuitBreakerLayer, HttpStatus, Outcome, Policy, State, Store,
 };
 
 use crate::support::*;
@@ -364,9 +365,9 @@ async fn an_open_circuit_is_an_error_where_the_layer_does_not_respond() {
     let inner = service_fn(|_: Request<()>| async { Ok::<_, &str>(plain(&[])) });
     let layer = CircuitBreakerLayer::new(store).named("test");
     let mut early = layer.clone().observe_body().layer(inner);
-    assert!(early.ready().await.unwrap_err().is_open());
+    assert!(early.ready().await.unwrap_err().is_rejected());
     let mut late = layer.reject_in_call().observe_body().layer(inner);
-    assert!(late.ready().await.unwrap().call(Request::new(())).await.unwrap_err().is_open());
+    assert!(late.ready().await.unwrap().call(Request::new(())).await.unwrap_err().is_rejected());
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,7 +391,7 @@ async fn the_circuit_of_a_key_is_judged_by_bodies_and_not_forgotten_before_their
     assert_eq!(rejection.status(), StatusCode::SERVICE_UNAVAILABLE);
 
     let erring = layer.reject_in_call().observe_body().keyed_by(Authority).layer(fails);
-    assert!(erring.oneshot(to("down")).await.unwrap_err().is_open());
+    assert!(erring.oneshot(to("down")).await.unwrap_err().is_rejected());
 }
 
 #[test]

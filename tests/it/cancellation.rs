@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
-use tower_breaker::{Cancelled, CircuitBreakerLayer, ErrorsAsFailures, State, Store};
+use tower_breaker::policy::Cancelled;
+use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, State, Store};
 
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;

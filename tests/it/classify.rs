@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use http::{Response, StatusCode, header};
 use tower::BoxError;
-use tower_breaker::{Classify, Error, ErrorsAsFailures, HttpStatus, OpenCircuit, Outcome};
+use tower_breaker::{Classify, Error, ErrorsAsFailures, HttpStatus, Outcome, Rejected};
 
 use crate::support::*;
 
@@ -112,14 +112,14 @@ fn what_another_circuit_breaker_has_rejected_is_ignored() {
     let open = || rejected(&circuit);
     let errors: [BoxError; 3] = [
         open().into(),
-        Error::<BoxError>::Open(open()).into(),
+        Error::<BoxError>::Rejected(open()).into(),
         Box::new(std::io::Error::other(Wrapped(open()))),
     ];
     for error in errors {
         assert_ignored(&error);
         assert_ignored(&Error::Inner(error));
     }
-    assert_ignored(&Error::<BoxError>::Open(open()));
+    assert_ignored(&Error::<BoxError>::Rejected(open()));
     for error in [BoxError::from("refused"), std::io::Error::other("refused").into()] {
         assert_eq!(ErrorsAsFailures.classify(Err::<&(), _>(&error)), Outcome::failure());
         let error = Error::Inner(error);
@@ -130,7 +130,7 @@ fn what_another_circuit_breaker_has_rejected_is_ignored() {
 /// An error that says why.
 #[derive(Debug, thiserror::Error)]
 #[error("wrapped")]
-struct Wrapped(#[source] OpenCircuit);
+struct Wrapped(#[source] Rejected);
 
 #[track_caller]
 fn assert_ignored<E: std::fmt::Debug + 'static>(error: &E) {
@@ -157,7 +157,7 @@ fn a_classifier_is_of_use_elsewhere() {
 #[cfg(feature = "tower-http")]
 #[test]
 fn tower_http_s_classifiers_say_what_is_a_failure() {
-    use tower_breaker::TowerHttp;
+    use tower_breaker::classify::TowerHttp;
     use tower_http::classify::{GrpcErrorsAsFailures, StatusInRangeAsFailures};
 
     let status = |status: u16| Response::builder().status(status).body(()).unwrap();

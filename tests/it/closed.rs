@@ -1,6 +1,8 @@
 //! Closed: what trips a circuit, and what does not.
 
-use tower_breaker::{Cancelled, Event, Outcome, Policy, PolicyBuilder, Reason, State};
+use tower_breaker::event::{Event, Reason};
+use tower_breaker::policy::{Cancelled, PolicyBuilder};
+use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
 
@@ -222,7 +224,10 @@ async fn calls_that_are_all_cancelled_open_the_circuit() {
     assert_eq!(circuit.snapshot().tally.unanswered, 19);
     cancel(&circuit);
     assert_state(&circuit, State::Open);
-    assert_eq!(told.recv().unwrap(), "closed -> open (no_completions: 20), for 30.0s");
+    assert_eq!(
+        told.recv().unwrap(),
+        "closed -> open: 20 calls in a row were cancelled or failed; probes in 30.0 s"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use tower_breaker::backend::{Backend, MemoryBackend, Standing};
-use tower_breaker::{
-    Circuit, Event, Note, Origin, Outcome, Policy, PolicyBuilder, Reason, State, Store,
-};
+use tower_breaker::backend::{Backend, MemoryBackend, RecordState};
+use tower_breaker::event::{Event, Origin, Reason};
+use tower_breaker::overrides::Override;
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
 use crate::support::*;
 
@@ -29,7 +30,7 @@ async fn settle_down() {
     tokio::time::sleep(ms(1)).await;
 }
 
-async fn probe(circuit: &Circuit) -> tower_breaker::Permit {
+async fn probe(circuit: &Circuit) -> tower_breaker::circuit::Permit {
     circuit.acquire().await.unwrap_or_else(|open| panic!("{open}"))
 }
 
@@ -205,7 +206,11 @@ async fn the_first_call_of_a_fresh_replica_to_an_open_circuit_is_rejected() {
 #[tokio::test(start_paused = true)]
 async fn an_override_holds_for_all_and_outlives_who_set_it() {
     let (ledger, mut circuits) = cluster(3, fragile()).await;
-    circuits.remove(0).force_open(Note::new("maintenance").actor("alice")).await.unwrap();
+    circuits
+        .remove(0)
+        .set_override(Override::force_open("maintenance").actor("alice"))
+        .await
+        .unwrap();
     settle_down().await;
     tokio::time::sleep(s(8 * 24 * 3600)).await;
     circuits.push(join(&ledger, circuits[0].policy()));
@@ -227,7 +232,7 @@ async fn an_override_holds_for_all_and_outlives_who_set_it() {
 #[tokio::test(start_paused = true)]
 async fn an_override_with_a_time_ends_everywhere_by_itself() {
     let (ledger, circuits) = cluster(2, fragile()).await;
-    circuits[0].force_open(Note::new("deploy").lasting(s(60))).await.unwrap();
+    circuits[0].set_override(Override::force_open("deploy").lasting(s(60))).await.unwrap();
     settle_down().await;
     assert_state(&circuits[1], State::ForcedOpen);
     tokio::time::sleep(s(61)).await;
@@ -250,7 +255,7 @@ async fn what_the_ledger_forgets_is_restored_and_nobody_closes_for_it() {
     tokio::time::sleep(s(2)).await;
     let view = ledger.load(circuits[0].name()).await.unwrap();
     assert_eq!(view.generation, generation);
-    assert!(matches!(view.standing, Standing::Open { .. }));
+    assert!(matches!(view.state, RecordState::Open { .. }));
     for circuit in &circuits {
         assert_state(circuit, State::Open);
         assert_eq!(circuit.snapshot().generation, generation);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use tower_breaker::backend::{Geometry, Standing, View};
-use tower_breaker::{Circuit, Outcome, Policy, PolicyBuilder, State};
+use tower_breaker::backend::{Geometry, RecordState, View};
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{Circuit, Outcome, Policy, State};
 
 use crate::support::network::Plan;
 use crate::support::schedule::Schedule;
@@ -43,8 +44,8 @@ async fn opened(policy: PolicyBuilder, replicas: usize) -> (Arc<World>, Vec<Repl
 }
 
 fn out(view: &View) -> u64 {
-    match view.standing {
-        Standing::HalfOpen { out, .. } => out,
+    match view.state {
+        RecordState::HalfOpen { out, .. } => out,
         _ => 0,
     }
 }

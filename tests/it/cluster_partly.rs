@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_breaker::{
-    BackendStatus, Circuit, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store,
-};
+use tower_breaker::event::BackendStatus;
+use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store};
 
 use crate::support::partly::{Fault, Partly};
 use crate::support::*;
@@ -23,7 +22,7 @@ async fn ripe(fault: Fault) -> (Partly, Store, Circuit) {
     sleep(s(1)).await;
     trip(&circuit);
     sleep(s(1)).await;
-    assert!(!circuit.snapshot().alone);
+    assert!(!circuit.snapshot().detached);
     line.set(fault);
     sleep(s(10)).await;
     line.acquires();
@@ -54,7 +53,7 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
 
             line.set(Fault::None);
             sleep(s(20)).await;
-            assert!(!circuit.snapshot().alone, "{fault:?}");
+            assert!(!circuit.snapshot().detached, "{fault:?}");
             assert_state(&circuit, State::Closed);
             let policy = fragile().jitter(0.0).build().unwrap();
             let other = Store::builder().default_policy(policy).backend(line.clone()).build();
@@ -128,11 +127,11 @@ async fn one_server_of_many_that_hangs_is_asked_little_and_troubles_nobody_else(
         let asked = line.hung();
         assert!(asked <= 60 * (each * 2).min(51), "{each}: asked {asked} times in a minute");
         assert_eq!(told.load(Ordering::Relaxed), before, "{each}");
-        assert!(dead.iter().all(|circuit| circuit.snapshot().alone), "{each}");
-        assert!(well.iter().all(|circuit| !circuit.snapshot().alone), "{each}");
+        assert!(dead.iter().all(|circuit| circuit.snapshot().detached), "{each}");
+        assert!(well.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
 
         line.set(Fault::None);
         sleep(s(60)).await;
-        assert!(dead.iter().all(|circuit| !circuit.snapshot().alone), "{each}");
+        assert!(dead.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
     }
 }

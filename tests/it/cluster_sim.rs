@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tower_breaker::State;
-use tower_breaker::backend::Standing;
+use tower_breaker::backend::RecordState;
 
 use crate::support::network::brief;
 use crate::support::schedule::Schedule;
@@ -160,7 +160,7 @@ impl Cluster {
         };
         let bound = self.world.schedule.bound();
         self.within(bound, "all agree with the ledger", agree).await;
-        let by_hand = self.world.ledger().imposed.setting.is_some();
+        let by_hand = self.world.ledger().overridden.record.is_some();
         if by_hand || self.world.schedule.hands > 0 {
             // A hand that a replica has not told of yet would come last.
             sleep(s(3)).await;
@@ -171,7 +171,7 @@ impl Cluster {
             sleep(s(1)).await;
             let at = self.any();
             drop(self.replicas[at].circuit.reset());
-            let free = |replica: &Replica| !replica.circuit.state().is_by_hand();
+            let free = |replica: &Replica| !replica.circuit.state().is_overridden();
             self.within(s(4), "reset everywhere", |_, all| all.iter().all(free)).await;
         }
         if self.rng.bool() {
@@ -180,7 +180,7 @@ impl Cluster {
                 matches!(replica.circuit.state(), State::Open | State::HalfOpen)
             };
             let all_shut = |world: &World, all: &[Replica]| {
-                let shared = world.ledger().standing != Standing::Closed;
+                let shared = world.ledger().state != RecordState::Closed;
                 all.iter().all(shut) && (shared || world.schedule.quorum > 1)
             };
             self.within(bound, "open everywhere", all_shut).await;

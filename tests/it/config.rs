@@ -6,7 +6,8 @@ use std::fs;
 #[cfg(feature = "redis")]
 use tower_breaker::config::Start;
 use tower_breaker::config::{Config, ConfigError};
-use tower_breaker::{BackendStatus, Outcome, State, Store};
+use tower_breaker::event::BackendStatus;
+use tower_breaker::{Outcome, State, Store};
 
 #[cfg(feature = "redis")]
 use crate::support::redis::real;

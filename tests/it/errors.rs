@@ -5,9 +5,7 @@ use std::io;
 
 use anyhow::Context as _;
 use tower::BoxError;
-use tower_breaker::{
-    Circuit, Classify, Error, ErrorsAsFailures, OpenCircuit, Outcome, State, find_open,
-};
+use tower_breaker::{Circuit, Classify, Error, ErrorsAsFailures, Outcome, Rejected, State};
 
 use crate::support::*;
 
@@ -25,7 +23,7 @@ async fn both<E: From<Lost>>(circuit: &Circuit) -> [Error<E>; 2] {
     drop(circuit.reset());
     let failed = circuit.execute(|| ready(Err::<(), _>(E::from(lost())))).await.unwrap_err();
     let rejected = circuit.execute(|| ready(Ok::<(), E>(()))).await.unwrap_err();
-    assert!(!failed.is_open() && rejected.is_open());
+    assert!(!failed.is_rejected() && rejected.is_rejected());
     [failed, rejected]
 }
 
@@ -44,17 +42,17 @@ async fn anyhow_keeps_the_rejection_and_the_inner_error_through_added_context() 
     let inner: &Lost = error.downcast_ref().expect("the inner error");
     assert_eq!(inner.0.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(chain(&*error), ["checkout", "charge", "connection lost", "broken pipe"]);
-    assert!(find_open(&*error).is_none());
+    assert!(Rejected::find_in(&*error).is_none());
 
     let error = call(Err(rejected)).context("charge").context("checkout").unwrap_err();
-    assert_eq!(find_open(&*error).expect("the rejection").state(), State::Open);
-    assert!(error.downcast_ref::<OpenCircuit>().is_some());
+    assert_eq!(Rejected::find_in(&*error).expect("the rejection").state(), State::Open);
+    assert!(error.downcast_ref::<Rejected>().is_some());
 }
 
 #[derive(Debug, thiserror::Error)]
 enum PayError {
     #[error("not available")]
-    Open(#[from] OpenCircuit),
+    Open(#[from] Rejected),
     #[error("failed")]
     Lost(#[from] Lost),
     #[error("failed in a box")]
@@ -73,7 +71,7 @@ async fn an_enum_of_thiserror_keeps_the_rejection_and_the_inner_error() {
     assert_eq!(chain(&error), ["failed", "connection lost", "broken pipe"]);
     let error = call(Err(rejected)).unwrap_err();
     assert!(matches!(&error, PayError::Open(_)));
-    assert_eq!(find_open(&error).expect("the rejection").state(), State::Open);
+    assert_eq!(Rejected::find_in(&error).expect("the rejection").state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,7 +85,7 @@ async fn an_enum_of_thiserror_keeps_a_boxed_inner_error_through_anyhow_too() {
     assert!(error.chain().any(<dyn std::error::Error>::is::<Lost>), "{error:?}");
     assert_eq!(chain(&*error)[1..], ["failed in a box", "connection lost", "broken pipe"]);
     let error = call(Err(rejected)).context("checkout").unwrap_err();
-    assert_eq!(find_open(&*error).expect("the rejection").state(), State::Open);
+    assert_eq!(Rejected::find_in(&*error).expect("the rejection").state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,27 +105,27 @@ async fn a_question_mark_into_a_box_hands_on_the_inner_error_itself() {
         assert_eq!(chain(&*error), ["connection lost", "broken pipe"]);
     }
     let error = boxed(rejected);
-    assert!(error.is::<OpenCircuit>() && find_open(&*error).is_some());
+    assert!(error.is::<Rejected>() && Rejected::find_in(&*error).is_some());
 }
 
 #[test]
 fn a_rejection_for_tests_is_like_one_of_a_circuit() {
-    let made = OpenCircuit::for_test("payments", State::Open, Some(s(30)));
+    let made = Rejected::for_test("payments", State::Open, Some(s(30)));
     assert_eq!(made.name().as_str(), "payments");
     assert_eq!((made.state(), made.retry_after()), (State::Open, Some(s(30))));
     assert_eq!(made.retry_after_seconds(), Some(30));
-    let boxed = BoxError::from(Error::<io::Error>::Open(made));
-    assert!(find_open(&*boxed).is_some());
+    let boxed = BoxError::from(Error::<io::Error>::Rejected(made));
+    assert!(Rejected::find_in(&*boxed).is_some());
     let judged = ErrorsAsFailures.classify(Err::<&(), _>(&boxed));
     assert_eq!(judged, Outcome::Ignored, "as every rejection");
-    let forced = OpenCircuit::for_test("a".to_owned(), State::ForcedOpen, None);
+    let forced = Rejected::for_test("a".to_owned(), State::ForcedOpen, None);
     assert_eq!(forced.retry_after_seconds(), None);
 }
 
 #[test]
 #[should_panic = "a circuit that is closed rejects no call"]
 fn a_rejection_of_a_closed_circuit_is_refused() {
-    let _ = OpenCircuit::for_test("payments", State::Closed, None);
+    let _ = Rejected::for_test("payments", State::Closed, None);
 }
 
 /// What the docs say of `io::Error::other` holds for `transparent` too.
@@ -135,9 +133,9 @@ fn a_rejection_of_a_closed_circuit_is_refused() {
 fn what_hides_its_source_hides_the_rejection() {
     #[derive(Debug, thiserror::Error)]
     #[error(transparent)]
-    struct Transparent(#[from] OpenCircuit);
+    struct Transparent(#[from] Rejected);
 
-    let error = Transparent(OpenCircuit::for_test("payments", State::Open, None));
-    assert!(find_open(&error).is_none());
+    let error = Transparent(Rejected::for_test("payments", State::Open, None));
+    assert!(Rejected::find_in(&error).is_none());
     assert!(error.to_string().contains("payments"), "only its text is left");
 }

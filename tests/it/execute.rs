@@ -2,7 +2,9 @@
 
 use std::future::{pending, ready};
 
-use tower_breaker::{Cancelled, Error, Outcome, Policy, State, Unserved, find_open};
+use tower_breaker::circuit::Unserved;
+use tower_breaker::policy::Cancelled;
+use tower_breaker::{Error, Outcome, Policy, Rejected, State};
 
 use crate::support::*;
 
@@ -21,7 +23,7 @@ async fn an_open_circuit_does_not_run_the_call() {
     circuit.force_open("test");
     let call = || -> std::future::Ready<Result<(), &str>> { panic!("must not run") };
     let error = circuit.execute(call).await.unwrap_err();
-    assert!(error.is_open());
+    assert!(error.is_rejected());
     assert_eq!(error.retry_after(), None);
 }
 
@@ -169,10 +171,10 @@ async fn errors_convert_with_a_question_mark_and_are_found_again() {
     }
     assert_eq!(call(Err("down".into())).await.unwrap_err().to_string(), "down");
     let boxed = call(Ok(())).await.unwrap_err();
-    assert_eq!(find_open(&*boxed).unwrap().state(), State::ForcedOpen);
+    assert_eq!(Rejected::find_in(&*boxed).unwrap().state(), State::ForcedOpen);
     let wrapped = std::io::Error::other(boxed);
     assert!(
-        find_open(&wrapped).is_none(),
+        Rejected::find_in(&wrapped).is_none(),
         "io::Error hides the box it was made of, and has no source"
     );
     let local: Box<dyn std::error::Error> = Error::<BoxError>::Inner("x".into()).into();

@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::service::key::Authority;
-use tower_breaker::{CircuitBreakerLayer, OpenCircuit, State, Store};
+use tower_breaker::{CircuitBreakerLayer, Rejected, State, Store};
 
 use crate::support::*;
 
@@ -36,11 +36,11 @@ async fn it_answers_while_open_says_so_and_is_not_recorded() {
     let service = layer.layer(upstream(StatusCode::INTERNAL_SERVER_ERROR));
     let failed = service.clone().oneshot(Request::new(())).await.unwrap();
     assert_eq!(*failed.body(), "fresh", "a call that was made keeps its own failure");
-    assert!(failed.extensions().get::<OpenCircuit>().is_none());
+    assert!(failed.extensions().get::<Rejected>().is_none());
 
     let answer = service.clone().oneshot(Request::new(())).await.unwrap();
     assert_eq!(*answer.body(), "cached");
-    assert_eq!(answer.extensions().get::<OpenCircuit>().unwrap().state(), State::Open);
+    assert_eq!(answer.extensions().get::<Rejected>().unwrap().state(), State::Open);
     assert_eq!(store.circuit("test").snapshot().tally.calls, 0);
     assert_eq!(store.circuit("test").snapshot().stale_results, 0);
 }
@@ -140,7 +140,7 @@ async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
         assert_eq!(*service.clone().oneshot(to("up")).await.unwrap().body(), "fresh");
         let answer = service.clone().oneshot(to("down")).await.unwrap();
         assert_eq!(*answer.body(), "cached");
-        let open = answer.extensions().get::<OpenCircuit>().unwrap();
+        let open = answer.extensions().get::<Rejected>().unwrap();
         assert_eq!(open.name().as_str(), "out:down");
     }
     let circuit = store.circuit("out:down");

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tokio::time::sleep;
-use tower_breaker::backend::{Backend, Standing};
-use tower_breaker::{Circuit, Note, Outcome, State, Store};
+use tower_breaker::backend::{Backend, RecordState};
+use tower_breaker::overrides::Override;
+use tower_breaker::{Circuit, Outcome, State, Store};
 
 use crate::support::faulty::Faulty;
 use crate::support::network::Network;
@@ -34,7 +35,7 @@ async fn join(replicas: usize) -> (Arc<Network>, Vec<Replica>) {
 fn assert_all(replicas: &[Replica], state: State) {
     for replica in replicas {
         assert_state(&replica.circuit, state);
-        assert!(!replica.circuit.snapshot().alone);
+        assert!(!replica.circuit.snapshot().detached);
     }
 }
 
@@ -58,7 +59,7 @@ async fn what_was_closed_without_a_ledger_stays_so_although_that_comes_back_empt
     sleep(s(3)).await;
     assert_all(&replicas, State::Closed);
     let view = network.ledger.load(replicas[0].circuit.name()).await.unwrap();
-    assert_eq!(view.standing, Standing::Closed);
+    assert_eq!(view.state, RecordState::Closed);
     trip(&replicas[0].circuit);
     sleep(ms(50)).await;
     assert_all(&replicas, State::Open);
@@ -67,10 +68,10 @@ async fn what_was_closed_without_a_ledger_stays_so_although_that_comes_back_empt
 #[tokio::test(start_paused = true)]
 async fn an_override_that_is_prolonged_lasts_longer_everywhere() {
     let (_, replicas) = join(2).await;
-    let note = |seconds| Note::new("deploy").lasting(s(seconds));
-    replicas[0].circuit.force_open(note(60)).await.unwrap();
+    let forced = |seconds| Override::force_open("deploy").lasting(s(seconds));
+    replicas[0].circuit.set_override(forced(60)).await.unwrap();
     sleep(s(1)).await;
-    replicas[0].circuit.force_open(note(600)).await.unwrap();
+    replicas[0].circuit.set_override(forced(600)).await.unwrap();
     sleep(s(120)).await;
     assert_all(&replicas, State::ForcedOpen);
     sleep(s(600)).await;
@@ -221,6 +222,6 @@ async fn ten_thousand_circuits_that_load_at_once_are_no_outage() {
     let circuits: Vec<_> = (0..10_000).map(|n| store.circuit(format!("circuit {n}"))).collect();
     sleep(s(30)).await;
     assert!(!store.backend().is_degraded());
-    let alone = circuits.iter().filter(|circuit| circuit.snapshot().alone).count();
+    let alone = circuits.iter().filter(|circuit| circuit.snapshot().detached).count();
     assert_eq!(alone, 0);
 }

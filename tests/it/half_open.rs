@@ -1,11 +1,12 @@
 //! Half-open: probes, their places, and their leases.
 
 use tokio::task::JoinSet;
-use tower_breaker::{Event, Outcome, Policy, Reason, State};
+use tower_breaker::event::{Event, Reason};
+use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
 
-async fn half_open(policy: tower_breaker::PolicyBuilder) -> tower_breaker::Circuit {
+async fn half_open(policy: tower_breaker::policy::PolicyBuilder) -> tower_breaker::Circuit {
     let circuit = circuit(policy);
     trip(&circuit);
     wait_out(&circuit).await;
@@ -239,7 +240,7 @@ async fn an_upstream_that_is_slow_for_an_hour_gets_few_calls() {
     let mut made = 0;
     for tick in 0..36_000 {
         while running.front().is_some_and(|(ends, _)| *ends == tick) {
-            let (_, call): (i32, tower_breaker::Permit) = running.pop_front().unwrap();
+            let (_, call): (i32, tower_breaker::circuit::Permit) = running.pop_front().unwrap();
             call.settle(Outcome::Success);
         }
         if let Ok(call) = circuit.try_acquire() {

@@ -15,10 +15,11 @@ use std::task::{Context, Poll, Waker};
 use allocation_counter::measure;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::service::key::{Authority, Extension, Header, KeyFn};
 use tower_breaker::service::{KeyedLayer, Keyless, Reject};
 use tower_breaker::{
-    CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, PolicyBuilder, State, Store, StoreBuilder,
+    CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, State, Store, StoreBuilder,
 };
 
 use crate::support::log::Log;
@@ -66,7 +67,9 @@ async fn one_failing_host_of_three_leaves_the_other_two_alone() {
     for host in ["a", "down", "b"].into_iter().cycle().take(3) {
         let _ = call(&mut service, host);
     }
-    let Err(Error::Open(open)) = call(&mut service, "down") else { panic!("its circuit is open") };
+    let Err(Error::Rejected(open)) = call(&mut service, "down") else {
+        panic!("its circuit is open")
+    };
     assert_eq!(open.name().as_str(), "up:down");
     for _ in 0..10 {
         call(&mut service, "a").unwrap();

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tower_breaker::{Cancelled, Circuit, Outcome, Permit, Policy, Snapshot, State, Store};
+use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::policy::Cancelled;
+use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
 use crate::support::model::{Call, End, Model, Rules, Window};
 use crate::support::paused;

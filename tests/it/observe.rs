@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use tower_breaker::{Circuit, Event, Outcome, Policy, Store};
+use tower_breaker::event::Event;
+use tower_breaker::{Circuit, Outcome, Policy, Store};
 
 use crate::support::log::Log;
 use crate::support::*;
@@ -34,13 +35,13 @@ async fn every_transition_is_told_with_its_reason() {
     assert_eq!(
         *heard.lock().unwrap(),
         [
-            "closed -> open (consecutive_failures: 1), for 10.0s",
-            "open -> half-open (interval_over)",
-            "half-open -> open (probe_failed), for 20.0s",
-            "open -> half-open (interval_over)",
-            "half-open -> closed (probes_succeeded)",
-            "closed -> forced open (by_hand)",
-            "forced open -> closed (by_hand)",
+            "closed -> open: 1 failure; probes in 10.0 s",
+            "open -> half-open: the open interval ended",
+            "half-open -> open: a probe failed; probes in 20.0 s",
+            "open -> half-open: the open interval ended",
+            "half-open -> closed: enough probes succeeded",
+            "closed -> forced open: an operator acted",
+            "forced open -> closed: an operator acted",
         ]
     );
 }
@@ -61,7 +62,7 @@ async fn an_observer_may_use_the_circuit_and_hears_in_order() {
     trip_once(&circuit);
     assert_eq!(
         *heard.lock().unwrap(),
-        ["closed -> open (consecutive_failures: 1), for 10.0s", "open -> forced open (by_hand)"]
+        ["closed -> open: 1 failure; probes in 10.0 s", "open -> forced open: an operator acted"]
     );
 }
 
@@ -92,12 +93,12 @@ async fn the_log_s_level_says_who_must_act() {
     fail(&circuit);
     let log = log.lines();
     let starts = [
-        "WARN message=circuit opened circuit=payments from=\"closed\" to=\"open\" \
+        "WARN message=circuit \"payments\" opened: 1 failure; probes in 10.0 s circuit=payments from=\"closed\" to=\"open\" \
          reason=\"consecutive_failures\" origin=\"local\" generation=2 open_for_ms=10000 \
          calls=1 failures=1 slow_calls=0 consecutive_failures=1",
-        "INFO message=circuit changed its state circuit=payments from=\"open\" to=\"half_open\"",
-        "INFO message=circuit changed its state circuit=payments from=\"half_open\" to=\"closed\"",
-        "INFO message=circuit changed its state circuit=payments from=\"closed\" to=\"metrics_only\"",
+        "INFO message=circuit \"payments\" changed from open to half-open: the open interval ended circuit=payments from=\"open\" to=\"half_open\"",
+        "INFO message=circuit \"payments\" changed from half-open to closed: enough probes succeeded circuit=payments from=\"half_open\" to=\"closed\"",
+        "INFO message=circuit \"payments\" changed from closed to metrics-only: an operator acted circuit=payments from=\"closed\" to=\"metrics_only\"",
         "WARN message=circuit would have opened, but is metrics-only circuit=payments",
     ];
     assert_eq!(log.len(), starts.len(), "{log:#?}");
@@ -123,15 +124,15 @@ async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not()
 async fn a_trip_tells_its_evidence() {
     let rate = || Policy::builder().without_consecutive_failures();
     let cases = [
-        (rate().minimum_calls(4), "closed -> open (failure_rate: 2 of 4), for 30.0s"),
-        (rate().failure_count(2), "closed -> open (failure_count: 2), for 30.0s"),
+        (rate().minimum_calls(4), "closed -> open: 2 of 4 calls failed; probes in 30.0 s"),
+        (rate().failure_count(2), "closed -> open: 2 of 4 calls failed; probes in 30.0 s"),
         (
             rate()
                 .slow_call_duration(s(1))
                 .slow_call_rate(0.5)
                 .without_failure_rate()
                 .minimum_calls(4),
-            "closed -> open (slow_call_rate: 2 of 4), for 30.0s",
+            "closed -> open: 2 of 4 calls were slow; probes in 30.0 s",
         ),
     ];
     for (policy, told) in cases {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Outcome, Policy, Reason, State, Store};
+use tower_breaker::event::Reason;
+use tower_breaker::{Outcome, Policy, State, Store};
 
 use crate::support::*;
 
@@ -15,10 +16,7 @@ async fn an_open_circuit_rejects_and_says_until_when() {
     assert_eq!(open.name().as_str(), "test");
     assert_eq!((open.state(), open.generation()), (State::Open, 2));
     assert_eq!(open.retry_after(), Some(s(7)));
-    assert_eq!(
-        open.to_string(),
-        "circuit `test` is open, retry after 7.0s (consecutive_failures: 1)"
-    );
+    assert_eq!(open.to_string(), "circuit \"test\" is open: 1 failure; retry in 7.0 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +45,7 @@ async fn a_rejection_says_why_on_what_evidence_and_since_when() {
 
     drop(circuit.force_open("a test"));
     let forced = rejected(&circuit);
-    assert_eq!((forced.reason(), forced.since()), (Reason::ByHand, s(0)));
+    assert_eq!((forced.reason(), forced.since()), (Reason::Override, s(0)));
 }
 
 #[tokio::test(start_paused = true)]

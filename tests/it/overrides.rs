@@ -1,6 +1,7 @@
 //! States set by hand.
 
-use tower_breaker::{Circuit, Event, Outcome, Policy, Reason, State};
+use tower_breaker::event::{Event, Reason};
+use tower_breaker::{Circuit, Outcome, Policy, State};
 
 use crate::support::*;
 

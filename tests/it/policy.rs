@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Cancelled, Name, Policy, PolicyBuilder, PolicyError, Store, Window};
+use tower_breaker::policy::{Cancelled, PolicyBuilder, Window};
+use tower_breaker::{CircuitName, Policy, PolicyError, Store};
 
 use crate::support::*;
 
@@ -291,9 +292,9 @@ fn a_policy_shows_as_one_line() {
 
 #[test]
 fn a_name_is_1_to_128_bytes() {
-    assert!(Name::new("x".repeat(128)).is_ok());
-    assert!(Name::new("").is_err());
-    let long = Name::new("ä".repeat(65)).unwrap_err();
+    assert!(CircuitName::new("x".repeat(128)).is_ok());
+    assert!(CircuitName::new("").is_err());
+    let long = CircuitName::new("ä".repeat(65)).unwrap_err();
     assert_eq!(long.to_string(), "a circuit's name has 1 to 128 bytes, this one has 130");
 }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::broadcast::Receiver;
-use tower_breaker::backend::{Backend, Notice, RedisBackend, RedisConfig, Standing, View};
-use tower_breaker::{Name, Outcome, Policy, State, Store};
+use tower_breaker::backend::{Backend, Notice, RecordState, RedisBackend, RedisConfig, View};
+use tower_breaker::{CircuitName, Outcome, Policy, State, Store};
 
 use crate::support::redis::{LONG, Server, connect, real, until};
 use crate::support::*;
@@ -166,7 +166,7 @@ fn replica() {
             };
             // Alone it probes by itself, and its generations are its own.
             let snapshot = circuit.snapshot();
-            let generation = if snapshot.alone { View::FIRST } else { snapshot.generation };
+            let generation = if snapshot.detached { View::FIRST } else { snapshot.generation };
             let mut stream = tokio::net::TcpStream::connect(&upstream).await.unwrap();
             let asked = u64::try_from(asked.elapsed().as_millis()).unwrap();
             let _ =
@@ -181,7 +181,7 @@ fn replica() {
 struct Referee {
     ledger: RedisBackend,
     told: Receiver<Notice>,
-    name: Name,
+    name: CircuitName,
     last: u64,
     rounds: usize,
 }
@@ -190,7 +190,7 @@ impl Referee {
     async fn new(server: &Server) -> Self {
         let ledger = connect(&server.config()).await;
         let told = ledger.subscribe();
-        Self { ledger, told, name: Name::new("test").unwrap(), last: 0, rounds: 0 }
+        Self { ledger, told, name: CircuitName::new("test").unwrap(), last: 0, rounds: 0 }
     }
 
     async fn look(&mut self) {
@@ -205,7 +205,7 @@ impl Referee {
     }
 
     fn see(&mut self, view: &View) {
-        if let Standing::HalfOpen { out, .. } = view.standing {
+        if let RecordState::HalfOpen { out, .. } = view.state {
             assert!(out <= PROBES, "{out} leases out");
             if view.generation > self.last {
                 self.rounds += 1;
@@ -241,7 +241,7 @@ fn in_a_thousand_rounds_with_replicas_killed_no_more_probes_are_out_than_allowed
         let closed = async {
             while !matches!(
                 referee.ledger.load(&referee.name).await,
-                Ok(View { standing: Standing::Closed, .. })
+                Ok(View { state: RecordState::Closed, .. })
             ) {
                 tokio::time::sleep(ms(2)).await;
             }

@@ -1,8 +1,11 @@
 //! Getting in to Redis: addresses, secrets, permissions, and servers that are not what they should be.
 
-use tower_breaker::backend::{Backend, Move, Opening, Probed, RedisBackend, RedisConfig, Setting};
+use tower_breaker::Store;
+use tower_breaker::backend::{
+    Backend, Move, OpenTerms, OverrideRecord, Probed, RedisBackend, RedisConfig,
+};
 use tower_breaker::config::Config;
-use tower_breaker::{Reason, Store, Tally};
+use tower_breaker::event::{Reason, Tally};
 
 use crate::redis_backend::{OPEN, OPENING, forced, name, report};
 use crate::support::log::Log;
@@ -51,8 +54,8 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
         let backend = connect(&config).await;
         let mut notices = backend.subscribe();
         let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
-        backend.impose(&name("a"), Some(&forced())).await.unwrap();
-        backend.impose(&name("a"), None).await.unwrap();
+        backend.set_override(&name("a"), Some(&forced())).await.unwrap();
+        backend.set_override(&name("a"), None).await.unwrap();
         backend.report(&name("b"), &report("r", 1, 10)).await.unwrap();
         backend.restore(&name("c"), &opened).await.unwrap();
         tokio::time::timeout(s(20), notices.recv()).await.expect("to be told").unwrap();
@@ -116,23 +119,26 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
             let [open, half, hand] =
                 ["open", "half", "hand"].map(|what| name(&format!("{what} {denied}")));
             let opened = owner.transition(&open, 1, &OPEN).await.unwrap();
-            let opening = Opening { interval: s(0), ..OPENING };
+            let terms = OpenTerms { interval: s(0), ..OPENING };
             let at_once =
-                Move::Open { opening, reason: Reason::FailureCount, tally: Tally::default() };
+                Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
             let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
             let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
             let lease = lease.expect("a lease");
-            let imposed = owner.impose(&hand, Some(&forced())).await.unwrap();
-            let mut newer = imposed.clone();
+            let overridden = owner.set_override(&hand, Some(&forced())).await.unwrap();
+            let mut newer = overridden.clone();
             newer.generation = opened.generation + 1;
-            newer.imposed.version += 1;
+            newer.overridden.version += 1;
 
             let seen = async || {
                 let (a, b) = (owner.load(&open).await.unwrap(), owner.load(&half).await.unwrap());
-                (a.generation, b.generation, owner.load(&hand).await.unwrap().imposed)
+                (a.generation, b.generation, owner.load(&hand).await.unwrap().overridden)
             };
             let mut last = seen().await;
-            assert_eq!(last, (opened.generation, half_open.generation, imposed.imposed.clone()));
+            assert_eq!(
+                last,
+                (opened.generation, half_open.generation, overridden.overridden.clone())
+            );
             let mut kept = async |step: &str, refused: bool| {
                 let step = format!("without {denied}, {step}");
                 assert!(refused || denied != "hset", "{step}: done");
@@ -145,18 +151,18 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
             };
             let rule = format!("-{denied}");
             assert_eq!(server.cli(&["ACL", "SETUSER", "breaker", &rule]), "OK");
-            let closed = Move::Closed { reason: Reason::ByHand };
+            let closed = Move::Closed { reason: Reason::Override };
             let did = user.transition(&open, opened.generation, &closed).await;
             kept("a transition", did.is_err()).await;
-            let failed = Probed::Failed { opening: OPENING, reason: Reason::ProbeFailed };
+            let failed = Probed::Failed { terms: OPENING, reason: Reason::ProbeFailed };
             let did = user.settle_probe(&half, lease, &Probed::Passed).await;
             kept("a probe that passed", did.is_err()).await;
             let did = user.settle_probe(&half, lease, &failed).await;
             kept("a probe that failed", did.is_err()).await;
-            let did = user.impose(&hand, None).await;
+            let did = user.set_override(&hand, None).await;
             kept("the end of a setting", did.is_err()).await;
-            let other = Setting { reason: "another".to_owned(), ..forced() };
-            let did = user.impose(&hand, Some(&other)).await;
+            let other = OverrideRecord { reason: "another".to_owned(), ..forced() };
+            let did = user.set_override(&hand, Some(&other)).await;
             kept("a setting", did.is_err()).await;
             for circuit in [&open, &hand] {
                 let did = user.restore(circuit, &newer).await;
@@ -183,11 +189,11 @@ fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
         // Who may not ask is not warned, nor kept out.
         allow(&server, &permissions("ACL SETUSER breaker on >secret resetchannels "));
         let config = server.config().username("breaker").password("hunter2");
-        assert_eq!(connect(&config).await.caution(), None);
+        assert_eq!(connect(&config).await.warning(), None);
 
         for harmless in [["maxmemory", "0"], ["maxmemory-policy", "volatile-lru"]] {
             server.cli(&[&["CONFIG", "SET"], &harmless[..]].concat());
-            assert_eq!(connect(&server.config()).await.caution(), None);
+            assert_eq!(connect(&server.config()).await.warning(), None);
             server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
         }
     });

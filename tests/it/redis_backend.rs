@@ -1,24 +1,27 @@
 //! The ledger in Redis: its records.
 
+use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Backend, BackendError, Delta, Geometry, Move, Opening, Probed, Report, Setting, Standing, View,
+    Backend, BackendError, Delta, Geometry, Move, OpenTerms, OverrideRecord, Probed, RecordState,
+    Report, View,
 };
-use tower_breaker::{Name, Override, Reason, Tally};
+use tower_breaker::event::{Reason, Tally};
+use tower_breaker::overrides::OverrideState;
 
 use crate::support::redis::{Server, connect, eventually, real};
 use crate::support::{ms, s};
 
-pub(crate) const OPENING: Opening =
-    Opening { interval: s(60), reopenings: 0, probes: 2, lease: s(10), successes_to_close: 2 };
+pub(crate) const OPENING: OpenTerms =
+    OpenTerms { interval: s(60), reopenings: 0, probes: 2, lease: s(10), successes_to_close: 2 };
 
 pub(crate) const OPEN: Move = Move::Open {
-    opening: OPENING,
+    terms: OPENING,
     reason: Reason::ConsecutiveFailures,
     tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0, unanswered: 0 },
 };
 
-pub(crate) fn name(name: &str) -> Name {
-    Name::new(name.to_owned()).unwrap()
+pub(crate) fn name(name: &str) -> CircuitName {
+    CircuitName::new(name.to_owned()).unwrap()
 }
 
 pub(crate) fn report(replica: &str, seq: u64, buckets: u32) -> Report {
@@ -62,7 +65,7 @@ fn a_record_of_a_newer_version_is_refused_and_left_alone() {
                 backend.load(&circuit).await,
                 backend.report(&circuit, &report("r", 1, 10)).await,
                 backend.transition(&circuit, 5, &OPEN).await,
-                backend.impose(&circuit, None).await,
+                backend.set_override(&circuit, None).await,
             ];
             for error in errors {
                 let error = error.unwrap_err();
@@ -83,8 +86,8 @@ fn what_a_later_release_adds_to_a_record_is_ignored() {
         server.cli(&["HDEL", "{cb:a}", "probes", "lease"]);
         let view = backend.load(&name("a")).await.unwrap();
         assert_eq!((view.generation, view.reason), (opened.generation, None));
-        let Standing::Open { opening, .. } = view.standing else { panic!("{view:?}") };
-        assert_eq!(opening, Opening { probes: 1, lease: s(10), ..OPENING });
+        let RecordState::Open { terms, .. } = view.state else { panic!("{view:?}") };
+        assert_eq!(terms, OpenTerms { probes: 1, lease: s(10), ..OPENING });
     });
 }
 
@@ -106,7 +109,7 @@ fn a_record_with_nonsense_in_it_recovers() {
                 backend.acquire_probe(&circuit, opened.generation, 1).await.unwrap();
             let lease = lease.unwrap_or_else(|| panic!("{nonsense:?}: {view:?}"));
             let view = backend.settle_probe(&circuit, lease, &Probed::Passed).await.unwrap();
-            assert_eq!(view.standing, Standing::Closed, "{nonsense:?}");
+            assert_eq!(view.state, RecordState::Closed, "{nonsense:?}");
 
             // A generation that cannot be is none, and whoever knows better restores it.
             for field in ["generation", "revision", "streak", "streaks", "sweep"] {
@@ -114,7 +117,7 @@ fn a_record_with_nonsense_in_it_recovers() {
             }
             server.cli(&["HSET", &key, "state", "twilight"]);
             let view = backend.load(&circuit).await.unwrap();
-            assert_eq!((view.generation, view.standing), (1, Standing::Closed), "{nonsense:?}");
+            assert_eq!((view.generation, view.state), (1, RecordState::Closed), "{nonsense:?}");
             let restored = backend.restore(&circuit, &opened).await.unwrap();
             assert_eq!(restored.generation, opened.generation, "{nonsense:?}");
         }
@@ -143,14 +146,14 @@ fn names_of_any_kind_have_keys_of_their_own_in_one_slot() {
         let names = ["a b", "a%20b", "{a}", "a}", "a\nb", "a:b", "ü \u{7}", "}:o", "a"];
         let mut generations = Vec::new();
         for text in names {
-            backend.impose(&name(text), Some(&forced())).await.unwrap();
+            backend.set_override(&name(text), Some(&forced())).await.unwrap();
             generations.push(backend.transition(&name(text), 1, &OPEN).await.unwrap().generation);
         }
         assert_eq!(server.number(&["DBSIZE"]), 2 * names.len() as u64);
         for (text, generation) in names.into_iter().zip(generations) {
             let view = backend.load(&name(text)).await.unwrap();
             assert_eq!(view.generation, generation, "{text:?}");
-            assert_eq!(view.imposed.setting, Some(forced()));
+            assert_eq!(view.overridden.record, Some(forced()));
         }
         for key in server.cli(&["KEYS", "*"]).lines() {
             let tag = key.strip_prefix('{').unwrap().split('}').next().unwrap();
@@ -165,7 +168,7 @@ fn a_record_expires_and_what_a_hand_has_set_does_not() {
         let server = Server::start();
         let backend = connect(&server.config()).await;
         let circuit = name("a");
-        backend.impose(&circuit, Some(&forced())).await.unwrap();
+        backend.set_override(&circuit, Some(&forced())).await.unwrap();
         assert_eq!(server.cli(&["PTTL", "{cb:a}:o"]), "-1");
         let ttl = || server.number(&["PTTL", "{cb:a}"]);
         let hour = 3_600_000;
@@ -173,7 +176,7 @@ fn a_record_expires_and_what_a_hand_has_set_does_not() {
         assert!((hour..=hour + 60_000).contains(&ttl()), "the window, and an hour: {}", ttl());
         let opened = backend.transition(&circuit, 1, &OPEN).await.unwrap();
         assert!((hour..=hour + 60_000).contains(&ttl()), "the interval, and an hour: {}", ttl());
-        let closed = Move::Closed { reason: Reason::ByHand };
+        let closed = Move::Closed { reason: Reason::Override };
         backend.transition(&circuit, opened.generation, &closed).await.unwrap();
         assert!((hour - 60_000..=hour).contains(&ttl()), "an hour: {}", ttl());
     });
@@ -257,9 +260,9 @@ fn memory(server: &Server, circuit: &str) -> u64 {
     server.number(&["MEMORY", "USAGE", &format!("{{cb:{circuit}}}"), "SAMPLES", "0"])
 }
 
-pub(crate) fn forced() -> Setting {
-    Setting {
-        state: Override::ForcedOpen,
+pub(crate) fn forced() -> OverrideRecord {
+    OverrideRecord {
+        state: OverrideState::ForcedOpen,
         reason: "maintenance".to_owned(),
         actor: None,
         remaining: None,

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use tower_breaker::backend::{Backend, RedisBackend, RedisConfig, Standing};
-use tower_breaker::{Circuit, Outcome, Permit, Policy, PolicyBuilder, State, Store};
+use tower_breaker::backend::{Backend, RecordState, RedisBackend, RedisConfig};
+use tower_breaker::circuit::Permit;
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
 use crate::support::redis::{Cluster, Server, connect, eventually, real};
 use crate::support::*;
@@ -87,7 +89,7 @@ async fn recover(replicas: &[Replica]) {
     eventually("all closed", || async {
         for replica in replicas {
             let called = replica.circuit.execute(|| async { Ok::<_, ()>(7) }).await;
-            assert!(matches!(called, Ok(7)) || called.is_err_and(|error| error.is_open()));
+            assert!(matches!(called, Ok(7)) || called.is_err_and(|error| error.is_rejected()));
         }
         replicas.iter().all(|replica| replica.circuit.state() == State::Closed)
     })
@@ -295,7 +297,7 @@ fn read_only_while_open_each_replica_recovers_alone_and_all_agree_when_it_can_be
         server.cli(&["REPLICAOF", "127.0.0.1", "1"]);
         recover(&replicas).await;
         server.cli(&["REPLICAOF", "NO", "ONE"]);
-        all_are(&replicas, |replica| !replica.circuit.snapshot().alone).await;
+        all_are(&replicas, |replica| !replica.circuit.snapshot().detached).await;
         recover(&replicas).await;
         agree(&replicas).await;
     });
@@ -314,7 +316,7 @@ fn emptied_while_open_it_is_restored_and_nobody_closes_for_it() {
         server.cli(&["FLUSHALL"]);
         eventually("a ledger that knows again", || async {
             let view = ledger.load(&name).await.unwrap();
-            view.generation == generation && matches!(view.standing, Standing::Open { .. })
+            view.generation == generation && matches!(view.state, RecordState::Open { .. })
         })
         .await;
         for replica in &replicas {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Move, Notice, Opening, RedisBackend, RedisConfig,
+    Answer, Backend, BackendError, Move, Notice, OpenTerms, RedisBackend, RedisConfig,
 };
-use tower_breaker::{Reason, Tally};
+use tower_breaker::event::{Reason, Tally};
 
 use crate::redis_backend::{name, unavailable};
 use crate::support::redis::{Server, connect, eventually, real, until};
 use crate::support::{ms, s};
 
-const CLOSE: Move = Move::Closed { reason: Reason::ByHand };
+const CLOSE: Move = Move::Closed { reason: Reason::Override };
 
 async fn gap(notices: &mut Receiver<Notice>) {
     let told = async { while notices.recv().await.unwrap() != Notice::Gap {} };
@@ -129,8 +129,8 @@ async fn all_is_well(backend: &RedisBackend) {
     eventually("an answer", async || backend.ping().await.is_ok()).await;
     eventually("a subscription", async || format!("{backend:?}").contains("Subscribed")).await;
     let mut notices = backend.subscribe();
-    let opening = Opening { interval: s(60), probes: 1, ..Opening::default() };
-    let open = Move::Open { opening, reason: Reason::FailureCount, tally: Tally::default() };
+    let terms = OpenTerms { interval: s(60), probes: 1, ..OpenTerms::default() };
+    let open = Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
     let [a, b] = ["well a", "well b"].map(name);
     let opened = backend.transition(&a, 1, &open).await.unwrap();
     assert_eq!(backend.load(&b).await.unwrap().generation, 1);
@@ -265,7 +265,7 @@ fn what_was_sent_for_a_caller_that_has_gone_has_no_effect_later() {
         let warm = name("warm");
         eventually("an answer", async || {
             let moved = backend.transition(&warm, 1, &CLOSE).await.is_ok();
-            moved && backend.impose(&warm, None).await.is_ok()
+            moved && backend.set_override(&warm, None).await.is_ok()
         })
         .await;
         let before = server.calls("evalsha");
@@ -276,7 +276,7 @@ fn what_was_sent_for_a_caller_that_has_gone_has_no_effect_later() {
             if n % 2 == 0 {
                 unavailable(backend.transition(&circuit, 1, &CLOSE).await);
             } else {
-                let _ = tokio::time::timeout(ms(1), backend.impose(&circuit, None)).await;
+                let _ = tokio::time::timeout(ms(1), backend.set_override(&circuit, None)).await;
             }
         }
         // Time itself is what is waited for: until no command may act any more.
@@ -366,9 +366,9 @@ fn sentinels_lead_to_the_new_master() {
         });
         let config = RedisConfig::sentinel("main", [("127.0.0.1", sentinel.port())]);
         let backend = connect(&config).await;
-        let opening = Opening { interval: s(60), probes: 1, ..Opening::default() };
+        let terms = OpenTerms { interval: s(60), probes: 1, ..OpenTerms::default() };
         let tally = Tally::default();
-        let open = Move::Open { opening, reason: Reason::FailureCount, tally };
+        let open = Move::Open { terms, reason: Reason::FailureCount, tally };
         let opened = backend.transition(&name("a"), 1, &open).await.unwrap();
         until("replication", || replica.cli(&["KEYS", "*"]).contains("{cb:a}"));
 

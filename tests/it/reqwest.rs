@@ -46,7 +46,7 @@ async fn a_response_of_5xx_counts_although_reqwest_calls_it_ok() {
     assert_state(&store.circuit("test"), State::Closed);
     assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 502);
     assert_state(&store.circuit("test"), State::Open);
-    assert!(client.oneshot(request(&url)).await.unwrap_err().is_open());
+    assert!(client.oneshot(request(&url)).await.unwrap_err().is_rejected());
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn its_retry_after_is_heeded() {
     let url = serve(Router::new().route("/", get(busy))).await;
     let client = client(&store, Client::new());
     assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 503);
-    let Error::Open(open) = client.oneshot(request(&url)).await.unwrap_err() else {
+    let Error::Rejected(open) = client.oneshot(request(&url)).await.unwrap_err() else {
         panic!("it is open");
     };
     // Longer than the policy's own 10 s.
@@ -72,7 +72,7 @@ async fn a_refused_connection_counts() {
     let client = client(&store, Client::new());
     let error = client.clone().oneshot(request(&url)).await.unwrap_err();
     assert!(matches!(error, Error::Inner(error) if error.is_connect()));
-    assert!(client.oneshot(request(&url)).await.unwrap_err().is_open());
+    assert!(client.oneshot(request(&url)).await.unwrap_err().is_rejected());
 }
 
 #[tokio::test]
@@ -83,5 +83,5 @@ async fn a_timeout_of_reqwest_s_counts() {
     let client = client(&store, impatient);
     let error = client.clone().oneshot(request(&url)).await.unwrap_err();
     assert!(matches!(error, Error::Inner(error) if error.is_timeout()));
-    assert!(client.oneshot(request(&url)).await.unwrap_err().is_open());
+    assert!(client.oneshot(request(&url)).await.unwrap_err().is_rejected());
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use http::{Request, Response};
 use tower::load_shed::error::Overloaded;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
-use tower_breaker::service::RespondToOpenLayer;
+use tower_breaker::service::RespondToRejectedLayer;
+use tower_breaker::service::RetryUnlessRejected;
 use tower_breaker::{
-    CircuitBreakerLayer, Classify, ErrorsAsFailures, HttpStatus, OpenCircuit, Outcome,
-    RetryUnlessOpen, State,
+    CircuitBreakerLayer, Classify, ErrorsAsFailures, HttpStatus, Outcome, Rejected, State,
 };
 
 use crate::support::upstream::{Does, Failed, Upstream};
@@ -78,8 +78,8 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
     };
     let service = ServiceBuilder::new()
         .map_response(trace)
-        .layer(RespondToOpenLayer::new())
-        .retry(RetryUnlessOpen::new(policy.clone()))
+        .layer(RespondToRejectedLayer::new())
+        .retry(RetryUnlessRejected::new(policy.clone()))
         .layer(breaker)
         .load_shed()
         .concurrency_limit(1)
@@ -91,7 +91,7 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
     let response = call().await.unwrap();
     assert_eq!((response.status().as_u16(), upstream.calls(), policy.asked()), (503, 2, 2));
     assert_eq!(response.headers()["retry-after"], "10");
-    assert_eq!(response.extensions().get::<OpenCircuit>().unwrap().state(), State::Open);
+    assert_eq!(response.extensions().get::<Rejected>().unwrap().state(), State::Open);
 
     // From then on a call costs neither an attempt nor a retry.
     assert_eq!(call().await.unwrap().status(), 503);
@@ -137,7 +137,7 @@ async fn retry_stops_where_the_circuit_opens_and_spends_nothing_on_rejections() 
     let store = store(fragile().consecutive_failures(2));
     let upstream = Upstream::new(Does::Fail);
     let service = ServiceBuilder::new()
-        .retry(RetryUnlessOpen::new(Attempts::new(9)))
+        .retry(RetryUnlessRejected::new(Attempts::new(9)))
         .layer(layer(&store, "test").reject_in_call())
         .service(upstream.clone());
     assert_open(service.clone().oneshot(()).await);
@@ -167,7 +167,7 @@ async fn a_nested_circuit_breaker_s_rejection_is_neither_retried_nor_counted() {
     let store = store(fragile());
     let policy = Attempts::new(3);
     let service = ServiceBuilder::new()
-        .retry(RetryUnlessOpen::new(policy.clone()))
+        .retry(RetryUnlessRejected::new(policy.clone()))
         .layer(layer(&store, "outer").reject_in_call())
         .map_err(BoxError::from)
         .layer(inner.reject_in_call())
@@ -181,11 +181,11 @@ async fn a_nested_circuit_breaker_s_rejection_is_neither_retried_nor_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn respond_to_open_answers_rejections_of_readiness_and_of_calls() {
+async fn respond_to_rejected_answers_rejections_of_readiness_and_of_calls() {
     let (circuit, layer, upstream) = open();
     let layer = layer.classify(ErrorsAsFailures);
-    let early = RespondToOpenLayer::new().layer(layer.clone().layer(in_http(upstream.clone())));
-    let late = RespondToOpenLayer::new().layer(layer.reject_in_call().layer(in_http(upstream)));
+    let early = RespondToRejectedLayer::new().layer(layer.clone().layer(in_http(upstream.clone())));
+    let late = RespondToRejectedLayer::new().layer(layer.reject_in_call().layer(in_http(upstream)));
     for mut service in [early.boxed_clone(), late.boxed_clone()] {
         let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
         assert_eq!((response.status().as_u16(), response.body().as_str()), (503, ""));
@@ -207,20 +207,18 @@ async fn respond_to_open_answers_rejections_of_readiness_and_of_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn respond_to_open_passes_other_errors_and_makes_bodies() {
+async fn respond_to_rejected_passes_other_errors_and_makes_bodies() {
     let store = store(fragile());
     let upstream = Upstream::new(Does::Fail);
-    let says_why = RespondToOpenLayer::with(|open, response| response.map(|()| open.to_string()));
+    let says_why =
+        RespondToRejectedLayer::with(|open, response| response.map(|()| open.to_string()));
     let service = says_why.layer(layer(&store, "test").layer(in_http(upstream)));
     let error = service.clone().oneshot(Request::new(())).await.unwrap_err();
     assert!(error.is::<Failed>());
     let response = service.oneshot(Request::new(())).await.unwrap();
-    assert_eq!(
-        response.body(),
-        "circuit `test` is open, retry after 10.0s (consecutive_failures: 1)"
-    );
+    assert_eq!(response.body(), "circuit \"test\" is open: 1 failure; retry in 10.0 s");
 
     let broken = service_fn(async |_: Request<()>| Err::<Response<()>, _>(Failed));
-    let unready = RespondToOpenLayer::new().layer(broken);
+    let unready = RespondToRejectedLayer::new().layer(broken);
     assert!(unready.oneshot(Request::new(())).await.unwrap_err().is::<Failed>());
 }

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use tower_breaker::backend::MemoryBackend;
-use tower_breaker::{Circuit, Event, Policy, State, Store};
+use tower_breaker::event::Event;
+use tower_breaker::{Circuit, Policy, State, Store};
 
 use crate::support::*;
 

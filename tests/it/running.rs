@@ -1,6 +1,9 @@
 //! Calls that are still running count as slow, where the policy counts slow calls.
 
-use tower_breaker::{Event, Outcome, Permit, Policy, PolicyBuilder, Reason, State};
+use tower_breaker::circuit::Permit;
+use tower_breaker::event::{Event, Reason};
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
 

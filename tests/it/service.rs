@@ -5,7 +5,7 @@ use std::task::Poll;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_breaker::{
-    CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, State, Store, find_open,
+    CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Rejected, State, Store,
 };
 
 use crate::support::upstream::{Does, Failed, Upstream};
@@ -17,7 +17,7 @@ fn layer(store: &Store) -> CircuitBreakerLayer<ErrorsAsFailures> {
     CircuitBreakerLayer::new(store.clone()).named("test").classify(ErrorsAsFailures)
 }
 
-fn breaker(policy: tower_breaker::PolicyBuilder) -> (Breaker, Upstream) {
+fn breaker(policy: tower_breaker::policy::PolicyBuilder) -> (Breaker, Upstream) {
     let upstream = Upstream::new(Does::Succeed);
     (layer(&store(policy)).layer(upstream.clone()), upstream)
 }
@@ -37,7 +37,7 @@ async fn it_trips_rejects_probes_and_closes() {
     call(&mut service).await.unwrap();
     upstream.now(Does::Fail);
     assert_eq!(call(&mut service).await, Err(Error::Inner(Failed)));
-    assert!(call(&mut service).await.unwrap_err().is_open());
+    assert!(call(&mut service).await.unwrap_err().is_rejected());
     assert_eq!(upstream.calls(), 2);
     wait_out(service.circuit()).await;
     upstream.now(Does::Succeed);
@@ -54,7 +54,7 @@ async fn while_open_the_inner_service_is_not_touched() {
         let mut service = layer.layer(upstream.clone());
         service.circuit().force_open("test");
         for _ in 0..10 {
-            assert!(call(&mut service).await.unwrap_err().is_open());
+            assert!(call(&mut service).await.unwrap_err().is_rejected());
         }
         assert_eq!((upstream.polls(), upstream.calls()), (0, 0));
     }
@@ -78,7 +78,7 @@ async fn in_the_other_mode_it_is_an_error_of_the_call() {
     assert_ready_ok!(poll_ready(&mut service));
     // It has been promised a rejection: the inner service is not ready, whatever the circuit says.
     service.circuit().reset();
-    assert!(service.call(()).await.unwrap_err().is_open());
+    assert!(service.call(()).await.unwrap_err().is_rejected());
     assert_ready_ok!(poll_ready(&mut service));
     service.call(()).await.unwrap();
 }
@@ -130,7 +130,7 @@ async fn a_probe_readied_and_left_alone_comes_back_with_its_lease_and_is_no_fail
     advance(s(5)).await;
     let other = hold(&circuit);
     assert_state(&circuit, State::HalfOpen);
-    assert!(service.call(()).await.unwrap_err().is_open(), "its place is another's now");
+    assert!(service.call(()).await.unwrap_err().is_rejected(), "its place is another's now");
     drop(other);
     assert_eq!(upstream.calls(), 0);
     call(&mut service).await.unwrap();
@@ -173,7 +173,7 @@ async fn call_looks_at_the_circuit_again() {
     let (mut service, upstream) = breaker(fragile());
     assert_ready_ok!(poll_ready(&mut service));
     trip(service.circuit());
-    assert!(service.call(()).await.unwrap_err().is_open());
+    assert!(service.call(()).await.unwrap_err().is_rejected());
     assert_eq!(upstream.calls(), 0);
 
     service.circuit().reset();
@@ -207,7 +207,7 @@ async fn calling_without_readying_asks_the_circuit_then_and_there() {
     let mut service = layer(&store).layer(always_ready);
     service.call(()).await.unwrap();
     store.circuit("test").force_open("test");
-    assert!(service.call(()).await.unwrap_err().is_open());
+    assert!(service.call(()).await.unwrap_err().is_rejected());
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,7 +295,7 @@ async fn under_a_buffer_it_trips_and_recovers_and_the_rejection_is_found() {
         .service(upstream.clone());
     assert_eq!(service.clone().oneshot(()).await.unwrap_err().to_string(), "failed");
     let error = service.clone().oneshot(()).await.unwrap_err();
-    assert_eq!(find_open(&*error).unwrap().retry_after(), Some(s(10)));
+    assert_eq!(Rejected::find_in(&*error).unwrap().retry_after(), Some(s(10)));
     wait_out(&store.circuit("test")).await;
     upstream.now(Does::Succeed);
     service.oneshot(()).await.unwrap();

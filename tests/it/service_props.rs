@@ -26,7 +26,7 @@ enum Step {
     /// The inner services get ready only when asked later.
     Pending(bool),
     Wait(u64),
-    ByHand(bool),
+    Override(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<Index>().prop_map(Step::DropCall),
         1 => any::<bool>().prop_map(Step::Pending),
         2 => (1..12_u64).prop_map(Step::Wait),
-        1 => any::<bool>().prop_map(Step::ByHand),
+        1 => any::<bool>().prop_map(Step::Override),
     ]
 }
 
@@ -77,8 +77,8 @@ impl Lives {
             Step::DropService(_) | Step::DropCall(_) => {}
             Step::Pending(pending) => self.upstream.set_pending(pending),
             Step::Wait(seconds) => advance(s(seconds)).await,
-            Step::ByHand(open) if open => drop(self.store.circuit("test").force_open("test")),
-            Step::ByHand(_) => drop(self.store.circuit("test").reset()),
+            Step::Override(open) if open => drop(self.store.circuit("test").force_open("test")),
+            Step::Override(_) => drop(self.store.circuit("test").reset()),
         }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_breaker::{Circuit, Note, Outcome, Permit, Policy, Store};
+use tower_breaker::circuit::Permit;
+use tower_breaker::overrides::Override;
+use tower_breaker::{Circuit, Outcome, Policy, Store};
 
 use crate::support::*;
 
@@ -58,7 +60,7 @@ impl World {
     fn step(&self, dice: &mut fastrand::Rng) {
         let named = self.store.circuit(["a", "b", "c"][dice.usize(..3)]);
         match dice.u32(..1_000) {
-            0 => drop(named.force_open(Note::new("soak").lasting(ms(1)))),
+            0 => drop(named.set_override(Override::force_open("soak").lasting(ms(1)))),
             1 => drop(named.metrics_only("soak")),
             2..10 => drop(named.reset()),
             10..20 => drop(named.probe_now()),

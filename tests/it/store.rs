@@ -210,11 +210,11 @@ async fn no_time_is_too_long() {
         let store = builder.build();
         for circuit in [store.circuit("a"), store.keyed("keys").circuit("a").unwrap()] {
             let call = async || circuit.execute(|| async { Err::<(), _>("down") }).await;
-            assert!(!call().await.unwrap_err().is_open());
-            assert!(call().await.unwrap_err().is_open());
+            assert!(!call().await.unwrap_err().is_rejected());
+            assert!(call().await.unwrap_err().is_rejected());
             advance(s(3_600)).await;
-            let note = tower_breaker::Note::new("test").lasting(max);
-            drop(circuit.force_closed(note));
+            let forced = tower_breaker::overrides::Override::force_closed("test").lasting(max);
+            drop(circuit.set_override(forced));
             tokio::time::sleep(s(60)).await;
             assert_state(&circuit, State::ForcedClosed);
             circuit.reset().await.unwrap();

@@ -148,7 +148,7 @@ fn a_log_subscriber_may_use_the_store() {
             messages.dedup();
             let starts = [
                 "a second, different policy",
-                "circuit changed its state",
+                "circuit \"",
                 "key limit reached",
                 "no circuit for requests",
                 "this layer has no name",

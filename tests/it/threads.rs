@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use tower_breaker::{Event, Outcome, Policy, State};
+use tower_breaker::event::Event;
+use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
 

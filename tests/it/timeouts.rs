@@ -13,9 +13,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
-use tower_breaker::{
-    Cancelled, CircuitBreakerLayer, Event, Policy, PolicyBuilder, Reason, State, Store,
-};
+use tower_breaker::event::{Event, Reason};
+use tower_breaker::policy::{Cancelled, PolicyBuilder};
+use tower_breaker::{CircuitBreakerLayer, Policy, State, Store};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::support::log::Log;
@@ -315,7 +315,7 @@ async fn with_a_slow_call_rate_a_black_hole_trips_with_no_timeout_at_all() {
         // Nothing watches the calls: the next one sees how long they have been running.
         tokio::time::sleep(limit).await;
         let next = tokio::time::timeout(s(1), call()).await;
-        assert!(next.expect("rejected at once").unwrap().unwrap_err().is_open());
+        assert!(next.expect("rejected at once").unwrap().unwrap_err().is_rejected());
         assert_eq!(*heard.lock().unwrap(), [Reason::SlowCallRate.as_str()]);
         assert_eq!(upstream.calls(), 30);
         assert!(hanging.iter().all(|call| !call.is_finished()));

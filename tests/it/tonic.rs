@@ -3,7 +3,7 @@
 use tonic::Code;
 use tower::layer::util::Identity;
 use tower::{Layer, ServiceBuilder};
-use tower_breaker::service::{DefaultBody, ObserveBody, Respond, RespondToOpenLayer};
+use tower_breaker::service::{DefaultBody, ObserveBody, Respond, RespondToRejectedLayer};
 use tower_breaker::{CircuitBreakerLayer, HttpStatus, State, Store};
 
 use crate::support::grpc::{Answers, Upstream, ask};
@@ -53,7 +53,7 @@ async fn an_error_is_unknown_to_a_client_unless_something_outside_responds() {
     let client = breaker.layer(channel);
     let status = ask(client.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unknown, "{status:?}");
-    let status = ask(RespondToOpenLayer::new().layer(client)).await.unwrap_err();
+    let status = ask(RespondToRejectedLayer::new().layer(client)).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "circuit open"));
 }
 

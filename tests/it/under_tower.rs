@@ -20,9 +20,9 @@ use tower::spawn_ready::SpawnReady;
 use tower::steer::Steer;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_breaker::service::Reject;
+use tower_breaker::service::RetryUnlessRejected;
 use tower_breaker::{
-    Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, RetryUnlessOpen, State, Store,
-    find_open,
+    Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Rejected, State, Store,
 };
 
 use crate::retry::Attempts;
@@ -49,7 +49,7 @@ pub(crate) fn open() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>,
 #[track_caller]
 pub(crate) fn assert_open<T: std::fmt::Debug, E: Into<BoxError>>(result: Result<T, E>) {
     let error = result.expect_err("should be rejected").into();
-    assert!(find_open(&*error).is_some(), "{error}");
+    assert!(Rejected::find_in(&*error).is_some(), "{error}");
 }
 
 /// One call is rejected, as the circuit is open; and once that may recover, the next one passes.
@@ -101,7 +101,7 @@ async fn retry_works_with_reject_in_call_and_retry_unless_open() {
     let (circuit, layer, upstream) = open();
     let policy = Attempts::new(3);
     let service = ServiceBuilder::new()
-        .retry(RetryUnlessOpen::new(policy.clone()))
+        .retry(RetryUnlessRejected::new(policy.clone()))
         .layer(layer.reject_in_call())
         .service(upstream);
     rejects_and_recovers(&circuit, service).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
-use tower_breaker::backend::{Backend, Standing};
+use tower_breaker::backend::{Backend, RecordState};
 use tower_breaker::service::Reject;
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store,
@@ -128,7 +128,7 @@ async fn whoever_stops_waiting_leaves_no_place_taken() {
     drop(leaver.service);
     tokio::time::sleep(ms(10)).await;
     let view = network.ledger.load(other.circuit().name()).await.unwrap();
-    assert!(matches!(view.standing, Standing::HalfOpen { out: 0, .. }), "{view:?}");
+    assert!(matches!(view.state, RecordState::HalfOpen { out: 0, .. }), "{view:?}");
     let (_, ready) = readying(&mut other.service).await;
     assert!(ready);
 }

@@ -1,14 +1,42 @@
 //! What a URL says of where Redis is. No part of a URL is repeated in what is wrong with it: a password
 //! with a `/`, a `?`, a `#` or an `@` that is not percent-encoded makes any part of it a secret.
 
+use std::str::FromStr;
+
 use url::Url;
 
-use super::config::{Mode, RedisConfig};
+use super::config::{Mode, RedisConfig, RedisConfigError};
 
 const PARAMETERS: &str = "node, sentinelServiceName, sentinelUsername, sentinelPassword";
 
+impl RedisConfig {
+    /// What a URL says.
+    ///
+    /// # Errors
+    ///
+    /// Every problem at once. The URL is not repeated: it may bear a password.
+    pub fn from_url(url: &str) -> Result<Self, RedisConfigError> {
+        let (config, mut problems) = Self::read(url);
+        problems.extend(config.problems().into_iter().map(|(_, problem)| problem));
+        RedisConfigError::unless_none(problems).map(|()| config)
+    }
+
+    /// The same, not checked as a whole: what the URL leaves out may be set apart.
+    pub(crate) fn read(url: &str) -> (Self, Vec<String>) {
+        read(url)
+    }
+}
+
+impl FromStr for RedisConfig {
+    type Err = RedisConfigError;
+
+    fn from_str(url: &str) -> Result<Self, RedisConfigError> {
+        Self::from_url(url)
+    }
+}
+
 /// What a URL says as far as it can be read, and why the rest cannot.
-pub(super) fn read(url: &str) -> (RedisConfig, Vec<String>) {
+fn read(url: &str) -> (RedisConfig, Vec<String>) {
     match Url::parse(url) {
         Ok(url) => {
             let mut problems = Vec::new();

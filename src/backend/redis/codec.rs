@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::backend::{
-    BackendError, Geometry, Imposed, Move, Opening, Probed, Report, Setting, Standing, View,
+    BackendError, Geometry, Move, OpenTerms, Overridden, OverrideRecord, Probed, RecordState,
+    Report, View,
 };
-use crate::machine::{Override, Reason, Tally};
-use crate::name::Name;
+use crate::machine::{OverrideState, Reason, Tally};
+use crate::name::CircuitName;
 
 /// Numbers of a script are doubles; up to this one they are exact.
 const MOST: u64 = (1 << 53) - 1;
@@ -68,12 +69,12 @@ impl Args {
         self.number(flag.into())
     }
 
-    fn opening(self, opening: &Opening) -> Self {
-        self.millis(opening.interval)
-            .number(opening.reopenings.into())
-            .number(opening.probes)
-            .millis(opening.lease)
-            .number(opening.successes_to_close)
+    fn terms(self, terms: &OpenTerms) -> Self {
+        self.millis(terms.interval)
+            .number(terms.reopenings.into())
+            .number(terms.probes)
+            .millis(terms.lease)
+            .number(terms.successes_to_close)
     }
 
     fn tally(self, tally: &Tally) -> Self {
@@ -108,8 +109,8 @@ impl Args {
 
     pub(super) fn transition(self, to: &Move) -> Self {
         match to {
-            Move::Open { opening, reason, tally } => {
-                self.text("open").text(reason.as_str()).opening(opening).tally(tally)
+            Move::Open { terms, reason, tally } => {
+                self.text("open").text(reason.as_str()).terms(terms).tally(tally)
             }
             Move::Closed { reason } => self.text("closed").text(reason.as_str()),
         }
@@ -119,13 +120,13 @@ impl Args {
         match result {
             Probed::Passed => self.text("passed"),
             Probed::Released => self.text("released"),
-            Probed::Failed { opening, reason } => {
-                self.text("failed").text(reason.as_str()).opening(opening)
+            Probed::Failed { terms, reason } => {
+                self.text("failed").text(reason.as_str()).terms(terms)
             }
         }
     }
 
-    pub(super) fn setting(self, setting: Option<&Setting>) -> Self {
+    pub(super) fn setting(self, setting: Option<&OverrideRecord>) -> Self {
         let Some(setting) = setting else { return self.text("").text("").text("-1") };
         let args = self
             .text(setting.state.state().as_str())
@@ -138,20 +139,20 @@ impl Args {
     }
 
     pub(super) fn view(self, view: &View) -> Self {
-        let (state, remaining, opening) = match view.standing {
-            Standing::Closed => ("closed", Duration::ZERO, Opening::default()),
-            Standing::Open { opening, remaining } => ("open", remaining, opening),
-            Standing::HalfOpen { opening, .. } => ("half_open", Duration::ZERO, opening),
+        let (state, remaining, terms) = match view.state {
+            RecordState::Closed => ("closed", Duration::ZERO, OpenTerms::default()),
+            RecordState::Open { terms, remaining } => ("open", remaining, terms),
+            RecordState::HalfOpen { terms, .. } => ("half_open", Duration::ZERO, terms),
         };
         self.number(view.generation)
             .number(view.revision)
             .text(state)
             .text(view.reason.map_or("", Reason::as_str))
             .millis(remaining)
-            .opening(&opening)
+            .terms(&terms)
             .tally(&view.tally)
-            .number(view.imposed.version)
-            .setting(view.imposed.setting.as_ref())
+            .number(view.overridden.version)
+            .setting(view.overridden.record.as_ref())
     }
 }
 
@@ -187,14 +188,14 @@ impl Reply {
 }
 
 /// What a script tells all, if it is about a circuit.
-pub(super) fn notice(text: &str) -> Option<(Name, View)> {
+pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
     #[derive(Deserialize)]
     struct Notice {
         name: String,
         view: Told,
     }
     let Notice { name, view } = serde_json::from_str(text).ok()?;
-    Some((Name::new(name).ok()?, view.into()))
+    Some((CircuitName::new(name).ok()?, view.into()))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -207,12 +208,13 @@ struct Told {
     tally: [u64; 4],
     shares: Vec<[u64; 4]>,
     votes: u64,
-    opening: [u64; 5],
+    #[serde(rename = "opening")]
+    terms: [u64; 5],
     remaining: u64,
     passed: u64,
     out: u64,
     next_expiry: Option<u64>,
-    imposed: ToldImposed,
+    overridden: ToldImposed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,45 +229,45 @@ struct ToldImposed {
 
 impl From<Told> for View {
     fn from(told: Told) -> Self {
-        let opening = opening(told.opening);
-        let standing = match told.state.as_str() {
-            "open" => Standing::Open { opening, remaining: Duration::from_millis(told.remaining) },
-            "half_open" => Standing::HalfOpen {
-                opening,
+        let terms = terms(told.terms);
+        let state = match told.state.as_str() {
+            "open" => RecordState::Open { terms, remaining: Duration::from_millis(told.remaining) },
+            "half_open" => RecordState::HalfOpen {
+                terms,
                 passed: told.passed,
                 out: told.out,
                 next_expiry: told.next_expiry.map(Duration::from_millis),
             },
-            _ => Standing::Closed,
+            _ => RecordState::Closed,
         };
         Self {
             generation: told.generation,
             revision: told.revision,
-            standing,
+            state,
             reason: told.reason.as_deref().and_then(Reason::from_name),
             tally: tally(told.tally),
             shares: told.shares.into_iter().map(tally).collect(),
             votes: told.votes,
-            imposed: told.imposed.into(),
+            overridden: told.overridden.into(),
         }
     }
 }
 
-impl From<ToldImposed> for Imposed {
+impl From<ToldImposed> for Overridden {
     fn from(told: ToldImposed) -> Self {
-        let state = told.state.as_deref().and_then(Override::from_name);
-        let setting = state.map(|state| Setting {
+        let state = told.state.as_deref().and_then(OverrideState::from_name);
+        let setting = state.map(|state| OverrideRecord {
             state,
             reason: told.reason,
             actor: told.actor,
             remaining: told.remaining.map(Duration::from_millis),
         });
-        Self { version: told.version, setting }
+        Self { version: told.version, record: setting }
     }
 }
 
-fn opening([interval, reopenings, probes, lease, successes_to_close]: [u64; 5]) -> Opening {
-    Opening {
+fn terms([interval, reopenings, probes, lease, successes_to_close]: [u64; 5]) -> OpenTerms {
+    OpenTerms {
         interval: Duration::from_millis(interval),
         reopenings: u32::try_from(reopenings).unwrap_or(u32::MAX),
         probes,
@@ -304,6 +306,6 @@ mod tests {
     fn what_is_not_known_is_ignored_and_what_is_missing_has_its_default() {
         let reply = Reply::parse(r#"{"now":7,"new":1,"view":{"generation":9,"what":{}}}"#).unwrap();
         let (view, lease) = reply.said().unwrap().expect("not late");
-        assert_eq!((view.generation, view.standing, lease), (9, Standing::Closed, None));
+        assert_eq!((view.generation, view.state, lease), (9, RecordState::Closed, None));
     }
 }

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::address;
 #[cfg(feature = "redis-tls")]
 use crate::backend::BackendError;
 
@@ -104,22 +102,6 @@ impl RedisConfig {
     ) -> Self {
         let credentials = Credentials::default();
         Self::of(Mode::Sentinel { service: service.into(), credentials }, hosts(sentinels))
-    }
-
-    /// What a URL says.
-    ///
-    /// # Errors
-    ///
-    /// Every problem at once. The URL is not repeated: it may bear a password.
-    pub fn from_url(url: &str) -> Result<Self, RedisConfigError> {
-        let (config, mut problems) = Self::read(url);
-        problems.extend(config.problems().into_iter().map(|(_, problem)| problem));
-        RedisConfigError::unless_none(problems).map(|()| config)
-    }
-
-    /// The same, not checked as a whole: what the URL leaves out may be set apart.
-    pub(crate) fn read(url: &str) -> (Self, Vec<String>) {
-        address::read(url)
     }
 
     /// The user, where it is not the server's default one.
@@ -280,14 +262,6 @@ fn is_host(host: &str) -> bool {
     !host.contains(|c: char| "/?#@".contains(c) || c.is_whitespace() || c.is_control())
 }
 
-impl FromStr for RedisConfig {
-    type Err = RedisConfigError;
-
-    fn from_str(url: &str) -> Result<Self, RedisConfigError> {
-        Self::from_url(url)
-    }
-}
-
 fn hosts<H: Into<String>>(hosts: impl IntoIterator<Item = (H, u16)>) -> Vec<(String, u16)> {
     hosts.into_iter().map(|(host, port)| (host.into(), port)).collect()
 }
@@ -334,7 +308,7 @@ impl RedisConfigError {
         &self.problems
     }
 
-    fn unless_none(problems: Vec<String>) -> Result<(), Self> {
+    pub(super) fn unless_none(problems: Vec<String>) -> Result<(), Self> {
         if problems.is_empty() { Ok(()) } else { Err(Self { problems }) }
     }
 }

@@ -2,6 +2,6 @@
 
 set_hand(math.max(hand.version + 1, NOW), ARGV[4], ARGV[5], ARGV[7], tonumber(ARGV[6]))
 if ARGV[4] == '' then
-  enter('closed', 'by_hand', {})
+  enter('closed', 'override', {})
 end
 return tell()

@@ -25,7 +25,7 @@ use super::fault;
 use super::scripts::{CHECK, Script};
 use crate::backend::{BackendError, Notice, View};
 use crate::clock;
-use crate::name::Name;
+use crate::name::CircuitName;
 
 /// Enough for a burst; what is beyond it would only wait.
 const MOST_IN_FLIGHT: usize = 256;
@@ -85,7 +85,7 @@ impl Link {
     pub(super) async fn run(
         &self,
         verb: &Script,
-        circuit: &Name,
+        circuit: &CircuitName,
         args: Args,
     ) -> Result<(View, Option<Duration>), BackendError> {
         let _place = self.take_place()?;
@@ -105,7 +105,7 @@ impl Link {
     pub(super) async fn run_whenever(
         &self,
         verb: &Script,
-        circuit: &Name,
+        circuit: &CircuitName,
         args: Args,
     ) -> Result<View, BackendError> {
         let _place = self.take_place()?;
@@ -118,7 +118,7 @@ impl Link {
         &self,
         verb: &Script,
         key: &str,
-        circuit: &Name,
+        circuit: &CircuitName,
         not_after: u64,
         args: &Args,
     ) -> Result<Option<(View, Option<Duration>)>, BackendError> {
@@ -311,7 +311,7 @@ impl Link {
         redis_keyslot(self.client.id().as_bytes())
     }
 
-    pub(super) fn caution(&self) -> Option<String> {
+    pub(super) fn warning(&self) -> Option<String> {
         self.caution.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

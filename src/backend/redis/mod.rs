@@ -22,8 +22,10 @@ use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::{Answer, Backend, BackendError, Lease, Move, Notice, Probed, Report, Setting, View};
-use crate::name::Name;
+use super::{
+    Answer, Backend, BackendError, Lease, Move, Notice, OverrideRecord, Probed, Report, View,
+};
+use crate::name::CircuitName;
 use codec::Args;
 use link::Link;
 use scripts::{ACQUIRE, IMPOSE, LOAD, REPORT, RESTORE, SETTLE, TRANSITION};
@@ -123,18 +125,23 @@ impl RedisBackend {
 }
 
 impl Backend for RedisBackend {
-    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
+    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         Box::pin(async { Ok(self.link().run(&LOAD, circuit, Args::default()).await?.0) })
     }
 
-    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View> {
+    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
         Box::pin(async {
             let args = Args::default().report(report);
             Ok(self.link().run(&REPORT, circuit, args).await?.0)
         })
     }
 
-    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View> {
+    fn transition<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        from: u64,
+        to: &'a Move,
+    ) -> Answer<'a, View> {
         Box::pin(async move {
             let args = Args::default().number(from).transition(to);
             Ok(self.link().run(&TRANSITION, circuit, args).await?.0)
@@ -143,7 +150,7 @@ impl Backend for RedisBackend {
 
     fn acquire_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
@@ -157,7 +164,7 @@ impl Backend for RedisBackend {
 
     fn settle_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
@@ -167,14 +174,18 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View> {
+    fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
         Box::pin(async {
             let args = Args::default().view(view);
             Ok(self.link().run(&RESTORE, circuit, args).await?.0)
         })
     }
 
-    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View> {
+    fn set_override<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        setting: Option<&'a OverrideRecord>,
+    ) -> Answer<'a, View> {
         Box::pin(async move {
             let args = Args::default().setting(setting);
             Ok(self.link().run(&IMPOSE, circuit, args).await?.0)
@@ -189,8 +200,8 @@ impl Backend for RedisBackend {
         Box::pin(self.link().ping(self.link().timeout))
     }
 
-    fn caution(&self) -> Option<String> {
-        self.link().caution()
+    fn warning(&self) -> Option<String> {
+        self.link().warning()
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -149,7 +149,7 @@ local function view(counted)
       if hand.actor then set = set .. ',"actor":' .. cjson.encode(hand.actor) end
       if ends then set = set .. ',"remaining":' .. whole(hand['until'] - NOW) end
     end
-    add('imposed', '{' .. set .. '}')
+    add('overridden', '{' .. set .. '}')
   end
   return '{' .. table.concat(parts, ',') .. '}'
 end

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Told, Wish};
-use crate::backend::{BackendError, Move, Opening, Setting, Standing};
+use crate::backend::{BackendError, Move, OpenTerms, OverrideRecord, RecordState};
 use crate::circuit::locked::{Later, Locked};
 use crate::machine::{Event, Origin, Reason, State, Tally};
 use crate::timestamp::Timestamp;
@@ -14,7 +14,7 @@ impl Locked {
     /// The time of the override in force is over.
     pub(in crate::circuit) fn end_override(&mut self, now: Timestamp) {
         if let Some(member) = &mut self.member {
-            member.view.imposed.setting = None;
+            member.view.overridden.record = None;
             member.view.reason = Some(Reason::OverrideOver);
             self.follow(None, now);
         } else {
@@ -24,7 +24,7 @@ impl Locked {
     }
 
     /// Takes on what a hand has set on another replica.
-    pub(super) fn take_on(&mut self, setting: Setting, now: Timestamp) {
+    pub(super) fn take_on(&mut self, setting: OverrideRecord, now: Timestamp) {
         let ours = self.setting.as_ref();
         let known = ours.is_some_and(|ours| ours.says_as(&setting));
         if known {
@@ -36,7 +36,12 @@ impl Locked {
     }
 
     /// Sets a state by hand, here.
-    pub(in crate::circuit) fn force(&mut self, setting: Setting, origin: Origin, now: Timestamp) {
+    pub(in crate::circuit) fn force(
+        &mut self,
+        setting: OverrideRecord,
+        origin: Origin,
+        now: Timestamp,
+    ) {
         let ends = ends(&setting, now);
         let transition = self.machine.force(setting.state, origin, ends, &self.policy, now);
         self.happened(Some(Event::Transition(transition)));
@@ -46,12 +51,12 @@ impl Locked {
     /// Remembers that a hand has set or ended a state here, and all are to know.
     pub(in crate::circuit) fn wish(
         &mut self,
-        setting: Option<Setting>,
+        setting: Option<OverrideRecord>,
         now: Timestamp,
     ) -> Option<Told> {
         let member = self.member.as_mut()?;
         let (told, hears) = oneshot::channel();
-        let version = member.view.imposed.version;
+        let version = member.view.overridden.version;
         let wish = Wish { setting, at: now, version, told: Some(told) };
         // Who waits for the one before is woken by its end.
         let before = member.wish.replace(wish);
@@ -67,23 +72,23 @@ impl Locked {
     pub(in crate::circuit) fn propose_to_probe(&mut self) -> bool {
         let open = self.machine.state() == State::Open;
         let Some(member) = self.member.as_mut().filter(|_| open) else { return false };
-        let Standing::Open { opening, .. } = member.view.standing else { return false };
+        let RecordState::Open { terms, .. } = member.view.state else { return false };
         // As short as an interval can be. The one after a failed probe is drawn from the policy.
-        let opening = Opening { interval: Duration::from_millis(1), ..opening };
-        let (reason, tally) = (Reason::ByHand, Tally::default());
-        member.proposal = Some(Move::Open { opening, reason, tally });
+        let terms = OpenTerms { interval: Duration::from_millis(1), ..terms };
+        let (reason, tally) = (Reason::Override, Tally::default());
+        member.proposal = Some(Move::Open { terms, reason, tally });
         member.hurry();
         true
     }
 }
 
-fn ends(setting: &Setting, now: Timestamp) -> Timestamp {
+fn ends(setting: &OverrideRecord, now: Timestamp) -> Timestamp {
     setting.remaining.map_or(Timestamp::NEVER, |lasting| now.after(lasting))
 }
 
 impl Wish {
     /// What is to be set now, if it is not an end.
-    pub(crate) fn setting(&self, now: Timestamp) -> Option<Setting> {
+    pub(crate) fn setting(&self, now: Timestamp) -> Option<OverrideRecord> {
         let mut setting = self.setting.clone()?;
         if let Some(remaining) = &mut setting.remaining {
             *remaining = remaining.saturating_sub(now.since(self.at));
@@ -98,7 +103,7 @@ impl Wish {
 
     /// The ledger has a newer setting than the one that was known when this was wished. It holds,
     /// unless it is this one. Who waits is told later, without the lock.
-    pub(super) fn outrun(mut self, by: Option<&Setting>) -> Later {
+    pub(super) fn outrun(mut self, by: Option<&OverrideRecord>) -> Later {
         let same = match (by, &self.setting) {
             (None, None) => true,
             (Some(by), Some(own)) => by.says_as(own),

@@ -3,7 +3,7 @@
 use std::mem::{replace, take};
 
 use super::{ASK_AGAIN, LEASE_MARGIN};
-use crate::backend::{Lease, Move, Opening, Standing, View};
+use crate::backend::{Lease, Move, OpenTerms, RecordState, View};
 use crate::circuit::grant::Grant;
 use crate::circuit::locked::Locked;
 use crate::machine::{Event, LeaseId, Reason, Shared};
@@ -13,28 +13,28 @@ use crate::timestamp::Timestamp;
 impl Locked {
     /// Takes on what a view says that is newer than what is known.
     pub(in crate::circuit) fn adopt(&mut self, view: &View, answer: bool, now: Timestamp) {
-        let by_hand = self.machine.state().is_by_hand();
+        let by_hand = self.machine.state().is_overridden();
         let Some(member) = &mut self.member else { return };
         member.known = true;
         let first = !replace(&mut member.heard, true);
         let known = &member.view;
         let behind = view.rank() < known.rank() && known.generation > View::FIRST;
-        let forgot = answer && (behind || view.imposed.version < known.imposed.version);
+        let forgot = answer && (behind || view.overridden.version < known.overridden.version);
         let newer = view.rank() > known.rank();
         let next = view.generation > known.generation;
-        let hand = view.imposed.version > known.imposed.version;
-        let same = view.standing.is_like(&known.standing);
+        let hand = view.overridden.version > known.overridden.version;
+        let same = view.state.is_like(&known.state);
         if forgot {
             member.restore = true;
             member.hurry();
         }
         if newer {
-            let imposed = take(&mut member.view.imposed);
-            member.view = View { imposed, ..view.clone() };
+            let overridden = take(&mut member.view.overridden);
+            member.view = View { overridden, ..view.clone() };
             member.at = now;
         }
         if hand {
-            member.view.imposed = view.imposed.clone();
+            member.view.overridden = view.overridden.clone();
             member.imposed_at = now;
         }
         if next {
@@ -50,15 +50,15 @@ impl Locked {
         {
             if first {
                 // Whoever wished could not know what had been set before.
-                wish.version = view.imposed.version;
+                wish.version = view.overridden.version;
                 member.wish = Some(wish);
             } else {
-                self.later.push(wish.outrun(member.view.imposed.setting.as_ref()));
+                self.later.push(wish.outrun(member.view.overridden.record.as_ref()));
             }
         }
         // What was set here since is still to be told, and holds until then.
         let hand = hand && member.wish.is_none();
-        let setting = member.view.imposed.setting.clone();
+        let setting = member.view.overridden.record.clone();
         match setting {
             Some(setting) if hand => self.take_on(setting, now),
             None if hand && by_hand => self.follow(None, now),
@@ -75,7 +75,7 @@ impl Locked {
         let Some(member) = &mut self.member else { return };
         member.imposing = false;
         if let Some(later) = &mut member.wish {
-            later.version = member.view.imposed.version;
+            later.version = member.view.overridden.version;
         }
     }
 
@@ -83,9 +83,9 @@ impl Locked {
     pub(in crate::circuit) fn judge_shared(&mut self, view: &View) {
         let Some(member) = &mut self.member else { return };
         let current = view.generation == member.view.generation
-            && view.standing == Standing::Closed
-            && member.view.standing == Standing::Closed;
-        if !current || self.machine.state().is_by_hand() {
+            && view.state == RecordState::Closed
+            && member.view.state == RecordState::Closed;
+        if !current || self.machine.state().is_overridden() {
             return;
         }
         let policy = &self.policy;
@@ -93,33 +93,33 @@ impl Locked {
         member.proposal = elected.or_else(|| {
             let reason = policy.judge_shared(view.tally, &view.shares)?;
             let interval = policy.open_interval(0, None, fastrand::u64(..));
-            let opening = Opening {
+            let terms = OpenTerms {
                 interval,
                 reopenings: 0,
                 probes: policy.probes(),
                 lease: policy.probe_lease(),
                 successes_to_close: policy.successes_to_close(),
             };
-            Some(Move::Open { opening, reason, tally: view.tally })
+            Some(Move::Open { terms, reason, tally: view.tally })
         });
     }
 
     /// The ledger was asked for a lease, and gave none. False if that does not tell when to come back.
     pub(in crate::circuit) fn refused(&mut self, view: &View, now: Timestamp) -> bool {
         let Some(member) = &mut self.member else { return false };
-        if view.generation != member.view.generation || self.machine.state().is_by_hand() {
+        if view.generation != member.view.generation || self.machine.state().is_overridden() {
             return false;
         }
-        match view.standing {
-            Standing::Open { .. } => {
-                (member.view.standing, member.at) = (view.standing, now);
+        match view.state {
+            RecordState::Open { .. } => {
+                (member.view.state, member.at) = (view.state, now);
                 self.hear(Timestamp::default());
             }
-            Standing::HalfOpen { next_expiry, .. } => {
+            RecordState::HalfOpen { next_expiry, .. } => {
                 let wait = next_expiry.unwrap_or_default().min(ASK_AGAIN);
                 self.hear(now.after(wait));
             }
-            Standing::Closed => {}
+            RecordState::Closed => {}
         }
         true
     }
@@ -180,7 +180,7 @@ impl Locked {
             (shared, _) => shared,
         };
         let (generation, reason) = (member.view.generation, member.view.reason);
-        let reason = reason.unwrap_or(Reason::ByHand);
+        let reason = reason.unwrap_or(Reason::Override);
         let transition = self.machine.adopt(shared, generation, reason, now, &self.policy);
         self.begin_phase(now);
         self.happened(transition.map(Event::Transition));

@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use crate::backend::{Move, Opening, Standing, View};
+use crate::backend::{Move, OpenTerms, RecordState, View};
 use crate::circuit::locked::Locked;
 use crate::machine::{Event, Ledger, Reason, State};
 use crate::timestamp::Timestamp;
@@ -45,7 +45,7 @@ impl Locked {
         let ahead = view.generation > member.view.generation;
         member.voted = false;
         self.adopt(view, true, now);
-        if !ahead && !self.machine.state().is_by_hand() {
+        if !ahead && !self.machine.state().is_overridden() {
             self.reconcile(now);
         }
     }
@@ -58,10 +58,10 @@ impl Locked {
             _ => None,
         };
         let Some(member) = &mut self.member else { return };
-        let Some(Move::Open { opening, reason, tally }) = member.trip else { return };
+        let Some(Move::Open { terms, reason, tally }) = member.trip else { return };
         if let Some(interval) = remaining.filter(|remaining| !remaining.is_zero()) {
-            let opening = Opening { interval, ..opening };
-            member.trip = Some(Move::Open { opening, reason, tally });
+            let terms = OpenTerms { interval, ..terms };
+            member.trip = Some(Move::Open { terms, reason, tally });
         } else {
             member.trip = None;
             // Nor is what had opened it told.
@@ -73,10 +73,10 @@ impl Locked {
     /// replica may have gone on.
     fn reconcile(&mut self, now: Timestamp) {
         let Some(member) = &mut self.member else { return };
-        let until = match member.current(now).standing {
-            Standing::Closed => return self.reconcile_closed(now),
-            Standing::Open { remaining, .. } => now.after(remaining),
-            Standing::HalfOpen { .. } => now,
+        let until = match member.current(now).state {
+            RecordState::Closed => return self.reconcile_closed(now),
+            RecordState::Open { remaining, .. } => now.after(remaining),
+            RecordState::HalfOpen { .. } => now,
         };
         match self.machine.state() {
             // Closed by its own probes.

@@ -24,8 +24,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Circuit, Held};
-use crate::backend::{BackendError, Delta, Geometry, Lease, Move, Probed, Setting, Standing, View};
-use crate::machine::{Evidence, Mark, Policy, Shared, Tally, Verdict, Window};
+use crate::backend::{
+    BackendError, Delta, Geometry, Lease, Move, OverrideRecord, Probed, RecordState, View,
+};
+use crate::machine::{Evidence, Mark, Shared, Tally, Verdict};
+use crate::policy::{Policy, Window};
 use crate::timestamp::Timestamp;
 
 /// A future that is kept in a service.
@@ -97,7 +100,7 @@ pub(crate) struct Settled {
 /// A state set by hand here, of which the ledger does not know yet.
 #[derive(Debug)]
 pub(crate) struct Wish {
-    pub(crate) setting: Option<Setting>,
+    pub(crate) setting: Option<OverrideRecord>,
     /// When it was wished: what remains of its time counts from here.
     pub(crate) at: Timestamp,
     /// The version that was known then. One that is newer holds.
@@ -261,10 +264,10 @@ impl Member {
     fn current(&self, now: Timestamp) -> View {
         let mut view = self.view.clone();
         let passed = now.since(self.at);
-        if let Standing::Open { remaining, .. } = &mut view.standing {
+        if let RecordState::Open { remaining, .. } = &mut view.state {
             *remaining = remaining.saturating_sub(passed);
         }
-        let remaining = view.imposed.setting.as_mut().and_then(|s| s.remaining.as_mut());
+        let remaining = view.overridden.record.as_mut().and_then(|s| s.remaining.as_mut());
         if let Some(remaining) = remaining {
             *remaining = remaining.saturating_sub(now.since(self.imposed_at));
         }
@@ -273,13 +276,13 @@ impl Member {
 
     /// The ledger's state in this process's time.
     fn shared(&self) -> Shared {
-        match self.view.standing {
-            Standing::Closed => Shared::Closed,
-            Standing::Open { opening, remaining } => {
-                Shared::Open { until: self.at.after(remaining), reopenings: opening.reopenings }
+        match self.view.state {
+            RecordState::Closed => Shared::Closed,
+            RecordState::Open { terms, remaining } => {
+                Shared::Open { until: self.at.after(remaining), reopenings: terms.reopenings }
             }
-            Standing::HalfOpen { opening, passed, .. } => {
-                Shared::HalfOpen { reopenings: opening.reopenings, passed }
+            RecordState::HalfOpen { terms, passed, .. } => {
+                Shared::HalfOpen { reopenings: terms.reopenings, passed }
             }
         }
     }

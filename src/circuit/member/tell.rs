@@ -4,7 +4,7 @@ use std::mem::take;
 use std::time::Duration;
 
 use super::{Draft, News, Ring, Settled, VOTE, Work};
-use crate::backend::{Delta, Geometry, Lease, Move, Opening, Probed, Standing};
+use crate::backend::{Delta, Geometry, Lease, Move, OpenTerms, Probed, RecordState};
 use crate::circuit::locked::{Later, Locked};
 use crate::machine::{LeaseId, Origin, Reason, State, Transition, Verdict};
 use crate::timestamp::Timestamp;
@@ -12,15 +12,15 @@ use crate::timestamp::Timestamp;
 /// A transition, and a probe's end, as the cluster is to know of them.
 impl Locked {
     pub(in crate::circuit) fn note(&mut self, transition: &Transition, now: Timestamp) {
-        let opening = self.opening(transition.open_for.unwrap_or_default());
+        let terms = self.terms(transition.open_for.unwrap_or_default());
         let Some(member) = &mut self.member else { return };
-        if member.view.standing != Standing::Closed || transition.origin != Origin::Local {
+        if member.view.state != RecordState::Closed || transition.origin != Origin::Local {
             return;
         }
         match transition.to {
             State::Open => {
                 let Transition { reason, tally, .. } = *transition;
-                member.trip = Some(Move::Open { opening, reason, tally });
+                member.trip = Some(Move::Open { terms, reason, tally });
                 member.proposal = None;
                 member.voted = false;
                 member.hurry();
@@ -35,8 +35,8 @@ impl Locked {
     }
 
     /// What an open phase of so long shall obey.
-    fn opening(&self, interval: Duration) -> Opening {
-        Opening {
+    fn terms(&self, interval: Duration) -> OpenTerms {
+        OpenTerms {
             interval,
             reopenings: self.machine.reopenings(),
             probes: self.policy.probes(),
@@ -52,8 +52,8 @@ impl Locked {
             Verdict::Released => Probed::Released,
             Verdict::Failed { reason, hint } => {
                 let interval = self.policy.open_interval(reopenings, hint, fastrand::u64(..));
-                let opening = Opening { reopenings, ..self.opening(interval) };
-                Probed::Failed { opening, reason }
+                let terms = OpenTerms { reopenings, ..self.terms(interval) };
+                Probed::Failed { terms, reason }
             }
         };
         let Some(member) = &mut self.member else { return };
@@ -95,7 +95,7 @@ impl Locked {
             news: if vote { News::Alarm } else { member.news },
             failing_since: member.failing_since,
             next_expiry,
-            closed: member.view.standing == Standing::Closed,
+            closed: member.view.state == RecordState::Closed,
         })
     }
 
@@ -128,8 +128,8 @@ impl Locked {
         member.settled.extend(current);
         member.imposing = false;
         match work.wish {
-            Some(wish) if member.view.imposed.version > wish.version => {
-                self.later.push(wish.outrun(member.view.imposed.setting.as_ref()));
+            Some(wish) if member.view.overridden.version > wish.version => {
+                self.later.push(wish.outrun(member.view.overridden.record.as_ref()));
             }
             // A newer one has taken its place.
             Some(wish) if member.wish.is_some() => {

@@ -1,6 +1,6 @@
 //! A count window: a ring of bits.
 
-use super::{Mark, Sums};
+use super::mark::{Mark, Sums};
 
 /// The last `size` results, at two bits each.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Mark, Sums};
+use super::mark::{Mark, Sums};
 use crate::timestamp::{Timestamp, nanos};
 
 /// The results of the last `length`, in slices.

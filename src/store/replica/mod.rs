@@ -30,20 +30,17 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::builder::ClusterSettings;
+use super::settings::{BackendObserver, ClusterSettings};
 use crate::backend::{Answer, Backend, BackendError, Notice};
 use crate::circuit::Circuit;
 use crate::clock;
-use crate::name::Name;
-use crate::observe::{self, BackendStatus};
+use crate::event::{BackendStatus, log};
+use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 use crate::unwind::contain;
 use budget::Budget;
 use keeper::Keeper;
 pub(super) use peer::Peer;
-
-/// Who is told how the backend is.
-pub(super) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
 
 /// So many operations without an answer, one after the other, and for longer than the deadline, are no
 /// accident.
@@ -80,7 +77,7 @@ pub(super) struct Replica {
     id: String,
     runtime: Handle,
     budget: Budget,
-    peers: DashMap<Name, Arc<Peer>>,
+    peers: DashMap<CircuitName, Arc<Peer>>,
     /// The number of the next report. One for all circuits: one that was forgotten and is made again
     /// must not start anew, or the ledger takes its reports for old ones.
     seq: AtomicU64,
@@ -243,7 +240,7 @@ impl Replica {
             changes
         });
         if changes {
-            observe::backend(status);
+            log::backend(status);
             for observer in &self.observers {
                 // A keeper must not end for what an observer does.
                 contain(|| observer(status));
@@ -253,12 +250,12 @@ impl Replica {
 
     /// Logs what an operator should mend, where that is new.
     fn pass_on_caution(&self) {
-        let caution = self.backend.caution();
+        let caution = self.backend.warning();
         let mut told = self.cautioned.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = caution != std::mem::replace(&mut *told, caution.clone());
         drop(told);
         if let Some(caution) = caution.filter(|_| is_new) {
-            observe::caution(&caution);
+            log::backend_warning(&caution);
         }
     }
 

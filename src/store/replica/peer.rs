@@ -11,7 +11,7 @@ use super::{FAILURES, Replica};
 use crate::backend::{BackendError, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
-use crate::name::Name;
+use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
 /// More views than this in a keeper's inbox, and it loads the circuit instead.
@@ -31,7 +31,7 @@ const TRIES: u32 = 3;
 pub(in crate::store) struct Peer {
     me: Weak<Self>,
     pub(super) replica: Arc<Replica>,
-    pub(super) name: Name,
+    pub(super) name: CircuitName,
     /// The keeper has something to do.
     pub(super) woken: Notify,
     pub(super) known: watch::Sender<bool>,
@@ -50,7 +50,7 @@ pub(in crate::store) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(replica: Arc<Replica>, name: Name) -> Arc<Self> {
+    pub(super) fn new(replica: Arc<Replica>, name: CircuitName) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             replica,

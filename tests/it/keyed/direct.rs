@@ -9,7 +9,7 @@ async fn without_tower_a_key_has_the_circuit_that_a_layer_of_the_name_has() {
     let mut service = layer(&store).layer(service_fn(upstream));
     let down = || async { Err::<(), _>("down") };
     assert!(hosts.circuit("down").unwrap().execute(down).await.is_err());
-    assert!(call(&mut service, "down").unwrap_err().is_open());
+    assert!(call(&mut service, "down").unwrap_err().is_rejected());
     call(&mut service, "a").unwrap();
     assert_eq!(hosts.circuit("a").unwrap().snapshot().tally.calls, 1);
     assert_eq!(names(&store), ["up:a", "up:down"]);

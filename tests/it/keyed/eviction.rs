@@ -251,8 +251,8 @@ async fn an_override_that_is_over_keeps_no_circuit_and_looking_ends_none() {
     let store = builder(fragile()).key_limit(1).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     call(&mut service, "a").unwrap();
-    let note = tower_breaker::Note::new("an operator").lasting(s(60));
-    drop(store.circuit("up:a").force_open(note));
+    let forced = tower_breaker::overrides::Override::force_open("an operator").lasting(s(60));
+    drop(store.circuit("up:a").set_override(forced));
     call(&mut service, "b").unwrap();
     assert_eq!(names(&store), ["up:a"]);
     advance(s(61)).await;

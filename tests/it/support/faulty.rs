@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::sleep;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, Probed, Report, Setting,
-    View,
+    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, OverrideRecord, Probed,
+    Report, View,
 };
-use tower_breaker::{Event, Name, Origin, Reason, State};
+use tower_breaker::event::{Event, Origin, Reason};
+use tower_breaker::{CircuitName, State};
 
 use super::ms;
 use super::network::{Network, at_once, brief, state_of};
@@ -88,7 +89,7 @@ impl Faulty {
         network.trace(|| format!("r{replica}: {transition} {} {origin:?}", transition.generation));
         // An open interval of the cluster's ends by itself where the ledger is lost.
         let by_itself = transition.reason == Reason::IntervalOver;
-        if origin == Origin::Local || to.is_by_hand() {
+        if origin == Origin::Local || to.is_overridden() {
             return;
         }
         let heard = &mut *self.line.heard.lock().unwrap();
@@ -291,14 +292,14 @@ impl Told for () {
 /// and within the time that a message takes. What would harm if it came twice, an override, is sent
 /// once, as the law says; everything else has to bear it.
 impl Backend for Faulty {
-    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
+    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         let circuit = circuit.clone();
         self.send("load", true, move |line| {
             line.at_ledger("load", |ledger, _| ((), at_once(ledger.load(&circuit)))).1
         })
     }
 
-    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View> {
+    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
         let (circuit, report) = (circuit.clone(), report.clone());
         self.send("report", true, move |line| {
             line.network.trace(|| {
@@ -314,7 +315,12 @@ impl Backend for Faulty {
         })
     }
 
-    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View> {
+    fn transition<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        from: u64,
+        to: &'a Move,
+    ) -> Answer<'a, View> {
         let (circuit, to) = (circuit.clone(), *to);
         self.send("transition", true, move |line| {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
@@ -328,7 +334,7 @@ impl Backend for Faulty {
 
     fn acquire_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
@@ -350,7 +356,7 @@ impl Backend for Faulty {
 
     fn settle_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
@@ -366,7 +372,7 @@ impl Backend for Faulty {
         })
     }
 
-    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View> {
+    fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
         let (circuit, view) = (circuit.clone(), view.clone());
         self.send("restore", true, move |line| {
             line.network.trace(|| format!("r{} restores {}", line.replica, brief(&view)));
@@ -379,12 +385,16 @@ impl Backend for Faulty {
         })
     }
 
-    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View> {
+    fn set_override<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        setting: Option<&'a OverrideRecord>,
+    ) -> Answer<'a, View> {
         let (circuit, setting) = (circuit.clone(), setting.cloned());
         self.send("impose", false, move |line| {
             line.network.trace(|| format!("r{} imposes {setting:?}", line.replica));
             let act = |ledger: &MemoryBackend, _: &mut _| {
-                ((), at_once(ledger.impose(&circuit, setting.as_ref())))
+                ((), at_once(ledger.set_override(&circuit, setting.as_ref())))
             };
             line.at_ledger("impose", act).1
         })

@@ -15,9 +15,9 @@ pub(crate) mod witness;
 
 use std::time::Duration;
 
-use tower_breaker::{
-    Circuit, OpenCircuit, Outcome, Permit, Policy, PolicyBuilder, Snapshot, State, Store,
-};
+use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{Circuit, Outcome, Policy, Rejected, State, Store};
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -81,7 +81,7 @@ pub(crate) fn times(n: usize, verb: impl Fn(&Circuit), circuit: &Circuit) {
 }
 
 #[track_caller]
-pub(crate) fn rejected(circuit: &Circuit) -> OpenCircuit {
+pub(crate) fn rejected(circuit: &Circuit) -> Rejected {
     match circuit.try_acquire() {
         Ok(_) => panic!("should have been rejected"),
         Err(open) => open,

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Cancelled, State};
+use tower_breaker::State;
+use tower_breaker::policy::Cancelled;
 
 /// A policy, as the model sees it.
 #[derive(Clone, Debug)]

@@ -5,9 +5,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 use tower_breaker::backend::{
-    Answer, Backend, Delta, Geometry, MemoryBackend, Report, Standing, View,
+    Answer, Backend, Delta, Geometry, MemoryBackend, RecordState, Report, View,
 };
-use tower_breaker::{Name, State, Tally};
+use tower_breaker::event::Tally;
+use tower_breaker::{CircuitName, State};
 
 use super::now;
 use super::witness::Witness;
@@ -74,12 +75,12 @@ impl Network {
     }
 
     /// The circuit as the ledger has it.
-    pub(crate) fn load(&self, circuit: &Name) -> View {
+    pub(crate) fn load(&self, circuit: &CircuitName) -> View {
         at_once(self.ledger.load(circuit))
     }
 
     /// What it has counted in the last `window`, in its present generation.
-    pub(crate) fn totals(&self, circuit: &Name, window: Geometry) -> Tally {
+    pub(crate) fn totals(&self, circuit: &CircuitName, window: Geometry) -> Tally {
         let report = Report {
             replica: String::new(),
             seq: 0,
@@ -105,7 +106,7 @@ impl Network {
 
 /// The time of all ledgers in this process: what is new there bears it.
 pub(crate) fn millis() -> u64 {
-    at_once(MemoryBackend::new().impose(&Name::new("clock").unwrap(), None)).generation
+    at_once(MemoryBackend::new().set_override(&CircuitName::new("clock").unwrap(), None)).generation
 }
 
 /// What a ledger in this process says, it says at once.
@@ -117,14 +118,14 @@ pub(super) fn at_once<T>(mut answer: Answer<'_, T>) -> T {
 }
 
 pub(crate) fn state_of(view: &View) -> State {
-    match view.standing {
-        Standing::Closed => State::Closed,
-        Standing::Open { .. } => State::Open,
-        Standing::HalfOpen { .. } => State::HalfOpen,
+    match view.state {
+        RecordState::Closed => State::Closed,
+        RecordState::Open { .. } => State::Open,
+        RecordState::HalfOpen { .. } => State::HalfOpen,
     }
 }
 
 pub(crate) fn brief(view: &View) -> String {
-    let View { generation, revision, standing, tally, votes, imposed, .. } = view;
-    format!("{generation}.{revision} {standing:?} {tally:?} votes {votes} {imposed:?}")
+    let View { generation, revision, state, tally, votes, overridden, .. } = view;
+    format!("{generation}.{revision} {state:?} {tally:?} votes {votes} {overridden:?}")
 }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 use tokio::time::sleep;
-use tower_breaker::Name;
+use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, Probed, Report, Setting,
-    View,
+    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, OverrideRecord, Probed,
+    Report, View,
 };
 
 use super::ms;
@@ -57,7 +57,7 @@ impl Partly {
 
     fn send<'a, T: Send + 'a>(
         &'a self,
-        circuit: &Name,
+        circuit: &CircuitName,
         writes: bool,
         answer: Answer<'a, T>,
     ) -> Answer<'a, T> {
@@ -78,21 +78,26 @@ impl Partly {
 }
 
 impl Backend for Partly {
-    fn load<'a>(&'a self, circuit: &'a Name) -> Answer<'a, View> {
+    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         self.send(circuit, false, self.ledger.load(circuit))
     }
 
-    fn report<'a>(&'a self, circuit: &'a Name, report: &'a Report) -> Answer<'a, View> {
+    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
         self.send(circuit, report.seq > 0, self.ledger.report(circuit, report))
     }
 
-    fn transition<'a>(&'a self, circuit: &'a Name, from: u64, to: &'a Move) -> Answer<'a, View> {
+    fn transition<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        from: u64,
+        to: &'a Move,
+    ) -> Answer<'a, View> {
         self.send(circuit, true, self.ledger.transition(circuit, from, to))
     }
 
     fn acquire_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
@@ -102,19 +107,23 @@ impl Backend for Partly {
 
     fn settle_probe<'a>(
         &'a self,
-        circuit: &'a Name,
+        circuit: &'a CircuitName,
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
         self.send(circuit, true, self.ledger.settle_probe(circuit, lease, result))
     }
 
-    fn restore<'a>(&'a self, circuit: &'a Name, view: &'a View) -> Answer<'a, View> {
+    fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
         self.send(circuit, true, self.ledger.restore(circuit, view))
     }
 
-    fn impose<'a>(&'a self, circuit: &'a Name, setting: Option<&'a Setting>) -> Answer<'a, View> {
-        self.send(circuit, true, self.ledger.impose(circuit, setting))
+    fn set_override<'a>(
+        &'a self,
+        circuit: &'a CircuitName,
+        setting: Option<&'a OverrideRecord>,
+    ) -> Answer<'a, View> {
+        self.send(circuit, true, self.ledger.set_override(circuit, setting))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {

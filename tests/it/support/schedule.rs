@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tower_breaker::{Cancelled, Policy, PolicyBuilder};
+use tower_breaker::Policy;
+use tower_breaker::policy::{Cancelled, PolicyBuilder};
 
 use super::network::Plan;
 use super::{ms, s};

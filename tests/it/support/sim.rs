@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, advance, sleep, timeout};
-use tower_breaker::backend::{Geometry, Standing, View};
-use tower_breaker::{
-    Circuit, Name, Origin, Outcome, Permit, Policy, Snapshot, State, Store, Tally,
-};
+use tower_breaker::backend::{Geometry, RecordState, View};
+use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::event::{Origin, Tally};
+use tower_breaker::{Circuit, CircuitName, Outcome, Policy, State, Store};
 
 use super::faulty::Faulty;
 use super::network::{self, Network, Plan};
@@ -29,7 +29,7 @@ const REJOINING: Duration = ms(1500);
 pub(crate) struct World {
     pub(crate) schedule: Schedule,
     pub(crate) network: Arc<Network>,
-    name: Name,
+    name: CircuitName,
     up: AtomicBool,
     calm: AtomicBool,
     /// Nobody calls any more.
@@ -46,7 +46,7 @@ struct Probing {
     generation: u64,
     since: Instant,
     /// The replica has no ledger.
-    alone: bool,
+    detached: bool,
 }
 
 /// One start of one process of the service.
@@ -87,7 +87,7 @@ impl World {
         Arc::new(Self {
             schedule,
             network,
-            name: Name::new("sim").unwrap(),
+            name: CircuitName::new("sim").unwrap(),
             up: AtomicBool::new(true),
             calm: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
@@ -173,22 +173,22 @@ impl World {
         let mut probing = self.probing.lock().unwrap();
         let round = self.network.witness().round(new.generation);
         let (lease, most) = match round {
-            Some((generation, opening)) if !new.alone => {
+            Some((generation, terms)) if !new.detached => {
                 new.generation = generation;
-                (opening.lease, opening.probes)
+                (terms.lease, terms.probes)
             }
             _ => (self.schedule.lease, 1),
         };
         probing.push(new);
         let alike = |probe: &&Probing| {
             probe.generation == new.generation
-                && probe.alone == new.alone
-                && (!new.alone || probe.replica == new.replica)
+                && probe.detached == new.detached
+                && (!new.detached || probe.replica == new.replica)
                 // The ledger's leases begin before the replica hears of them.
                 && probe.since + lease > new.since + DEADLINE + ms(1)
         };
         let leased = || self.network.witness().leases_of(new.start, new.generation, Duration::ZERO);
-        if !new.alone && self.schedule.forgets == 0 && leased() == 0 {
+        if !new.detached && self.schedule.forgets == 0 && leased() == 0 {
             self.network.wrong(format!("a probe without a lease: {new:?}"));
         }
         let out = probing.iter().filter(alike).count() as u64;
@@ -242,12 +242,12 @@ impl Replica {
     /// Whether it is where the ledger is.
     pub(crate) fn agrees(&self, view: &View) -> bool {
         let snapshot = self.circuit.snapshot();
-        if let Some(setting) = &view.imposed.setting {
+        if let Some(setting) = &view.overridden.record {
             return snapshot.state == setting.state.state();
         }
         // What a replica has opened alone it keeps, while the ledger has nothing against it.
         let alone = snapshot.origin == Origin::Local && snapshot.state != State::Closed;
-        let voting = self.votes && alone && view.standing == Standing::Closed;
+        let voting = self.votes && alone && view.state == RecordState::Closed;
         // A replica that has opened alone meanwhile has counted on.
         let there = view.generation == View::FIRST || snapshot.generation >= view.generation;
         voting || (there && snapshot.state == network::state_of(view))
@@ -322,7 +322,13 @@ impl Caller {
             State::HalfOpen if !alone && self.seen.is_rejoining() => None,
             State::HalfOpen if alone || snapshot.origin == Origin::Cluster => {
                 let (replica, start, since) = (self.index, self.seen.start, now());
-                Some(Probing { replica, start, generation: snapshot.generation, since, alone })
+                Some(Probing {
+                    replica,
+                    start,
+                    generation: snapshot.generation,
+                    since,
+                    detached: alone,
+                })
             }
             State::Open | State::ForcedOpen => {
                 self.world.network.wrong(format!("{} calls: {snapshot:?}", self.seen.name));
@@ -376,10 +382,10 @@ impl Caller {
 impl Caller {
     /// Whether it decides alone: all its circuits, or this one.
     fn is_alone(&self, snapshot: &Snapshot) -> bool {
-        if snapshot.alone {
+        if snapshot.detached {
             self.seen.connect();
         }
-        snapshot.alone || self.store.backend().is_degraded()
+        snapshot.detached || self.store.backend().is_degraded()
     }
 
     /// A replica does not count on a lease for longer than the ledger does.

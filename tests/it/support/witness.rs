@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_breaker::Reason;
-use tower_breaker::backend::{Delta, Lease, Move, Opening, Probed, Report, Standing, View};
+use tower_breaker::backend::{Delta, Lease, Move, OpenTerms, Probed, RecordState, Report, View};
+use tower_breaker::event::Reason;
 
 use super::now;
 
@@ -69,7 +69,7 @@ struct Out {
 
 #[derive(Debug)]
 struct Round {
-    opening: Opening,
+    terms: OpenTerms,
     passed: u64,
     failed: bool,
 }
@@ -84,9 +84,9 @@ impl Witness {
 
     /// The ledger's round that a replica is in, and what its probes obey. A replica that has gone on
     /// alone meanwhile has counted on, so its own generation may be ahead of the round's.
-    pub(crate) fn round(&self, generation: u64) -> Option<(u64, Opening)> {
+    pub(crate) fn round(&self, generation: u64) -> Option<(u64, OpenTerms)> {
         let (generation, round) = self.rounds.range(..=generation).next_back()?;
-        Some((*generation, round.opening))
+        Some((*generation, round.terms))
     }
 
     /// How many leases of a round this start of a replica has out, or had until a while ago.
@@ -135,7 +135,7 @@ impl Witness {
             let made = &self.made;
             self.began.entry(view.generation).or_insert_with(|| made.clone());
         }
-        let rank = |view: &View| (view.generation, view.revision, view.imposed.version);
+        let rank = |view: &View| (view.generation, view.revision, view.overridden.version);
         if let Some(last) = self.last.take() {
             let (before, after) = (rank(&last), rank(view));
             if before.0 > after.0
@@ -148,14 +148,14 @@ impl Witness {
                 self.moved(&last, view);
             }
         }
-        if let Standing::HalfOpen { opening, out, .. } = view.standing {
-            let new = Round { opening, passed: 0, failed: false };
+        if let RecordState::HalfOpen { terms, out, .. } = view.state {
+            let new = Round { terms, passed: 0, failed: false };
             self.rounds.entry(view.generation).or_insert(new);
             let now = now();
             let live = |out: &&Out| out.generation == view.generation && out.expires > now;
             let granted = self.leases.values().filter(live).count() as u64;
-            if out > opening.probes || granted > opening.probes {
-                self.wrong(format!("{out} leases out, {granted} granted, of {}", opening.probes));
+            if out > terms.probes || granted > terms.probes {
+                self.wrong(format!("{out} leases out, {granted} granted, of {}", terms.probes));
             }
         }
         self.last = Some(view.clone());
@@ -169,26 +169,26 @@ impl Witness {
 
     /// The ledger has moved on.
     fn moved(&mut self, from: &View, to: &View) {
-        match (to.standing, to.reason) {
-            (Standing::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
+        match (to.state, to.reason) {
+            (RecordState::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
             (
-                Standing::Open { .. },
+                RecordState::Open { .. },
                 Some(Reason::ProbeFailed | Reason::ProbeSlow | Reason::ProbeExpired),
             ) => {
                 self.stats.reopened += 1;
             }
-            (Standing::Open { .. }, _) => self.stats.trips += 1,
-            (Standing::HalfOpen { .. }, _) => self.stats.rounds += 1,
+            (RecordState::Open { .. }, _) => self.stats.trips += 1,
+            (RecordState::HalfOpen { .. }, _) => self.stats.rounds += 1,
             _ => {}
         }
-        let (Standing::HalfOpen { opening, .. }, Standing::Closed) = (from.standing, to.standing)
+        let (RecordState::HalfOpen { terms, .. }, RecordState::Closed) = (from.state, to.state)
         else {
             return;
         };
         let Some(round) = self.rounds.get(&from.generation) else { return };
         let by_probes = to.reason == Some(Reason::ProbesSucceeded);
         let enough =
-            round.passed >= opening.successes_to_close || self.proposed == Some(from.generation);
+            round.passed >= terms.successes_to_close || self.proposed == Some(from.generation);
         if by_probes && (round.failed || !enough) {
             let round = format!("{round:?}");
             self.wrong(format!("closed after a round like this: {round}"));
@@ -220,7 +220,7 @@ impl Witness {
             }
             Probed::Failed { .. } => {
                 round.failed = true;
-                if view.generation == generation || view.standing == Standing::Closed {
+                if view.generation == generation || view.state == RecordState::Closed {
                     self.wrong(format!("a failed probe did not end its round: {view:?}"));
                 }
             }
@@ -247,7 +247,7 @@ impl Witness {
                 told.streak += report.delta.streak;
             }
         }
-        if view.standing != Standing::Closed || view.generation != report.generation {
+        if view.state != RecordState::Closed || view.generation != report.generation {
             return;
         }
         let told = self.told.get(&view.generation).copied().unwrap_or_default();

@@ -8,8 +8,9 @@ use tower::load_shed::error::Overloaded;
 use tower::reconnect::Reconnect;
 use tower::spawn_ready::SpawnReady;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
+use tower_breaker::service::RetryUnlessRejected;
 use tower_breaker::service::WaitWhileOpen;
-use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, RetryUnlessOpen, State};
+use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, State};
 
 use super::{Make, balance, open, steer, two};
 use crate::retry::Attempts;
@@ -50,7 +51,7 @@ async fn buffer_keeps_its_callers_waiting() {
 #[tokio::test(start_paused = true)]
 async fn retry_waits() {
     let (circuit, layer, upstream) = waiting();
-    let policy = RetryUnlessOpen::new(Attempts::new(3));
+    let policy = RetryUnlessRejected::new(Attempts::new(3));
     let service = ServiceBuilder::new().retry(policy).layer(layer).service(upstream);
     waits_and_recovers(&circuit, service).await;
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Keeper, Next, POLL_CLOSED, POLL_OPEN};
-use crate::backend::{BackendError, Probed, Standing, View};
+use crate::backend::{BackendError, Probed, RecordState, View};
 use crate::clock;
-use crate::observe;
+use crate::event::log;
 use crate::store::replica::FAILURES;
 use crate::timestamp::Timestamp;
 
@@ -70,7 +70,7 @@ impl Keeper {
     /// Sees if a lease is to be had again, where one is to be had at all; and gives it back.
     async fn try_lease(&self, view: &View) -> Result<View, BackendError> {
         let (backend, name) = (&self.peer.replica.backend, self.circuit.name());
-        if view.standing == Standing::Closed {
+        if view.state == RecordState::Closed {
             return Ok(view.clone());
         }
         let nonce = fastrand::u64(1..);
@@ -100,7 +100,7 @@ impl Keeper {
     /// The ledger answers, but not with what this circuit needs.
     fn refused_by(&mut self, error: &BackendError) {
         if !self.refused {
-            observe::refused(self.circuit.name(), error);
+            log::refused(self.circuit.name(), error);
             self.refused = true;
         }
         self.stand_alone();

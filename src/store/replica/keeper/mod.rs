@@ -14,7 +14,7 @@ use super::{Life, Replica};
 use crate::backend::{Answer, BackendError, Report};
 use crate::circuit::{Circuit, Draft, News, Work};
 use crate::clock;
-use crate::observe::BackendStatus;
+use crate::event::BackendStatus;
 use crate::timestamp::Timestamp;
 
 /// How long a circuit without traffic is left alone before it is looked at again. Only successes wait
@@ -181,7 +181,7 @@ impl Keeper {
         }
         if let Some(wish) = &mut work.wish {
             let setting = wish.setting(clock::now());
-            let view = self.ask(backend.impose(&name, setting.as_ref())).await?;
+            let view = self.ask(backend.set_override(&name, setting.as_ref())).await?;
             self.circuit.imposed(&view);
             wish.tell(Ok(()));
             work.wish = None;

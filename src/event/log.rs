@@ -8,9 +8,9 @@ use tracing::{info, warn};
 use super::BackendStatus;
 use crate::backend::BackendError;
 use crate::machine::{Event, Reason, State, Tally};
-use crate::name::Name;
+use crate::name::CircuitName;
 
-pub(crate) fn trace(circuit: &Name, event: &Event) {
+pub(crate) fn trace(circuit: &CircuitName, event: &Event) {
     match event {
         Event::Transition(transition) => {
             let from = transition.from.as_str();
@@ -18,7 +18,8 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
             let reason = transition.reason.as_str();
             let generation = transition.generation;
             let origin = transition.origin.as_str();
-            if transition.to == State::Open && transition.reason != Reason::ByHand {
+            let why = transition.reason.with(&transition.tally);
+            if transition.to == State::Open && transition.reason != Reason::Override {
                 let open_for_ms = transition.open_for.map_or(0, |wait| wait.as_millis());
                 let Tally { calls, failures, slow_calls, consecutive_failures, unanswered, .. } =
                     transition.tally;
@@ -26,13 +27,14 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
                     target: "tower_breaker",
                     %circuit, from, to, reason, origin, generation, open_for_ms,
                     calls, failures, slow_calls, consecutive_failures, unanswered,
-                    "circuit opened"
+                    "circuit \"{circuit}\" opened: {why}; probes in {:.1} s",
+                    transition.open_for.unwrap_or_default().as_secs_f64(),
                 );
             } else {
                 info!(
                     target: "tower_breaker",
                     %circuit, from, to, reason, origin, generation,
-                    "circuit changed its state"
+                    "circuit \"{circuit}\" changed from {} to {}: {why}", transition.from, transition.to
                 );
             }
         }
@@ -50,7 +52,7 @@ pub(crate) fn trace(circuit: &Name, event: &Event) {
     }
 }
 
-pub(crate) fn second_policy(circuit: &Name) {
+pub(crate) fn second_policy(circuit: &CircuitName) {
     warn!(
         target: "tower_breaker",
         %circuit,
@@ -69,11 +71,11 @@ pub(crate) fn backend(status: &BackendStatus) {
     }
 }
 
-pub(crate) fn caution(caution: &str) {
-    warn!(target: "tower_breaker", caution, "the backend answers, but should be set up otherwise");
+pub(crate) fn backend_warning(warning: &str) {
+    warn!(target: "tower_breaker", warning, "the backend answers, but should be set up otherwise");
 }
 
-pub(crate) fn refused(circuit: &Name, error: &BackendError) {
+pub(crate) fn refused(circuit: &CircuitName, error: &BackendError) {
     warn!(
         target: "tower_breaker",
         %circuit, %error,
@@ -81,7 +83,7 @@ pub(crate) fn refused(circuit: &Name, error: &BackendError) {
     );
 }
 
-pub(crate) fn unnamed(circuit: &Name) {
+pub(crate) fn unnamed(circuit: &CircuitName) {
     warn!(
         target: "tower_breaker",
         %circuit,

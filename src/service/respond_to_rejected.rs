@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::respond::{DefaultBody, RejectionBody, Respond, is_grpc};
-use crate::circuit::{OpenCircuit, find_open};
+use crate::circuit::Rejected;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -19,11 +19,11 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// [responded](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and in gRPC `UNAVAILABLE`.
 ///
 /// For stacks in which something between needs to know a rejection from an answer of the upstream's:
-/// a retry, say, [inside](crate::RetryUnlessOpen) of which the circuit breaker is. Where there is
+/// a retry, say, [inside](crate::service::RetryUnlessRejected) of which the circuit breaker is. Where there is
 /// nothing between, let the circuit breaker respond.
 ///
 /// A rejection is found in the error of the call, or of `poll_ready`, wherever
-/// [`find_open`] finds it. Other errors pass, in a box.
+/// [`Rejected`] finds it. Other errors pass, in a box.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -31,12 +31,12 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// use std::convert::Infallible;
 /// use http::{Request, Response};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_breaker::service::RespondToOpenLayer;
+/// use tower_breaker::service::RespondToRejectedLayer;
 /// use tower_breaker::{CircuitBreakerLayer, Store};
 ///
 /// let store = Store::in_memory();
 /// let users = ServiceBuilder::new()
-///     .layer(RespondToOpenLayer::new())
+///     .layer(RespondToRejectedLayer::new())
 ///     // What is between sees an error.
 ///     .layer(CircuitBreakerLayer::new(store.clone()).named("users"))
 ///     .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
@@ -47,11 +47,11 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a layer does nothing until it is applied to a service"]
-pub struct RespondToOpenLayer<F = DefaultBody> {
+pub struct RespondToRejectedLayer<F = DefaultBody> {
     mode: Respond<F>,
 }
 
-impl RespondToOpenLayer {
+impl RespondToRejectedLayer {
     /// Answers with an empty body: its type's `Default`.
     pub const fn new() -> Self {
         Self { mode: Respond(DefaultBody) }
@@ -59,45 +59,45 @@ impl RespondToOpenLayer {
 
     /// Answers with the body that `body` makes, as
     /// [`respond_with`](crate::CircuitBreakerLayer::respond_with) does.
-    pub const fn with<F, B>(body: F) -> RespondToOpenLayer<F>
+    pub const fn with<F, B>(body: F) -> RespondToRejectedLayer<F>
     where
-        F: Fn(&OpenCircuit, Response<()>) -> Response<B>,
+        F: Fn(&Rejected, Response<()>) -> Response<B>,
     {
-        RespondToOpenLayer { mode: Respond(body) }
+        RespondToRejectedLayer { mode: Respond(body) }
     }
 }
 
-impl Default for RespondToOpenLayer {
+impl Default for RespondToRejectedLayer {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<S, F: Clone> Layer<S> for RespondToOpenLayer<F> {
-    type Service = RespondToOpen<S, F>;
+impl<S, F: Clone> Layer<S> for RespondToRejectedLayer<F> {
+    type Service = RespondToRejected<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RespondToOpen { inner, mode: self.mode.clone(), rejected: None }
+        RespondToRejected { inner, mode: self.mode.clone(), rejected: None }
     }
 }
 
-/// A service that answers rejections. Made by a [`RespondToOpenLayer`].
+/// A service that answers rejections. Made by a [`RespondToRejectedLayer`].
 #[derive(Debug)]
-pub struct RespondToOpen<S, F = DefaultBody> {
+pub struct RespondToRejected<S, F = DefaultBody> {
     inner: S,
     mode: Respond<F>,
     /// The next call was rejected before there was one: the inner service is not ready.
-    rejected: Option<OpenCircuit>,
+    rejected: Option<Rejected>,
 }
 
-impl<S: Clone, F: Clone> Clone for RespondToOpen<S, F> {
+impl<S: Clone, F: Clone> Clone for RespondToRejected<S, F> {
     fn clone(&self) -> Self {
         // Not the rejection: the clone asks for itself.
         Self { inner: self.inner.clone(), mode: self.mode.clone(), rejected: None }
     }
 }
 
-impl<S, F, Req, Res> Service<Request<Req>> for RespondToOpen<S, F>
+impl<S, F, Req, Res> Service<Request<Req>> for RespondToRejected<S, F>
 where
     S: Service<Request<Req>, Response = Response<Res>>,
     S::Error: Into<BoxError>,
@@ -105,7 +105,7 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = RespondToOpenFuture<S::Future, F>;
+    type Future = RespondToRejectedFuture<S::Future, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.rejected = match ready!(self.inner.poll_ready(cx)) {
@@ -121,20 +121,20 @@ where
             Some(open) => Step::Rejected { open: Some(open) },
             None => Step::Calling { call: self.inner.call(request) },
         };
-        RespondToOpenFuture { step, mode, in_grpc }
+        RespondToRejectedFuture { step, mode, in_grpc }
     }
 }
 
 /// The rejection, or else the error.
-fn rejection(error: impl Into<BoxError>) -> Result<OpenCircuit, BoxError> {
+fn rejection(error: impl Into<BoxError>) -> Result<Rejected, BoxError> {
     let error = error.into();
-    find_open(&*error).cloned().ok_or(error)
+    Rejected::find_in(&*error).cloned().ok_or(error)
 }
 
 pin_project! {
-    /// The future of a [`RespondToOpen`].
+    /// The future of a [`RespondToRejected`].
     #[must_use = "futures do nothing unless polled"]
-    pub struct RespondToOpenFuture<Fut, F> {
+    pub struct RespondToRejectedFuture<Fut, F> {
         #[pin]
         step: Step<Fut>,
         mode: Respond<F>,
@@ -150,12 +150,12 @@ pin_project! {
             call: Fut,
         },
         Rejected {
-            open: Option<OpenCircuit>,
+            open: Option<Rejected>,
         },
     }
 }
 
-impl<Fut, F, B, E> Future for RespondToOpenFuture<Fut, F>
+impl<Fut, F, B, E> Future for RespondToRejectedFuture<Fut, F>
 where
     Fut: Future<Output = Result<Response<B>, E>>,
     E: Into<BoxError>,
@@ -176,8 +176,8 @@ where
     }
 }
 
-impl<Fut, F> fmt::Debug for RespondToOpenFuture<Fut, F> {
+impl<Fut, F> fmt::Debug for RespondToRejectedFuture<Fut, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RespondToOpenFuture").finish_non_exhaustive()
+        f.debug_struct("RespondToRejectedFuture").finish_non_exhaustive()
     }
 }

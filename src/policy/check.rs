@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Policy;
 use super::fraction::Numbers;
-use crate::machine::window::Window;
+use super::settings::Policy;
+use super::window::Window;
 
 /// The most results a count window may hold: a million, at two bits each.
 pub(super) const MAX_COUNT_WINDOW: u64 = 1_000_000;

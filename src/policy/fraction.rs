@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::Policy;
+use super::settings::Policy;
 
 /// One whole.
-pub(super) const WHOLE: u32 = 1_000_000;
+pub(crate) const WHOLE: u32 = 1_000_000;
 
 /// The numbers of a policy that is being made, as they were given: not all of them can work.
 #[derive(Clone, Debug)]

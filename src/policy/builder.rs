@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::check::{MAX_COUNT_WINDOW, PolicyError, check};
 use super::fraction::Numbers;
-use super::{Cancelled, Policy};
-use crate::machine::window::Window;
+use super::settings::{Cancelled, Policy};
+use super::window::Window;
 
 /// Where no cap is set: the longest open interval, unless the first one is longer.
 const DEFAULT_LONGEST: Duration = Duration::from_secs(300);
@@ -64,7 +64,46 @@ struct Asked {
     longest: bool,
 }
 
-pub(super) fn default_policy() -> Policy {
+impl Default for Policy {
+    fn default() -> Self {
+        default_policy()
+    }
+}
+
+impl Policy {
+    /// A builder that starts from the default policy.
+    pub fn builder() -> PolicyBuilder {
+        PolicyBuilder::new()
+    }
+
+    /// Returns a builder that starts without any condition: what opens the circuit is what you ask
+    /// for, but for one rule. All other settings start as in the default policy.
+    ///
+    /// The rule: [`minimum_calls`](PolicyBuilder::minimum_calls) calls in a row that were cancelled
+    /// or failed, the last of them cancelled, open the circuit
+    /// ([`Reason::NoCompletions`](crate::event::Reason::NoCompletions)). `cancelled(Cancelled::Ignored)` switches
+    /// it off.
+    ///
+    /// ```
+    /// # use tower_breaker::Policy;
+    /// let policy = Policy::only().failure_rate(0.3).build()?;
+    /// assert_eq!(policy.consecutive_failures(), None);
+    /// # Ok::<(), tower_breaker::PolicyError>(())
+    /// ```
+    pub fn only() -> PolicyBuilder {
+        PolicyBuilder::new().without_consecutive_failures().without_failure_rate()
+    }
+
+    /// A builder that starts from this policy.
+    ///
+    /// What you then ask for holds; what contradicts it and comes from this policy gives way, as
+    /// told at [`PolicyBuilder`].
+    pub fn to_builder(&self) -> PolicyBuilder {
+        PolicyBuilder::from_policy(self.clone())
+    }
+}
+
+fn default_policy() -> Policy {
     Policy {
         consecutive_failures: Some(5),
         failure_rate: Some(500_000),
@@ -152,7 +191,7 @@ impl PolicyBuilder {
     /// A call that is still running past the limit counts as slow before it ends, at the latest when
     /// it has run one and a half times as long, if other calls come. So an upstream that never
     /// answers opens the circuit without any timeout. A probe that succeeds but is slow counts as failed
-    /// ([`Reason::ProbeSlow`](crate::Reason::ProbeSlow)).
+    /// ([`Reason::ProbeSlow`](crate::event::Reason::ProbeSlow)).
     pub fn slow_call_rate(mut self, rate: f64) -> Self {
         self.numbers.slow_call_rate = Some(rate);
         self.asked.slow_call_rate = true;
@@ -295,7 +334,7 @@ impl PolicyBuilder {
     /// Unless it is [`Cancelled::Ignored`], calls without an answer add up: when as many calls in
     /// a row as [`minimum_calls`](Self::minimum_calls) were cancelled or failed, and none succeeded
     /// in between, the circuit opens
-    /// ([`Reason::NoCompletions`](crate::Reason::NoCompletions)).
+    /// ([`Reason::NoCompletions`](crate::event::Reason::NoCompletions)).
     pub fn cancelled(mut self, cancelled: Cancelled) -> Self {
         self.policy.cancelled = cancelled;
         self

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::fraction::{Percent, WHOLE, number, rate};
-use super::{Cancelled, Policy};
-use crate::machine::window::Window;
+use super::settings::{Cancelled, Policy};
+use super::window::Window;
 
 impl Policy {
     /// Returns how many failures in a row open the circuit; `None` if it does not look at them.

@@ -1,0 +1,372 @@
+//! The handle of a circuit.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::grant::Grant;
+use super::locked::{Locked, Observer};
+use super::member::{Draft, Link, Wait, Work};
+use super::permit::CallGuard;
+use super::pool;
+use super::refusal::{Refusal, Rejection};
+use super::rejected::Rejected;
+use super::snapshot::Snapshot;
+use super::stripes::Width;
+use crate::backend::{Lease, View};
+use crate::machine::{Begin, Event, State};
+use crate::name::CircuitName;
+use crate::policy::Policy;
+use crate::timestamp::Timestamp;
+
+/// A circuit: what a circuit breaker knows about one upstream, under one name.
+///
+/// Use it to protect calls that are not made through tower, to look at the state, and to override
+/// it by hand. It comes from [`Store::circuit`](crate::Store::circuit); all handles of one name in
+/// one store, the layers' included, are the same circuit.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use tower_breaker::{Error, State, Store};
+///
+/// # async fn charge() -> Result<u32, std::io::Error> { Ok(7) }
+/// let payments = Store::in_memory().circuit("payments");
+///
+/// match payments.execute(charge).await {
+///     Ok(receipt) => println!("charged: {receipt}"),
+///     Err(Error::Rejected(open)) => println!("not even tried: {open}"),
+///     Err(Error::Inner(error)) => println!("failed: {error}"),
+/// }
+/// assert_eq!(payments.state(), State::Closed);
+/// # }
+/// ```
+///
+/// Handles are cheap to clone and to drop, whatever other threads do: see `ARCHITECTURE.md`.
+pub struct Circuit {
+    pub(super) engine: &'static Engine,
+    name: CircuitName,
+}
+
+/// # State
+impl Circuit {
+    /// The circuit's name.
+    #[must_use]
+    pub fn name(&self) -> &CircuitName {
+        &self.name
+    }
+
+    /// The state as the last call left it. An open circuit whose interval is over is open until
+    /// somebody asks to call: see [`is_available`](Self::is_available).
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.engine.state()
+    }
+
+    /// Whether it is of use to call now. A pure read: asking moves nothing and takes no probe's
+    /// place, so that a load balancer or a readiness check may ask as often as it likes.
+    ///
+    /// A call can be rejected all the same: others may take the places meanwhile, or it may be the
+    /// one that finds a probe's lease over, and opens the circuit again.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        !matches!(self.engine.check(), Err(Refusal::Rejected(_)))
+    }
+
+    /// The circuit as plain data.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.name.clone(), self.engine.read())
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.engine.policy()
+    }
+
+    /// Calls `observer` with all that happens to the circuit from now on, in the order in which it
+    /// happens.
+    ///
+    /// It runs on the thread of the call that made it happen, or of the task that heard of it from the
+    /// cluster, without any lock. Let it be quick, and send what is slow elsewhere. If it panics, the
+    /// panic is caught, and the call goes on; while it does not return, the last 1000 events wait for it,
+    /// and older ones are lost.
+    ///
+    /// It is kept for as long as the circuit lives: add it once, and let it capture no handle of its own
+    /// circuit, which would keep the circuit for ever. What it has captured may be dropped only when other
+    /// circuits are made after this one is gone.
+    pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        self.engine.observe(Arc::new(observer));
+    }
+}
+
+/// What the layers above need.
+impl Circuit {
+    pub(crate) fn new(
+        name: CircuitName,
+        policy: Policy,
+        observers: Vec<Observer>,
+        width: Width,
+    ) -> Self {
+        Self { engine: pool::take(policy, observers, width), name }
+    }
+
+    /// Drops the store's own handle, which has let go of the circuit. Once per circuit.
+    pub(crate) fn release_engine(self) {
+        let engine = self.engine;
+        drop(self);
+        pool::release(engine);
+    }
+
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.engine.set_policy(policy);
+    }
+
+    /// Whether it is of use to ask for leave. Moves nothing.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.engine.check()
+    }
+
+    /// Leave to make a call later, where everybody has it.
+    #[inline]
+    pub(crate) fn pass(&self) -> Option<Grant> {
+        self.engine.pass(Begin::Later)
+    }
+
+    /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
+    pub(crate) fn reserve(&self) -> Result<Grant, Refusal> {
+        self.engine.acquire(Begin::Later)
+    }
+
+    /// Like [`reserve`](Self::reserve), for who has waited already.
+    pub(crate) fn reserve_at_once(&self) -> Result<Grant, Rejection> {
+        self.reserve().map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Until it may be of use to ask again after a rejection.
+    pub(crate) fn changed(&self) -> Wait<()> {
+        let circuit = self.clone();
+        Box::pin(async move { circuit.engine.changed().await })
+    }
+
+    /// Asks for leave to make a call now. If the cluster is to be asked first, that has begun.
+    #[inline]
+    pub(crate) fn begin_now(&self) -> Result<CallGuard, Denial> {
+        // Who acquires is not told that the cluster's state is not known yet.
+        let granted = self.engine.check().and_then(|()| self.engine.acquire(Begin::Now));
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.denied(refusal))
+    }
+
+    #[inline]
+    pub(crate) fn holds(&self, grant: Grant) -> bool {
+        self.engine.holds(grant)
+    }
+
+    /// Begins a call that was reserved, where everybody has leave.
+    #[inline]
+    pub(crate) fn pass_on(&self, grant: Grant) -> Option<CallGuard> {
+        self.engine.pass_on(grant).map(|grant| self.call(grant))
+    }
+
+    /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
+    /// asked again.
+    pub(crate) fn begin(&self, grant: Grant) -> Result<CallGuard, Rejection> {
+        let granted = self.engine.begin(grant);
+        granted.map(|grant| self.call(grant)).map_err(|refusal| self.rejected(refusal))
+    }
+
+    /// Gives back a reservation.
+    #[inline]
+    pub(crate) fn release(&self, grant: Grant) {
+        self.engine.release(grant);
+    }
+
+    #[inline]
+    pub(super) fn call(&self, grant: Grant) -> CallGuard {
+        CallGuard::new(self.engine, grant)
+    }
+
+    /// Does what a refusal asks for first.
+    pub(crate) fn denied(&self, refusal: Refusal) -> Denial {
+        match (refusal, self.engine.link()) {
+            (Refusal::Rejected(rejection), _) => Denial::Rejected(rejection),
+            (Refusal::Ask, Some(link)) => Denial::Ask(link.ask(self.clone(), false)),
+            (Refusal::Unknown, Some(link)) => Denial::Unknown(link.known()),
+            // It has left its cluster this moment, and can be asked again.
+            (_, None) => Denial::Unknown(Box::pin(std::future::ready(()))),
+        }
+    }
+
+    pub(super) fn rejected(&self, refusal: Refusal) -> Rejection {
+        match refusal {
+            Refusal::Rejected(rejection) => rejection,
+            Refusal::Unknown | Refusal::Ask => self.engine.rejection_now(),
+        }
+    }
+
+    /// The rejection as a caller gets it.
+    #[inline]
+    pub(crate) fn open(&self, rejection: Rejection) -> Rejected {
+        let cause = self.engine.cause(rejection.generation);
+        Rejected::new(self.name.clone(), rejection, cause)
+    }
+}
+
+/// Why there is no leave to make a call, yet.
+pub(crate) enum Denial {
+    /// Nor will there be.
+    Rejected(Rejection),
+    /// The cluster's state is to be known first; then the circuit is to be asked again.
+    Unknown(Wait<()>),
+    /// The ledger is being asked for a probe's lease.
+    Ask(Wait<Option<Held>>),
+}
+
+/// A grant that somebody is to take, and that is given back if nobody does.
+pub(crate) struct Held {
+    circuit: Circuit,
+    grant: Option<Grant>,
+}
+
+impl Held {
+    pub(crate) fn take(mut self) -> Option<Grant> {
+        self.grant.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant {
+            self.circuit.release(grant);
+        }
+    }
+}
+
+/// What the keeper of a cluster's circuit does with it.
+impl Circuit {
+    pub(crate) fn join(&self, link: Arc<dyn Link>) {
+        self.engine.join(link);
+    }
+
+    pub(crate) fn work(&self) -> Option<Work> {
+        self.engine.with(Locked::work)
+    }
+
+    /// A report: with what there is to report, which is taken, or with nothing.
+    pub(crate) fn draft(&self, take: bool) -> Option<Draft> {
+        self.engine.with(|locked, now| locked.draft(take, now))
+    }
+
+    /// What a hand has set here has been told, and this is the answer.
+    pub(crate) fn imposed(&self, view: &View) {
+        self.engine.with(|locked, now| locked.imposed(view, now));
+    }
+
+    /// Takes back what could not be told.
+    pub(crate) fn untold(&self, work: Work) {
+        self.engine.with(|locked, _| locked.untold(work));
+    }
+
+    /// Takes on what the ledger has said, in an answer or unasked.
+    pub(crate) fn adopt(&self, view: &View, answer: bool) {
+        self.engine.with(|locked, now| locked.adopt(view, answer, now));
+    }
+
+    /// Takes on the answer to a report, and judges it.
+    pub(crate) fn judge(&self, view: &View) {
+        self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            locked.judge_shared(view);
+        });
+    }
+
+    pub(crate) fn detach(&self) {
+        self.engine.with(Locked::detach);
+    }
+
+    pub(crate) fn rejoin(&self, view: &View) {
+        self.engine.with(|locked, now| locked.rejoin(view, now));
+    }
+
+    /// The generation to ask in, if this is who may ask now. It is to be followed by
+    /// [`end_asking`](Self::end_asking).
+    pub(crate) fn begin_asking(&self) -> Option<u64> {
+        self.engine.with(|locked, _| locked.begin_asking())
+    }
+
+    pub(crate) fn end_asking(&self) {
+        self.engine.with(|locked, _| locked.end_asking());
+    }
+
+    /// Takes on a refusal; tells the generation that is known now, and whether it is known when to ask
+    /// again.
+    pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
+        self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            let heard = locked.refused(view, now);
+            (locked.shared_generation(), heard)
+        })
+    }
+
+    /// Takes on a grant, which was `asked` for then.
+    pub(crate) fn give(
+        &self,
+        lease: Lease,
+        view: &View,
+        keep: bool,
+        asked: Timestamp,
+    ) -> Option<Held> {
+        let grant = self.engine.with(|locked, now| {
+            locked.adopt(view, true, now);
+            locked.give(lease, keep, asked)
+        })?;
+        Some(Held { circuit: self.clone(), grant: Some(grant) })
+    }
+
+    /// Belongs to this process alone from here on.
+    pub(crate) fn leave(&self) {
+        self.engine.with(Locked::leave);
+    }
+
+    /// Whether nobody has a handle but the one who asks.
+    pub(crate) fn is_last(&self) -> bool {
+        self.handles() == 1
+    }
+
+    /// Whether nobody has a handle but the one who asks, and the keeper if there is one.
+    pub(crate) fn is_unused(&self) -> bool {
+        let handles = self.handles();
+        handles == 1 || handles == 2 && self.engine.link().is_some()
+    }
+
+    /// How many handles there are. Of a circuit of a key permits count too.
+    fn handles(&self) -> u64 {
+        self.engine.stripes().handles()
+    }
+}
+
+impl Clone for Circuit {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.engine.stripes().handle_cloned();
+        Self { engine: self.engine, name: self.name.clone() }
+    }
+}
+
+impl Drop for Circuit {
+    #[inline]
+    fn drop(&mut self) {
+        self.engine.stripes().handle_dropped();
+    }
+}
+
+impl fmt::Debug for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Circuit")
+            .field("name", &self.name)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,217 @@
+//! The map of circuits: how they are found, made, and given their policy.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::mapref::entry::Entry as Slot;
+
+use super::entry::{Ask, Chosen, Circuits, Entry};
+use super::keys::Keys;
+use super::replica::Replica;
+use super::settings::{Settings, StoreObserver};
+use crate::circuit::{Circuit, Observer, Width};
+use crate::clock;
+use crate::event::log;
+use crate::name::CircuitName;
+use crate::policy::Policy;
+
+/// The circuits of a store, and what it needs to make more.
+pub(super) struct Registry {
+    pub(super) circuits: Circuits,
+    pub(super) default_policy: Policy,
+    pub(super) policies: HashMap<CircuitName, Policy>,
+    /// Set while the store was in use.
+    pub(super) set_policies: Mutex<HashMap<CircuitName, Policy>>,
+    pub(super) observers: Vec<StoreObserver>,
+    pub(super) disabled: bool,
+    pub(super) replica: Option<Arc<Replica>>,
+    pub(super) keys: Keys,
+}
+
+/// Whose a circuit is, where there is a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Cluster,
+    Process,
+}
+
+/// A circuit, and who had chosen its policy before it was asked for.
+pub(super) struct Found {
+    pub(super) circuit: Circuit,
+    pub(super) chosen: Chosen,
+}
+
+impl Found {
+    /// Whether the policy that it was asked for with is to be put in force.
+    pub(super) fn takes_policy(&self) -> bool {
+        self.chosen == Chosen::ByDefault
+    }
+}
+
+/// What came of an insertion.
+pub(super) enum Made {
+    New(Found),
+    /// Another thread was first.
+    Found(Found),
+}
+
+impl Made {
+    pub(super) fn found(self) -> Found {
+        let (Self::New(found) | Self::Found(found)) = self;
+        found
+    }
+}
+
+impl Registry {
+    #[track_caller]
+    pub(super) fn new(settings: Settings) -> Self {
+        let Settings { default_policy, policies, observers, disabled, cluster, .. } = settings;
+        let backend = settings.backend.filter(|_| !disabled);
+        let observe = settings.backend_observers;
+        let replica = backend.map(|backend| Replica::start(backend, cluster, observe));
+        Self {
+            circuits: Circuits::new(),
+            default_policy,
+            policies,
+            set_policies: Mutex::default(),
+            observers,
+            disabled,
+            replica,
+            keys: Keys::new(settings.keys),
+        }
+    }
+
+    #[inline]
+    pub(super) fn ask(&self) -> Ask {
+        Ask { now: clock::coarse(), made: self.keys.made() }
+    }
+
+    /// Looks up a circuit, which counts as use. A policy that it is asked for with is noted; the caller puts
+    /// it in force, without a lock.
+    #[inline]
+    pub(super) fn find(&self, name: &str, policy: Option<&Policy>, ask: Ask) -> Option<Found> {
+        let entry = self.circuits.get(name)?;
+        if policy.is_none() || entry.chosen > Chosen::ByDefault {
+            entry.touch(ask);
+            return Some(Found { circuit: entry.circuit.clone(), chosen: entry.chosen });
+        }
+        drop(entry);
+        self.circuits.get_mut(name).map(|mut entry| entry.take_policy(policy, ask))
+    }
+
+    /// Makes a circuit. Not under a lock: what an earlier circuit's observers have captured may be dropped
+    /// here.
+    pub(super) fn entry(&self, name: CircuitName, width: Width) -> Entry {
+        let set = self.set_policies().get(&name).cloned();
+        let (policy, chosen) = match (set, self.policies.get(&name)) {
+            (Some(policy), _) => (policy, Chosen::AtRuntime),
+            (None, Some(policy)) => (policy.clone(), Chosen::InCode),
+            (None, None) => (self.default_policy.clone(), Chosen::ByDefault),
+        };
+        let observers = self.observers(&name);
+        let circuit = if self.disabled {
+            // Before there are observers: nothing changes for them.
+            let circuit = Circuit::new(name, policy, Vec::new(), width);
+            drop(circuit.disable("disabled in the settings of the store"));
+            for observer in observers {
+                circuit.on_change(move |event| observer(event));
+            }
+            circuit
+        } else {
+            Circuit::new(name, policy, observers, width)
+        };
+        Entry { circuit, chosen, used: None, peer: None }
+    }
+
+    /// Puts a new circuit into the map, unless there is one of its name by now.
+    pub(super) fn insert(&self, entry: Entry, sharing: Sharing, policy: Option<&Policy>) -> Made {
+        let ask = self.ask();
+        let name = entry.circuit.name().clone();
+        let mut new = Some(entry);
+        // Under the lock: no user code. What is left in `new` is dropped after it.
+        let (found, peer) = match self.circuits.entry(name) {
+            Slot::Occupied(mut slot) => (slot.get_mut().take_policy(policy, ask), None),
+            Slot::Vacant(slot) => {
+                let Some(mut entry) = new.take() else { unreachable!("it was made above") };
+                if let (Some(replica), Sharing::Cluster) = (&self.replica, sharing) {
+                    // Before others can see it.
+                    entry.peer = replica.keep(&entry.circuit);
+                }
+                let mut entry = slot.insert(entry);
+                (entry.take_policy(policy, ask), entry.peer.clone())
+            }
+        };
+        if let Some(unused) = new {
+            unused.circuit.release_engine();
+            return Made::Found(found);
+        }
+        if let (Some(replica), Some(peer)) = (&self.replica, peer) {
+            replica.run_keeper(peer, found.circuit.clone());
+        }
+        // It may have been set since the policies were looked at.
+        self.enforce_set_policy(&found.circuit);
+        Made::New(found)
+    }
+
+    /// Puts a policy in force that code came with. Not under a lock: observers may be called.
+    pub(super) fn put_in_force(&self, circuit: &Circuit, policy: Policy) {
+        if circuit.policy() != policy {
+            circuit.set_policy(policy);
+        }
+        // One may have been set meanwhile, which goes first.
+        self.enforce_set_policy(circuit);
+    }
+
+    /// Puts the policy in force that [`Store::set_policy`] has for the circuit, if there is one. Not under a
+    /// lock: observers may be called.
+    pub(super) fn enforce_set_policy(&self, circuit: &Circuit) {
+        let set = || self.set_policies().get(circuit.name()).cloned();
+        if set().is_none() {
+            return;
+        }
+        if let Some(mut entry) = self.circuits.get_mut(circuit.name().as_str()) {
+            entry.chosen = Chosen::AtRuntime;
+        }
+        // Another thread may set another one meanwhile: until the two agree.
+        while let Some(policy) = set().filter(|policy| circuit.policy() != *policy) {
+            circuit.set_policy(policy);
+        }
+    }
+
+    pub(super) fn set_policies(&self) -> MutexGuard<'_, HashMap<CircuitName, Policy>> {
+        self.set_policies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log, then those whom the builder was given.
+    pub(super) fn observers(&self, circuit: &CircuitName) -> Vec<Observer> {
+        let log: StoreObserver = Arc::new(log::trace);
+        let bind = |observer: StoreObserver| -> Observer {
+            let circuit = circuit.clone();
+            Arc::new(move |event| observer(&circuit, event))
+        };
+        std::iter::once(log).chain(self.observers.iter().cloned()).map(bind).collect()
+    }
+}
+
+impl Entry {
+    /// The circuit, for one who asks for it with this policy, or with none.
+    pub(super) fn take_policy(&mut self, policy: Option<&Policy>, ask: Ask) -> Found {
+        self.touch(ask);
+        let chosen = self.chosen;
+        if policy.is_some() {
+            self.chosen = chosen.max(Chosen::InCode);
+        }
+        Found { circuit: self.circuit.clone(), chosen }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if let Some(replica) = &self.replica {
+            replica.orphan();
+        }
+        for (_, entry) in std::mem::take(&mut self.circuits) {
+            entry.circuit.release_engine();
+        }
+    }
+}
