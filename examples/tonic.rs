@@ -29,10 +29,11 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Code, Status};
 use tower::{BoxError, Layer, Service, service_fn};
-use tower_breaker::service::{DefaultBody, ObserveBody, Respond};
+use tower_breaker::service::on_rejected::{DefaultBody, Respond};
+use tower_breaker::service::until::UntilBody;
 use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, HttpStatus, Policy, Store};
 
-type Protected = CircuitBreaker<Channel, HttpStatus, ObserveBody<Respond<DefaultBody>>>;
+type Protected = CircuitBreaker<Channel, HttpStatus, Respond<DefaultBody>, UntilBody>;
 
 fn protect(channel: Channel, name: &'static str) -> Result<Protected, BoxError> {
     let policy = Policy::builder()

@@ -19,7 +19,7 @@ use crate::timestamp::Timestamp;
 const TICK: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// Whether it is of use to ask for a grant now. Moves nothing.
+    /// Whether a call would probably be admitted now. Changes nothing.
     #[inline]
     pub(super) fn check(&self) -> Result<(), Refusal> {
         if self.word().passes_all() {
@@ -31,46 +31,46 @@ impl Engine {
         }
     }
 
-    /// A grant, where everybody has one.
+    /// Grants a call: the one way in.
+    ///
+    /// It does not say that the state of the cluster is unknown: a caller that cannot wait is admitted
+    /// as the circuit knows.
     #[inline]
-    pub(super) fn pass(&self, begin: Begin) -> Option<Grant> {
+    pub(super) fn enter(&self, begin: Begin) -> Result<Grant, Refusal> {
         let word = self.word();
-        if !word.passes_all() {
-            return None;
+        if word.passes_all() {
+            let epoch = word.epoch();
+            let granted = match begin {
+                Begin::Now => self.start(word, epoch),
+                Begin::Later => Some(Grant::call(epoch, Timestamp::NEVER)),
+            };
+            if let Some(grant) = granted {
+                return Ok(grant);
+            }
         }
-        match begin {
-            Begin::Now => self.start(word, word.epoch()),
-            Begin::Later => Some(Grant::call(word.epoch(), Timestamp::NEVER)),
-        }
+        self.enter_locked(begin)
     }
 
-    /// Asks for a grant.
+    /// Begins the call of a grant that was reserved. Enters anew if the grant is not valid any more.
     #[inline]
-    pub(super) fn acquire(&self, begin: Begin) -> Result<Grant, Refusal> {
-        match self.pass(begin) {
-            Some(grant) => Ok(grant),
-            None => self.acquire_slowly(begin),
+    pub(super) fn resume(&self, grant: Grant) -> Result<Grant, Refusal> {
+        if grant.lease().is_none()
+            && !self.is_stale(grant)
+            && let Some(grant) = self.start(self.word(), grant.epoch())
+        {
+            return Ok(grant);
         }
+        self.resume_slowly(grant)
     }
 
-    /// Begins the call of a grant that was given for later, where everybody has one.
-    #[inline]
-    pub(super) fn pass_on(&self, grant: Grant) -> Option<Grant> {
-        if grant.lease().is_some() || self.is_stale(grant) {
-            return None;
-        }
-        self.start(self.word(), grant.epoch())
-    }
-
-    /// Begins the call of a grant that was given for later. If the grant does not hold any more,
-    /// asks for another.
-    pub(super) fn begin(&self, grant: Grant) -> Result<Grant, Refusal> {
+    #[cold]
+    fn resume_slowly(&self, grant: Grant) -> Result<Grant, Refusal> {
         let begun = grant.lease().is_some_and(|lease| {
             self.cut(|locked| {
                 !locked.is_stale(grant) && locked.machine.begin(lease, clock::now(), &locked.policy)
             })
         });
-        if begun { Ok(grant) } else { self.acquire(Begin::Now) }
+        if begun { Ok(grant) } else { self.enter(Begin::Now) }
     }
 
     /// Whether a grant still lets its call pass.
@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// What a call is rejected with that is not admitted now.
+    /// What a call is rejected with that does not wait for the cluster.
     pub(super) fn rejection_now(&self) -> Rejection {
         self.lock().rejection(clock::now())
     }
@@ -163,8 +163,8 @@ impl Engine {
     fn check_locked(&self) -> Result<(), Refusal> {
         let locked = self.lock();
         let now = clock::now();
-        if locked.is_unknown() {
-            return Err(Refusal::Unknown);
+        if let Some(link) = locked.unknown() {
+            return Err(Refusal::Unknown(link));
         }
         let asking = locked.machine.asks() && locked.is_asking();
         match locked.machine.rejects_until(&locked.policy) {
@@ -174,15 +174,14 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn acquire_slowly(&self, begin: Begin) -> Result<Grant, Refusal> {
+    fn enter_locked(&self, begin: Begin) -> Result<Grant, Refusal> {
         if let Some(rejection) = self.rejection() {
             return Err(Refusal::Rejected(rejection));
         }
         self.cut(|locked| {
             let now = clock::now();
             self.judge_running(locked, now);
-            let admission = locked.admit(begin, now);
-            match admission {
+            match locked.admit(begin, now) {
                 Admission::Granted(None) => {
                     let started = if begin == Begin::Now && locked.times() {
                         let watch = self.watch_running(locked, now);
@@ -196,10 +195,11 @@ impl Engine {
                     Ok(Grant::call(locked.epoch, started))
                 }
                 Admission::Granted(Some(lease)) => Ok(Grant::probe(locked.epoch, lease)),
-                Admission::Ask if !locked.is_asking() => Err(Refusal::Ask),
-                Admission::Ask | Admission::Rejected => {
-                    Err(Refusal::Rejected(locked.rejection(now)))
-                }
+                Admission::Ask => match locked.link().filter(|_| !locked.is_asking()) {
+                    Some(link) => Err(Refusal::NeedsLease(link)),
+                    None => Err(Refusal::Rejected(locked.rejection(now))),
+                },
+                Admission::Rejected => Err(Refusal::Rejected(locked.rejection(now))),
             }
         })
     }

@@ -174,7 +174,7 @@ impl Engine {
 
     /// Whoever keeps the circuit in agreement with its cluster.
     pub(super) fn link(&self) -> Option<Arc<dyn Link>> {
-        self.lock().member.as_ref().map(|member| member.link().clone())
+        self.lock().link()
     }
 
     /// Does what the keeper of a cluster's circuit has to do.

@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
-use super::{
-    Attempt, CallGuard, Circuit, Denial, Error, Held, Permit, Refusal, Rejected, Rejection,
-};
-use crate::machine::Begin;
+use super::error::Error;
+use super::handle::{Circuit, Held};
+use super::member::Unclaimed;
+use super::permit::{Attempt, CallGuard, Permit};
+use super::refusal::Refusal;
+use super::rejected::Rejected;
 use crate::outcome::Outcome;
 
 /// # Calls
@@ -66,7 +68,7 @@ impl Circuit {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let guard = self.enter().await?;
+        let guard = self.admit().await?;
         attempt(guard, classify, call).await.1.map_err(Error::Inner)
     }
 
@@ -99,7 +101,7 @@ impl Circuit {
         G: FnOnce(Rejected) -> Alt,
         Alt: Future<Output = Result<T, E>>,
     {
-        match self.enter().await {
+        match self.admit().await {
             Ok(guard) => attempt(guard, errors_are_failures, call).await.1,
             Err(open) => fallback(open).await,
         }
@@ -164,7 +166,7 @@ impl Circuit {
         G: FnOnce(Unserved<T, E>) -> Alt,
         Alt: Future<Output = Result<T, E>>,
     {
-        let unserved = match self.enter().await {
+        let unserved = match self.admit().await {
             Ok(guard) => match attempt(guard, classify, call).await {
                 (Outcome::Failure { .. }, result) => Unserved::Failed(result),
                 (Outcome::Success | Outcome::Ignored, result) => return result,
@@ -188,44 +190,39 @@ impl Circuit {
     ///
     /// A probe's place that comes when the future is gone is given back.
     pub async fn acquire(&self) -> Result<Permit, Rejected> {
-        self.enter().await.map(Permit::new)
+        self.admit().await.map(Permit::new)
     }
 
-    /// Asks to make one call, and waits for the cluster where it must.
-    async fn enter(&self) -> Result<CallGuard, Rejected> {
-        match self.begin_now() {
-            Ok(call) => Ok(call),
-            Err(denial) => {
-                self.acquire_after(denial).await.map_err(|rejection| self.open(rejection))
-            }
+    /// Admits a call, and waits for the cluster where it must.
+    async fn admit(&self) -> Result<CallGuard, Rejected> {
+        match self.check().and_then(|()| self.enter()) {
+            Ok(guard) => Ok(guard),
+            Err(refusal) => self.wait(refusal).await,
         }
     }
 
-    /// Waits for what the cluster has been asked.
-    pub(crate) async fn acquire_after(&self, denial: Denial) -> Result<CallGuard, Rejection> {
-        let lease = match denial {
-            Denial::Rejected(rejection) => return Err(rejection),
-            Denial::Ask(lease) => lease,
-            Denial::Unknown(known) => {
-                known.await;
-                match self.engine.acquire(Begin::Now).map_err(|refusal| self.denied(refusal)) {
-                    Ok(grant) => return Ok(self.call(grant)),
-                    Err(Denial::Ask(lease)) => lease,
-                    Err(Denial::Rejected(rejection)) => return Err(rejection),
-                    Err(Denial::Unknown(_)) => return self.acquire_at_once(),
+    /// Waits for what a refused call needs of the cluster, and admits the call then.
+    pub(crate) async fn wait(&self, refusal: Refusal) -> Result<CallGuard, Rejected> {
+        let refusal = match refusal {
+            Refusal::Unknown(link) => {
+                link.known().await;
+                match self.enter() {
+                    Ok(guard) => return Ok(guard),
+                    Err(refusal) => refusal,
                 }
             }
+            refusal => refusal,
         };
-        match lease.await.and_then(Held::take) {
-            Some(grant) => self.begin(grant),
-            None => self.acquire_at_once(),
-        }
-    }
-
-    /// For who has waited already.
-    fn acquire_at_once(&self) -> Result<CallGuard, Rejection> {
-        let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.call(grant)).map_err(|refusal| self.rejected(refusal))
+        let entered = match refusal {
+            Refusal::NeedsLease(link) => {
+                match link.ask(self.clone(), Unclaimed::GiveBack).await.and_then(Held::take) {
+                    Some(grant) => self.resume(grant),
+                    None => self.enter(),
+                }
+            }
+            refusal => Err(refusal),
+        };
+        entered.map_err(|refusal| self.rejected(self.rejection(refusal)))
     }
 
     /// Like [`acquire`](Self::acquire), and never waits, for callers that are not async.
@@ -241,23 +238,19 @@ impl Circuit {
     /// The call is rejected.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
-        self.begin_at_once().map(Permit::new).map_err(|rejection| self.open(rejection))
+        self.try_enter().map(Permit::new)
     }
 
+    /// Admits a call by what this process knows. Where a probe slot must be leased first, it rejects
+    /// the call, and starts to ask for the next one.
     #[inline]
-    pub(crate) fn begin_at_once(&self) -> Result<CallGuard, Rejection> {
-        let granted = self.engine.acquire(Begin::Now);
-        granted.map(|grant| self.call(grant)).map_err(|refusal| self.ask_for_next(refusal))
-    }
-
-    #[cold]
-    fn ask_for_next(&self, refusal: Refusal) -> Rejection {
-        if refusal == Refusal::Ask
-            && let Some(link) = self.engine.link()
-        {
-            drop(link.ask(self.clone(), true));
-        }
-        self.rejected(refusal)
+    pub(crate) fn try_enter(&self) -> Result<CallGuard, Rejected> {
+        self.enter().map_err(|refusal| {
+            if let Refusal::NeedsLease(link) = &refusal {
+                drop(link.ask(self.clone(), Unclaimed::Keep));
+            }
+            self.rejected(self.rejection(refusal))
+        })
     }
 }
 
@@ -287,7 +280,7 @@ where
     let mut classify = Some(classify);
     let mut once =
         |result: &_| classify.take().map_or(Outcome::Ignored, |classify| classify(result));
-    let (permit, outcome, result) = poll_fn(|cx| attempt.as_mut().poll_end(cx, &mut once)).await;
-    permit.settle(outcome);
+    let (guard, outcome, result) = poll_fn(|cx| attempt.as_mut().poll_end(cx, &mut once)).await;
+    guard.settle(outcome);
     (outcome, result)
 }

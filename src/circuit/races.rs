@@ -9,9 +9,10 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
-use super::admission::Refusal;
 use super::engine::Engine;
+use super::member::{Counted, Heard, Unclaimed};
 use super::member::{Link, Wait};
+use super::refusal::Refusal;
 use super::running::Watch;
 use super::stripes::{Drained, Stripes, Width};
 use super::{Circuit, Held};
@@ -35,7 +36,7 @@ fn by_hand(state: OverrideState) -> OverrideRecord {
 }
 
 fn record(engine: &Engine, outcome: Outcome) {
-    let grant = engine.acquire(Begin::Now).expect("closed");
+    let grant = engine.enter(Begin::Now).expect("closed");
     engine.record(grant, outcome);
 }
 
@@ -110,7 +111,7 @@ fn a_late_result_is_stale() {
     for outcome in [Outcome::Success, Outcome::failure()] {
         loom::model(move || {
             let engine = engine(half_of_two());
-            let grant = engine.acquire(Begin::Now).expect("closed");
+            let grant = engine.enter(Begin::Now).expect("closed");
             let other = engine.clone();
             let thread = thread::spawn(move || other.record(grant, outcome));
             engine.reset();
@@ -128,7 +129,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
         let engine = engine(Policy::builder().consecutive_failures(1));
         let other = engine.clone();
         let thread = thread::spawn(move || {
-            if let Ok(grant) = other.acquire(Begin::Now) {
+            if let Ok(grant) = other.enter(Begin::Now) {
                 other.record(grant, Outcome::failure());
             }
         });
@@ -150,7 +151,7 @@ fn every_result_of_who_was_admitted_trips_or_is_stale() {
         let engine = engine(Policy::builder().consecutive_failures(1));
         let other = engine.clone();
         let fail = |engine: &Engine| {
-            let grant = engine.acquire(Begin::Now);
+            let grant = engine.enter(Begin::Now);
             grant.map(|grant| engine.record(grant, Outcome::failure())).is_ok()
         };
         let thread = thread::spawn(move || fail(&other));
@@ -202,8 +203,8 @@ fn no_more_probes_than_places() {
     loom::model(|| {
         let engine = about_to_probe(1);
         let other = engine.clone();
-        let thread = thread::spawn(move || other.acquire(Begin::Now).is_ok());
-        let mine = engine.acquire(Begin::Now).is_ok();
+        let thread = thread::spawn(move || other.enter(Begin::Now).is_ok());
+        let mine = engine.enter(Begin::Now).is_ok();
         let theirs = thread.join().unwrap();
         assert!(mine ^ theirs, "exactly one probes");
         assert_eq!(engine.read().probes_out, 1);
@@ -224,7 +225,7 @@ fn a_probe_gives_its_place_back_however_it_ends() {
             let engine = about_to_probe(2);
             let other = engine.clone();
             let probe = move |engine: &Engine| {
-                if let Ok(grant) = engine.acquire(Begin::Later) {
+                if let Ok(grant) = engine.enter(Begin::Later) {
                     end(engine, grant);
                 }
             };
@@ -233,7 +234,7 @@ fn a_probe_gives_its_place_back_however_it_ends() {
             thread.join().unwrap();
             assert_eq!(engine.read().probes_out, 0);
             clock::set(Duration::from_secs(60));
-            assert!(engine.acquire(Begin::Now).is_ok(), "it can be probed again");
+            assert!(engine.enter(Begin::Now).is_ok(), "it can be probed again");
         });
     }
 }
@@ -288,7 +289,7 @@ impl Link for Nobody {
         unreachable!("nobody waits in a model")
     }
 
-    fn ask(&self, _: Circuit, _: bool) -> Wait<Option<Held>> {
+    fn ask(&self, _: Circuit, _: Unclaimed) -> Wait<Option<Held>> {
         unreachable!("nobody waits in a model")
     }
 }
@@ -298,16 +299,17 @@ fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
     loom::model(|| {
         let engine = engine(Policy::builder().consecutive_failures(9).no_window());
         engine.join(std::sync::Arc::new(Nobody));
-        engine.with(|locked, now| locked.adopt(&View::default(), true, now));
+        engine.with(|locked, now| locked.adopt(&View::default(), Heard::Answered, now));
         let other = engine.clone();
         let thread = thread::spawn(move || {
             record(&other, Outcome::failure());
             record(&other, Outcome::failure());
         });
-        let draft = || engine.with(|locked, now| locked.draft(true, now)).expect("a member").delta;
+        let draft =
+            || engine.with(|locked, now| locked.draft(Counted::All, now)).expect("a member").delta;
         let first = draft().streak;
         let next = View { generation: 7, ..View::default() };
-        engine.with(|locked, now| locked.adopt(&next, false, now));
+        engine.with(|locked, now| locked.adopt(&next, Heard::Pushed, now));
         thread.join().unwrap();
         let second = draft().streak;
         let kept = engine.read().tally.consecutive_failures;
@@ -371,7 +373,7 @@ fn a_call_of_an_earlier_phase_is_no_running_one_of_the_next() {
             .minimum_calls(2);
         let engine = engine(policy);
         let other = engine.clone();
-        let thread = thread::spawn(move || other.acquire(Begin::Now).expect("closed"));
+        let thread = thread::spawn(move || other.enter(Begin::Now).expect("closed"));
         engine.reset();
         let grant = thread.join().unwrap();
         clock::set(Duration::from_secs(60));
@@ -388,13 +390,13 @@ fn a_call_of_an_earlier_phase_is_no_running_one_of_the_next() {
 fn a_release_that_comes_late_takes_no_probe_of_the_next_round() {
     loom::model(|| {
         let engine = about_to_probe(1);
-        let grant = engine.acquire(Begin::Later).expect("a probe slot is free");
+        let grant = engine.enter(Begin::Later).expect("a probe slot is free");
         let other = engine.clone();
         let thread = thread::spawn(move || other.release(grant));
         engine.reset();
         record(&engine, Outcome::failure());
         clock::set(Duration::from_secs(60));
-        assert!(engine.acquire(Begin::Now).is_ok(), "the first probe of the next round");
+        assert!(engine.enter(Begin::Now).is_ok(), "the first probe of the next round");
         thread.join().unwrap();
         assert_eq!(engine.read().probes_out, 1);
     });

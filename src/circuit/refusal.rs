@@ -1,20 +1,22 @@
 //! Why a call is not admitted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::member::Link;
 use crate::machine::State;
 
-/// Why a call is not admitted, or not yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The answer that is no grant, on its way from the engine to the caller.
 pub(crate) enum Refusal {
+    /// The circuit rejects the call.
     Rejected(Rejection),
-    /// The cluster's state is not known yet.
-    Unknown,
-    /// The ledger is to be asked for a probe's lease.
-    Ask,
+    /// The state of the cluster is not known yet. Wait for it, then ask again.
+    Unknown(Arc<dyn Link>),
+    /// The call would be a probe, whose slot the cluster must lease first.
+    NeedsLease(Arc<dyn Link>),
 }
 
-/// Why a call was not admitted.
+/// Why a call is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rejection {
     pub(crate) state: State,

@@ -1,133 +1,127 @@
-//! The response future: waits for the call, and tells the circuit how it ended.
+//! A call on its way, and the future of a circuit breaker.
 
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
-use crate::circuit::{Attempt, CallGuard, Error, Rejected};
+use super::on_rejected::OnRejected;
+use super::until::Until;
+use crate::circuit::{Attempt, CallGuard, Circuit};
 use crate::classify::Classify;
-use crate::outcome::Outcome;
 
-/// A response and, if it is good so far, the permit that is still to be settled.
-type PollKept<T, E> = Poll<Result<(T, Option<CallGuard>), E>>;
+pin_project! {
+    /// A call whose result a classifier judges, for the circuit.
+    pub(super) struct Call<F, C, U> {
+        #[pin]
+        attempt: Attempt<F>,
+        classifier: C,
+        until: U,
+    }
+}
+
+impl<F, C, U> Call<F, C, U> {
+    /// Calls the inner service, which is ready. Should it panic, the call has failed.
+    #[inline]
+    pub(super) fn new<S, R>(inner: &mut S, request: R, guard: CallGuard, classifier: C) -> Self
+    where
+        S: Service<R, Future = F>,
+        F: Future<Output = Result<S::Response, S::Error>>,
+        U: Until<R, S::Response>,
+    {
+        let until = U::begin(&request);
+        let (guard, call) = guard.guard(|| inner.call(request));
+        Self { attempt: Attempt::new(call, guard), classifier, until }
+    }
+
+    #[inline]
+    pub(super) fn poll<R, T, E>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        circuit: Option<&Circuit>,
+    ) -> Poll<Result<U::Response, E>>
+    where
+        F: Future<Output = Result<T, E>>,
+        C: Classify<T, E>,
+        U: Until<R, T>,
+    {
+        let this = self.project();
+        let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
+        let (kept, result) = ready!(this.attempt.poll_ended(cx, classify, U::end));
+        Poll::Ready(this.until.finish(result, kept, circuit))
+    }
+}
 
 pin_project! {
     /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, C> {
+    pub struct ResponseFuture<S, R, C, M, U>
+    where
+        S: Service<R>,
+        M: OnRejected<R, S::Response, S::Error>,
+    {
         #[pin]
-        step: Step<F, C>,
+        step: Step<S::Future, C, M::Reply, U>,
     }
 }
 
 pin_project! {
-    #[derive(Debug)]
     #[project = StepProj]
-    enum Step<F, C> {
+    enum Step<F, C, P, U> {
         Calling {
             #[pin]
-            call: Classified<F, C>,
+            call: Call<F, C, U>,
         },
-        Rejected {
-            open: Option<Rejected>,
+        Replying {
+            #[pin]
+            reply: P,
         },
     }
 }
 
-impl<F, C> ResponseFuture<F, C> {
+impl<S, R, C, M, U> ResponseFuture<S, R, C, M, U>
+where
+    S: Service<R>,
+    M: OnRejected<R, S::Response, S::Error>,
+{
     #[inline]
-    pub(super) fn calling(call: Classified<F, C>) -> Self {
+    pub(super) fn calling(call: Call<S::Future, C, U>) -> Self {
         Self { step: Step::Calling { call } }
     }
 
     #[inline]
-    pub(super) fn rejected(open: Rejected) -> Self {
-        Self { step: Step::Rejected { open: Some(open) } }
+    pub(super) fn replying(reply: M::Reply) -> Self {
+        Self { step: Step::Replying { reply } }
     }
 }
 
-impl<F, C, T, E> ResponseFuture<F, C>
+impl<S, R, C, M, U> Future for ResponseFuture<S, R, C, M, U>
 where
-    F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
+    S: Service<R>,
+    C: Classify<S::Response, S::Error>,
+    M: OnRejected<R, S::Response, S::Error>,
+    U: Until<R, S::Response>,
 {
-    /// Polls the call. Its permit comes with a response that is good so far; otherwise it is settled.
-    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollKept<T, Error<E>> {
-        match self.project().step.project() {
-            StepProj::Calling { call } => call.poll_keep(cx).map_err(Error::Inner),
-            StepProj::Rejected { open } => Poll::Ready(Err(rejected(open))),
-        }
-    }
-}
-
-fn rejected<E>(open: &mut Option<Rejected>) -> Error<E> {
-    Error::Rejected(open.take().expect("not polled after it was ready"))
-}
-
-impl<F, C, T, E> Future for ResponseFuture<F, C>
-where
-    F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
-{
-    type Output = Result<T, Error<E>>;
+    type Output = Result<U::Response, M::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProj::Calling { call } => call.poll(cx).map_err(Error::Inner),
-            StepProj::Rejected { open } => Poll::Ready(Err(rejected(open))),
+            // The service has the circuit, and the store never forgets it.
+            StepProj::Calling { call } => call.poll(cx, None).map(M::result),
+            StepProj::Replying { reply } => reply.poll(cx).map(U::uncounted),
         }
     }
 }
 
-pin_project! {
-    /// A call whose result is told to the circuit.
-    #[derive(Debug)]
-    pub(super) struct Classified<F, C> {
-        #[pin]
-        attempt: Attempt<F>,
-        classifier: C,
-    }
-}
-
-impl<F: Future, C> Classified<F, C> {
-    #[inline]
-    pub(super) fn new(attempt: Attempt<F>, classifier: C) -> Self {
-        Self { attempt, classifier }
-    }
-}
-
-impl<F, C, T, E> Classified<F, C>
+impl<S, R, C, M, U> fmt::Debug for ResponseFuture<S, R, C, M, U>
 where
-    F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
+    S: Service<R>,
+    M: OnRejected<R, S::Response, S::Error>,
 {
-    /// As [`ResponseFuture::poll_keep`].
-    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollKept<T, E> {
-        let this = self.project();
-        let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
-        this.attempt.poll_end(cx, classify).map(|(permit, outcome, result)| match result {
-            Ok(response) if outcome == Outcome::Success => Ok((response, Some(permit))),
-            result => {
-                permit.settle(outcome);
-                result.map(|response| (response, None))
-            }
-        })
-    }
-}
-
-impl<F, C, T, E> Future for Classified<F, C>
-where
-    F: Future<Output = Result<T, E>>,
-    C: Classify<T, E>,
-{
-    type Output = Result<T, E>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.attempt.poll_settle(cx, |result| this.classifier.classify(result.as_ref()))
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -1,36 +1,39 @@
-//! Keys: which circuit a request belongs to, where only the request knows.
+//! Which circuit a request belongs to: the first of the three choices that make a circuit breaker.
 //!
-//! For [`keyed_by`](crate::CircuitBreakerLayer::keyed_by). What requests are made of comes from
-//! outside, and so do keys: circuits of keys are [bounded](crate::StoreBuilder::key_limit) and
-//! forgotten when [idle](crate::StoreBuilder::key_idle), and their names escaped.
+//! [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) takes a [`Key`]. Keys may come from strangers. So
+//! the store [bounds](crate::StoreBuilder::key_limit) the circuits of keys, forgets those that are
+//! [idle](crate::StoreBuilder::key_idle), and escapes their names.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use ::http::{HeaderName, Request, header};
 
-/// Takes the key from a request. [`Authority`], [`Extension`] and [`Header`] do, and closures by
+use crate::name::{CircuitName, KeyedName};
+
+/// Takes the key from a request. [`Authority`], [`Extension`] and [`Header`] do; for closures there is
 /// [`keyed_by_fn`](crate::CircuitBreakerLayer::keyed_by_fn).
 ///
-/// This is on the path of every call: be quick, and borrow if you can.
+/// Every call takes a key: be quick, and borrow from the request if you can.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no key from `{Request}`",
     note = "`Authority`, `Header` and `Extension` are for `http::Request`",
     note = "otherwise: `.keyed_by_fn(|request: &MyRequest| Some(request.tenant.as_str().into()))`"
 )]
 pub trait Key<Request> {
-    /// The key; `None` if the request has none that is of use. An empty one counts as none.
+    /// Returns the key; `None` if the request has no usable key. An empty key counts as none.
     fn key<'a>(&self, request: &'a Request) -> Option<Cow<'a, str>>;
 }
 
-/// The host and port that a request goes to: for clients of more than one upstream.
+/// Takes the host and port that a request goes to: for clients of more than one upstream.
 ///
-/// From the URI; where that has no host, as at a server, from the `Host` header. In lower case, without
-/// the port where it is the scheme's own, and never with a user or a password that the URI may have.
+/// They come from the URI; if that has no host, as at a server, from the `Host` header. The key is in
+/// lower case. It has no port if that is the default of the scheme, and never the user or password of
+/// the URI.
 ///
-/// So `http://example.com` and `https://example.com` are one key, and share a circuit: one host, on the
-/// ports of its schemes. To keep them apart take the key with a
-/// [closure](crate::CircuitBreakerLayer::keyed_by_fn), from scheme and host.
+/// So `http://example.com` and `https://example.com` are one key and share a circuit. To keep them
+/// apart, take the key from scheme and host with a
+/// [closure](crate::CircuitBreakerLayer::keyed_by_fn).
 ///
 /// ```
 /// use http::Request;
@@ -68,7 +71,7 @@ impl<B> Key<Request<B>> for Authority {
     }
 }
 
-/// The value of a header: a tenant, say. One that is not visible ASCII is none.
+/// Takes the value of a header: of a tenant, for example. A value that is not visible ASCII is no key.
 ///
 /// ```
 /// use http::{HeaderName, Request};
@@ -88,9 +91,10 @@ impl<B> Key<Request<B>> for Header {
     }
 }
 
-/// Something that a layer further out has put into the request's extensions. With axum's `MatchedPath`
-/// it is the route as it was written, `/users/{id}`, and not the path, of which there is one for each
-/// user.
+/// Takes something that a layer further out has put into the request's extensions.
+///
+/// With axum's `MatchedPath` the key is the route as it was written, `/users/{id}`, and not the path, of
+/// which each user has one.
 ///
 /// ```
 /// use axum::{Router, extract::MatchedPath, routing::get};
@@ -109,7 +113,7 @@ pub struct Extension<T> {
 }
 
 impl<T> Extension<T> {
-    /// The extension of type `T`, as text.
+    /// Takes the extension of type `T`, as text.
     #[must_use]
     pub const fn by(text: fn(&T) -> &str) -> Self {
         Self { text }
@@ -136,7 +140,7 @@ impl<T> fmt::Debug for Extension<T> {
     }
 }
 
-/// A closure that takes the key: see
+/// Takes the key with a closure: see
 /// [`keyed_by_fn`](crate::CircuitBreakerLayer::keyed_by_fn).
 #[derive(Clone, Copy)]
 pub struct KeyFn<F>(pub(super) F);
@@ -154,4 +158,50 @@ impl<F> fmt::Debug for KeyFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyFn").field(&std::any::type_name::<F>()).finish()
     }
+}
+
+/// What happens to a request without a usable key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keyless {
+    /// The call is made, and no circuit counts it.
+    #[default]
+    Pass,
+    /// The call is rejected, as by a forced-open circuit with the layer's name: without a time after
+    /// which a retry can help.
+    Reject,
+}
+
+/// Every request belongs to the circuit that the layer names: the choice of a plain layer.
+#[derive(Clone, Copy, Debug)]
+pub struct OneCircuit;
+
+/// Each key of the requests has a circuit: the choice of
+/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by).
+#[derive(Clone, Copy, Debug)]
+pub struct ByKey<K> {
+    pub(super) key: K,
+    pub(super) keyless: Keyless,
+}
+
+/// Says which circuit a request belongs to: [`OneCircuit`] and [`ByKey`].
+pub trait WhichCircuit: sealed::Sealed {
+    /// The longest name of a layer, in bytes: keys need room behind it.
+    const LONGEST_NAME: usize;
+}
+
+impl WhichCircuit for OneCircuit {
+    const LONGEST_NAME: usize = CircuitName::MAX_BYTES;
+}
+
+impl<K> WhichCircuit for ByKey<K> {
+    const LONGEST_NAME: usize = KeyedName::MOST_PREFIX;
+}
+
+impl sealed::Sealed for OneCircuit {}
+impl<K> sealed::Sealed for ByKey<K> {}
+
+mod sealed {
+    /// Only this crate says which circuits there can be.
+    pub trait Sealed {}
 }

@@ -1,206 +1,163 @@
-//! A circuit for each key of the requests.
+//! A service with a circuit for each key of its requests.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::mem::replace;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ::http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower_layer::Layer;
 use tower_service::Service;
 
-use super::future::Classified;
-use super::key::Key;
-use super::layer::Reject;
-use super::respond::{RejectionBody, Respond, is_grpc};
-use crate::circuit::{Attempt, CallGuard, Circuit, Denial, Error, Rejected, Wait};
+use super::future::Call;
+use super::key::{ByKey, Key, Keyless};
+use super::on_rejected::{OnRejected, Reject};
+use super::until::{Until, UntilHead};
+use crate::circuit::{CallGuard, Circuit, Refusal, Rejected, Wait};
 use crate::classify::Classify;
 use crate::store::KeyedCircuits;
 
-/// Puts a [`KeyedCircuitBreaker`] around a service. Made by
-/// [`CircuitBreakerLayer::keyed_by`](crate::CircuitBreakerLayer::keyed_by).
-#[derive(Clone, Debug)]
-#[must_use = "a layer does nothing until it is applied to a service"]
-pub struct KeyedLayer<K, C, M> {
-    pub(super) circuits: KeyedCircuits,
-    pub(super) key: K,
-    pub(super) classifier: C,
-    pub(super) mode: M,
-    pub(super) keyless: Keyless,
-}
-
-/// What becomes of a request without a usable key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Keyless {
-    /// It is called, and counted by no circuit.
-    #[default]
-    Pass,
-    /// It is rejected, as by a circuit of the layer's name that is forced open: without a time to come
-    /// back, as it would fare no better.
-    Reject,
-}
-
-impl<K, C, M> KeyedLayer<K, C, M> {
-    /// What becomes of a request without a usable key. Default: [`Keyless::Pass`]. In either case the log
-    /// has a warning, at most one a minute.
-    pub fn keyless(mut self, keyless: Keyless) -> Self {
-        self.keyless = keyless;
-        self
-    }
-}
-
-impl<S, K: Clone, C: Clone, M: Clone> Layer<S> for KeyedLayer<K, C, M> {
-    type Service = KeyedCircuitBreaker<S, K, C, M>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        KeyedCircuitBreaker { inner, layer: self.clone() }
-    }
-}
-
-/// A service with a circuit for each key of its requests.
+/// A service with a circuit for each key of its requests. A layer with
+/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) makes it.
 ///
-/// `poll_ready` asks the inner service alone: which circuit it is about is known in `call`, so an open
-/// circuit is a rejection of the response future, or a response.
+/// `poll_ready` asks only the inner service: the request names the circuit, so an open circuit shows
+/// in the response future.
 ///
 /// Cancellation and panics are as with a [`CircuitBreaker`](crate::CircuitBreaker).
-#[derive(Clone)]
-pub struct KeyedCircuitBreaker<S, K, C, M = Reject> {
+pub struct KeyedCircuitBreaker<S, K, C, M = Reject, U = UntilHead> {
     inner: S,
-    layer: KeyedLayer<K, C, M>,
+    circuits: KeyedCircuits,
+    which: ByKey<K>,
+    classifier: C,
+    on_rejected: M,
+    until: PhantomData<U>,
 }
 
-enum Decision {
+enum Admission {
     Call(Circuit, CallGuard),
-    /// The cluster is to be asked first.
-    Ask(Circuit, Denial),
-    /// No circuit counts it.
-    Pass,
-    Reject(Rejected),
+    /// The call must wait for the cluster.
+    Wait(Circuit, Refusal),
+    /// No circuit counts the call.
+    Uncounted,
+    Rejected(Rejected),
 }
 
-impl<S, K, C, M> KeyedCircuitBreaker<S, K, C, M> {
-    /// The inner service.
-    #[must_use]
-    pub fn inner(&self) -> &S {
+impl<S, K, C, M, U> KeyedCircuitBreaker<S, K, C, M, U> {
+    pub(super) fn new(
+        inner: S,
+        circuits: KeyedCircuits,
+        which: ByKey<K>,
+        classifier: C,
+        on_rejected: M,
+    ) -> Self {
+        Self { inner, circuits, which, classifier, on_rejected, until: PhantomData }
+    }
+
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    fn decide<R>(&self, request: &R) -> Decision
+    /// Returns the inner service, mutably. A call that is made through it passes every circuit by.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn admit<R>(&self, request: &R) -> Admission
     where
         K: Key<R>,
     {
-        let KeyedLayer { circuits, key, keyless, .. } = &self.layer;
-        let Some(key) = key.key(request).filter(|key| !key.is_empty()) else {
-            circuits.no_key();
-            return match keyless {
-                Keyless::Pass => Decision::Pass,
+        let Some(key) = self.which.key.key(request).filter(|key| !key.is_empty()) else {
+            self.circuits.no_key();
+            return match self.which.keyless {
+                Keyless::Pass => Admission::Uncounted,
                 Keyless::Reject => {
-                    Decision::Reject(Rejected::without_circuit(circuits.layer.clone()))
+                    Admission::Rejected(Rejected::without_circuit(self.circuits.layer.clone()))
                 }
             };
         };
-        let Some(circuit) = circuits.circuit(&key) else { return Decision::Pass };
-        match circuit.begin_now() {
-            Ok(permit) => Decision::Call(circuit, permit),
-            Err(Denial::Rejected(rejection)) => Decision::Reject(circuit.open(rejection)),
-            Err(denial) => Decision::Ask(circuit, denial),
+        let Some(circuit) = self.circuits.circuit(&key) else { return Admission::Uncounted };
+        match circuit.check().and_then(|()| circuit.enter()) {
+            Ok(guard) => Admission::Call(circuit, guard),
+            Err(Refusal::Rejected(rejection)) => Admission::Rejected(circuit.rejected(rejection)),
+            Err(refusal) => Admission::Wait(circuit, refusal),
         }
     }
+}
 
-    pub(super) fn mode(&self) -> &M {
-        &self.layer.mode
+impl<S, K, C, M, U, R> Service<R> for KeyedCircuitBreaker<S, K, C, M, U>
+where
+    S: Service<R> + Clone,
+    K: Key<R>,
+    C: Classify<S::Response, S::Error> + Clone,
+    M: OnRejected<R, S::Response, S::Error> + Clone,
+    U: Until<R, S::Response>,
+{
+    type Response = U::Response;
+    type Error = M::Error;
+    type Future = KeyedFuture<S, R, C, M, U>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map(M::result)
     }
 
-    pub(super) fn poll_inner<R>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>>
-    where
-        S: Service<R>,
-    {
-        self.inner.poll_ready(cx)
-    }
-
-    pub(super) fn start<R>(&mut self, request: R) -> KeyedFuture<S, R, C>
-    where
-        S: Service<R> + Clone,
-        C: Clone,
-        K: Key<R>,
-    {
-        let classifier = || self.layer.classifier.clone();
-        let step = match self.decide(&request) {
-            Decision::Call(circuit, permit) => {
-                let (permit, call) = permit.guard(|| self.inner.call(request));
-                let call = Classified::new(Attempt::new(call, permit), classifier());
+    fn call(&mut self, request: R) -> Self::Future {
+        let step = match self.admit(&request) {
+            Admission::Call(circuit, guard) => {
+                let classifier = self.classifier.clone();
+                let call = Call::new(&mut self.inner, request, guard, classifier);
                 Step::Calling { call, circuit }
             }
-            Decision::Pass => Step::Passing { call: self.inner.call(request) },
-            Decision::Reject(open) => Step::Rejected { rejected: Some((open, request)) },
-            Decision::Ask(circuit, denial) => {
+            Admission::Uncounted => Step::Uncounted { call: self.inner.call(request) },
+            Admission::Rejected(rejected) => {
+                Step::Replying { reply: self.on_rejected.reply(rejected, request) }
+            }
+            Admission::Wait(circuit, refusal) => {
                 let asked = circuit.clone();
-                let permit: Wait<_> = Box::pin(async move {
-                    let permit = asked.acquire_after(denial).await;
-                    permit.map_err(|rejection| asked.open(rejection))
-                });
                 let clone = self.inner.clone();
-                // The one that is ready is the one that is to be called.
-                let service = std::mem::replace(&mut self.inner, clone);
-                let call = Some((service, request, classifier(), circuit));
-                Step::Asking { permit, call }
+                let next = Next {
+                    // The one that is ready is the one that is called.
+                    inner: replace(&mut self.inner, clone),
+                    request,
+                    classifier: self.classifier.clone(),
+                    on_rejected: self.on_rejected.clone(),
+                    circuit,
+                };
+                let admitted = Box::pin(async move { asked.wait(refusal).await });
+                Step::Waiting { admitted, next: Some(next) }
             }
         };
         KeyedFuture { step }
     }
 }
 
-impl<S, K, C, R> Service<R> for KeyedCircuitBreaker<S, K, C, Reject>
-where
-    S: Service<R> + Clone,
-    K: Key<R>,
-    C: Classify<S::Response, S::Error> + Clone,
-{
-    type Response = S::Response;
-    type Error = Error<S::Error>;
-    type Future = KeyedFuture<S, R, C>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_inner(cx).map_err(Error::Inner)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.start(request)
+impl<S: Clone, K: Clone, C: Clone, M: Clone, U> Clone for KeyedCircuitBreaker<S, K, C, M, U> {
+    fn clone(&self) -> Self {
+        let (classifier, on_rejected) = (self.classifier.clone(), self.on_rejected.clone());
+        let (circuits, which) = (self.circuits.clone(), self.which.clone());
+        Self::new(self.inner.clone(), circuits, which, classifier, on_rejected)
     }
 }
 
-impl<S, K, C, F, Req, Res> Service<Request<Req>> for KeyedCircuitBreaker<S, K, C, Respond<F>>
+impl<S, K, C, M, U> fmt::Debug for KeyedCircuitBreaker<S, K, C, M, U>
 where
-    S: Service<Request<Req>, Response = Response<Res>> + Clone,
-    K: Key<Request<Req>>,
-    C: Classify<S::Response, S::Error> + Clone,
-    F: RejectionBody<Res> + Clone,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = KeyedRespondFuture<S, Request<Req>, C, F>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.poll_inner(cx)
-    }
-
-    fn call(&mut self, request: Request<Req>) -> Self::Future {
-        let (mode, in_grpc) = (self.mode().clone(), is_grpc(&request));
-        KeyedRespondFuture { call: self.start(request), mode, in_grpc }
-    }
-}
-
-impl<S: fmt::Debug, K: fmt::Debug, C: fmt::Debug, M: fmt::Debug> fmt::Debug
-    for KeyedCircuitBreaker<S, K, C, M>
+    S: fmt::Debug,
+    K: fmt::Debug,
+    C: fmt::Debug,
+    M: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedCircuitBreaker")
             .field("inner", &self.inner)
-            .field("layer", &self.layer.circuits.layer)
-            .field("key", &self.layer.key)
-            .field("classifier", &self.layer.classifier)
-            .field("mode", &self.layer.mode)
+            .field("circuits", &self.circuits)
+            .field("key", &self.which.key)
+            .field("classifier", &self.classifier)
+            .field("on_rejected", &self.on_rejected)
             .finish_non_exhaustive()
     }
 }
@@ -208,165 +165,98 @@ impl<S: fmt::Debug, K: fmt::Debug, C: fmt::Debug, M: fmt::Debug> fmt::Debug
 pin_project! {
     /// The future of a [`KeyedCircuitBreaker`].
     #[must_use = "futures do nothing unless polled"]
-    pub struct KeyedFuture<S, R, C>
+    pub struct KeyedFuture<S, R, C, M, U>
     where
         S: Service<R>,
+        M: OnRejected<R, S::Response, S::Error>,
     {
         #[pin]
-        step: Step<S, R, C>,
+        step: Step<S, R, C, M, U, M::Reply>,
     }
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, R, C>
+    enum Step<S, R, C, M, U, P>
     where
         S: Service<R>,
     {
+        Waiting {
+            admitted: Wait<Result<CallGuard, Rejected>>,
+            next: Option<Next<S, R, C, M>>,
+        },
         Calling {
             #[pin]
-            call: Classified<S::Future, C>,
-            // So that the circuit is not forgotten while a call is under way.
+            call: Call<S::Future, C, U>,
+            // So that the store does not forget the circuit during the call.
             circuit: Circuit,
         },
-        Passing {
+        Uncounted {
             #[pin]
             call: S::Future,
         },
-        Rejected {
-            rejected: Option<(Rejected, R)>,
-        },
-        Asking {
-            permit: Wait<Result<CallGuard, Rejected>>,
-            call: Option<(S, R, C, Circuit)>,
+        Replying {
+            #[pin]
+            reply: P,
         },
     }
 }
 
-const DONE: &str = "not polled after it was ready";
+/// What a call that waits for the cluster goes on with.
+struct Next<S, R, C, M> {
+    inner: S,
+    request: R,
+    classifier: C,
+    on_rejected: M,
+    circuit: Circuit,
+}
 
-impl<S, R, C> KeyedFuture<S, R, C>
+impl<S, R, C, M, U> Future for KeyedFuture<S, R, C, M, U>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
+    M: OnRejected<R, S::Response, S::Error>,
+    U: Until<R, S::Response>,
 {
-    /// Whether the call may be rejected: it is, or the cluster is being asked.
-    pub(super) fn may_be_rejected(&self) -> bool {
-        matches!(self.step, Step::Rejected { .. } | Step::Asking { .. })
-    }
-
-    /// Until the call has begun; or will not, and then its request comes back.
-    pub(super) fn poll_begun(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), (Rejected, R)>> {
-        let mut this = self.project();
-        let (permit, call) = match this.step.as_mut().project() {
-            StepProj::Calling { .. } | StepProj::Passing { .. } => return Poll::Ready(Ok(())),
-            StepProj::Rejected { rejected } => {
-                return Poll::Ready(Err(rejected.take().expect(DONE)));
-            }
-            StepProj::Asking { permit, call } => (ready!(permit.as_mut().poll(cx)), call),
-        };
-        let (mut service, request, classifier, circuit) = call.take().expect(DONE);
-        let permit = match permit {
-            Ok(permit) => permit,
-            Err(open) => return Poll::Ready(Err((open, request))),
-        };
-        let (permit, call) = permit.guard(|| service.call(request));
-        let call = Classified::new(Attempt::new(call, permit), classifier);
-        this.step.set(Step::Calling { call, circuit });
-        Poll::Ready(Ok(()))
-    }
-
-    /// Polls a call that has begun.
-    pub(super) fn poll_call(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<S::Response, S::Error>> {
-        match self.project().step.project() {
-            StepProj::Calling { call, .. } => call.poll(cx),
-            StepProj::Passing { call } => call.poll(cx),
-            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
-        }
-    }
-
-    /// Polls the call. With a response that is good so far come its permit and its circuit; otherwise
-    /// it is settled.
-    #[expect(clippy::type_complexity, reason = "said in the line above")]
-    pub(super) fn poll_keep(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(S::Response, Option<CallGuard>, Option<Circuit>), Error<S::Error>>> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Rejected(open))?;
-        let (response, permit, circuit) = match self.project().step.project() {
-            StepProj::Calling { call, circuit } => {
-                let (response, permit) = ready!(call.poll_keep(cx)).map_err(Error::Inner)?;
-                (response, permit, Some(circuit.clone()))
-            }
-            StepProj::Passing { call } => {
-                (ready!(call.poll(cx)).map_err(Error::Inner)?, None, None)
-            }
-            StepProj::Rejected { .. } | StepProj::Asking { .. } => unreachable!("it has begun"),
-        };
-        Poll::Ready(Ok((response, permit, circuit)))
-    }
-}
-
-impl<S, R, C> Future for KeyedFuture<S, R, C>
-where
-    S: Service<R>,
-    C: Classify<S::Response, S::Error>,
-{
-    type Output = Result<S::Response, Error<S::Error>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        ready!(self.as_mut().poll_begun(cx)).map_err(|(open, _)| Error::Rejected(open))?;
-        self.poll_call(cx).map_err(Error::Inner)
-    }
-}
-
-impl<S: Service<R>, R, C> fmt::Debug for KeyedFuture<S, R, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedFuture").finish_non_exhaustive()
-    }
-}
-
-pin_project! {
-    /// The future of a [`KeyedCircuitBreaker`] that
-    /// [responds](crate::CircuitBreakerLayer::respond).
-    #[must_use = "futures do nothing unless polled"]
-    pub struct KeyedRespondFuture<S, R, C, F>
-    where
-        S: Service<R>,
-    {
-        #[pin]
-        call: KeyedFuture<S, R, C>,
-        mode: Respond<F>,
-        in_grpc: bool,
-    }
-}
-
-impl<S, R, C, F, B> Future for KeyedRespondFuture<S, R, C, F>
-where
-    S: Service<R, Response = Response<B>>,
-    C: Classify<S::Response, S::Error>,
-    F: RejectionBody<B>,
-{
-    type Output = Result<Response<B>, S::Error>;
+    type Output = Result<U::Response, M::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(match ready!(this.call.poll(cx)) {
-            Ok(response) => Ok(response),
-            Err(Error::Rejected(open)) => Ok(this.mode.response(open, *this.in_grpc)),
-            Err(Error::Inner(error)) => Err(error),
-        })
+        let mut step = self.project().step;
+        loop {
+            let next = match step.as_mut().project() {
+                StepProj::Waiting { admitted, next } => {
+                    let admitted = ready!(admitted.as_mut().poll(cx));
+                    let next = next.take().expect("not polled after it was ready");
+                    let Next { mut inner, request, classifier, on_rejected, circuit } = next;
+                    match admitted {
+                        Ok(guard) => {
+                            let call = Call::new(&mut inner, request, guard, classifier);
+                            Step::Calling { call, circuit }
+                        }
+                        Err(rejected) => {
+                            Step::Replying { reply: on_rejected.reply(rejected, request) }
+                        }
+                    }
+                }
+                StepProj::Calling { call, circuit } => {
+                    return call.poll(cx, Some(circuit)).map(M::result);
+                }
+                StepProj::Uncounted { call } => {
+                    return call.poll(cx).map(U::uncounted).map(M::result);
+                }
+                StepProj::Replying { reply } => return reply.poll(cx).map(U::uncounted),
+            };
+            step.set(next);
+        }
     }
 }
 
-impl<S: Service<R>, R, C, F> fmt::Debug for KeyedRespondFuture<S, R, C, F> {
+impl<S, R, C, M, U> fmt::Debug for KeyedFuture<S, R, C, M, U>
+where
+    S: Service<R>,
+    M: OnRejected<R, S::Response, S::Error>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRespondFuture").finish_non_exhaustive()
+        f.debug_struct("KeyedFuture").finish_non_exhaustive()
     }
 }

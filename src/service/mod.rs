@@ -2,7 +2,7 @@
 //!
 //! # The plain case
 //!
-//! Any service of HTTP responses; an open circuit is an error of the service:
+//! Any service of HTTP responses. An open circuit shows as an error of the service:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -28,7 +28,7 @@
 //! ```
 //! use std::time::Duration;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Store, Rejected};
+//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Rejected, Store};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -55,42 +55,54 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Three choices
+//!
+//! A circuit breaker is made of three choices, which can be combined in every way but one:
+//!
+//! | choice | default | others |
+//! | --- | --- | --- |
+//! | [which circuit](key) | the one that the layer names | one for each [key](CircuitBreakerLayer::keyed_by) of the requests: host, route, tenant |
+//! | [how a rejection shows](on_rejected) | an error from `poll_ready` | see the next table |
+//! | [when a call ends](until) | with the head of the response | [with its body](CircuitBreakerLayer::observe_body): for gRPC, and for long downloads |
+//!
+//! Only [`keyed_by`](CircuitBreakerLayer::keyed_by) cannot be combined with
+//! [`wait_while_open`](CircuitBreakerLayer::wait_while_open): before there is a request there is no key,
+//! and so no circuit to wait for.
+//!
 //! # Which mode
 //!
-//! | mode | an open circuit shows as | for |
+//! How a rejection shows is the mode of a layer.
+//!
+//! | mode | an open circuit shows as | use it for |
 //! | --- | --- | --- |
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
-//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
-//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error is the code `Unknown` |
-//! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a `poll_ready` that is pending | `Balance`, which passes over who is not ready |
+//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, and services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error becomes the code `Unknown` |
+//! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a pending `poll_ready` | `Balance`, which passes over endpoints that are not ready |
 //! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
-//! A [`RespondToRejectedLayer`] further out makes a response of an error, where something between is to see
-//! the error.
+//! A [`RespondToRejectedLayer`] further out turns a rejection into a response where a layer between is to
+//! see the error.
 //!
 //! # Which mode under which layer
 //!
-//! What tower's layers do with an open circuit inside of them; in bold, the mode to take.
-//! `respond` and `fallback` answer like an upstream: every layer passes that on.
+//! What tower's layers do with an open circuit inside of them; in bold, the mode to choose. `respond` and
+//! `fallback` answer like an upstream, and every layer passes that on.
 //!
 //! | layer | default | `reject_in_call` | `wait_while_open` |
 //! | --- | --- | --- | --- |
 //! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
-//! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval is over |
+//! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval ends |
 //! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessRejected` not retried** | waits |
 //! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
 //! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
 //! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
-//! | `Balance` | **destructive**: drops the endpoint for good | goes on sending calls to it, which fail | **passes it over; takes it again** |
+//! | `Balance` | **destructive**: drops the endpoint for good | goes on sending calls to it, which fail | **passes it over; uses it again** |
 //! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
 //! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
 //!
-//! `tests/it/under_tower.rs` holds each cell.
-//!
-//! [`keyed_by`](CircuitBreakerLayer::keyed_by), after any mode but `wait_while_open`, has a circuit for
-//! each key of the requests: for clients of more hosts than one, for routes, for tenants.
-//! [`observe_body`](CircuitBreakerLayer::observe_body) goes with `respond` and the modes of errors.
+//! A test holds each cell: `tests/it/service/under_tower.rs`.
 //!
 //! # Where does my timeout go?
 //!
@@ -112,90 +124,85 @@
 //! # is_service(users);
 //! ```
 //!
-//! In axum that is the order of the `.layer(..)` calls turned round: the layer added last is outermost.
+//! In axum the order of the `.layer(..)` calls is reversed: the layer that is added last is outermost.
 //!
-//! A timeout outside the circuit breaker drops the call. The circuit does not see why: a client that
-//! closes its connection drops the call just so. Such a call was cancelled, and counts as the policy
-//! [says](crate::policy::Cancelled):
+//! A timeout outside the circuit breaker drops the call. The circuit cannot see why: a client that
+//! closes its connection drops the call in the same way. Such a call was cancelled, and counts as the
+//! policy [says](crate::policy::Cancelled):
 //!
 //! | policy | a cancelled call |
 //! | --- | --- |
-//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration) or longer; otherwise, and where none is set, it is not counted |
+//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration) or longer; otherwise, or if none is set, it is not counted |
 //! | [`Cancelled::Failure`](crate::policy::Cancelled::Failure) | is a failure |
 //! | [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored) | is not counted |
 //!
-//! Where the policy has a `slow_call_duration`, make a timeout outside longer than that: then each hang is
-//! a failure. Where it has none, or the timeout is shorter, three rules keep a hung upstream from going
+//! If the policy has a `slow_call_duration`, make a timeout outside longer than that: then each hang is a
+//! failure. If it has none, or the timeout is shorter, three rules keep a hung upstream from going
 //! unnoticed:
 //!
-//! - **No completions.** When [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20
-//!   unless you say otherwise) have been cancelled or have failed, the last of them cancelled, and none has
-//!   completed between them, the circuit opens with the reason `no_completions`. One call that completes
-//!   starts the run anew, so that clients that leave now and then do not open the circuit of a healthy
-//!   upstream. With a small `minimum_calls`, a few clients that leave are such a run. `Cancelled::Ignored` switches
-//!   this rule off.
-//! - **One warning.** When the first run of 10 cancelled calls has gone uncounted, the log says once that
+//! - **No completions.** The circuit opens with the reason `no_completions` when
+//!   [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20 by default) have
+//!   been cancelled or have failed, the last of them cancelled, with no completed call between them. A
+//!   call that completes starts the run anew, so clients that leave now and then do not open the circuit
+//!   of a healthy upstream. With a small `minimum_calls`, a few clients that leave are such a run.
+//!   `Cancelled::Ignored` switches this rule off.
+//! - **One warning.** When the first run of 10 cancelled calls was not counted, the store logs once that
 //!   a timeout may be on the wrong side.
-//! - **Calls that are still running.** With a [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as
-//!   in most presets, a call that has been running for longer than `slow_call_duration` counts as slow
-//!   while it runs. So an upstream that answers nothing opens the circuit even if there is no timeout at
-//!   all.
+//! - **Calls that are still running.** With a
+//!   [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as in most presets, a call counts as
+//!   slow as soon as it has run for longer than `slow_call_duration`. So an upstream that never answers
+//!   opens the circuit even if there is no timeout at all.
 //!
-//! `tests/it/timeouts.rs` holds each of these.
+//! Tests hold each of these: `tests/it/service/timeouts.rs`.
 //!
 //! # Readiness
 //!
-//! The circuit is asked before the inner service: while it is open, the inner service is not
-//! touched. A probe's place is taken last, once the inner service is ready, so that it is not held
-//! by a call that cannot be made. Three things follow:
+//! The circuit breaker asks the circuit before the inner service: while the circuit is open, the inner
+//! service is not touched. It takes a probe slot last, once the inner service is ready, so that a call
+//! that cannot be made holds none. Three things follow:
 //!
-//! - Where the inner service has become ready and the race for a probe is lost, what the inner
-//!   service has reserved (a slot of a `ConcurrencyLimit`, say) stays reserved in this clone until
-//!   its next call or its drop: tower has no way to give readiness back.
-//! - A service that was readied and not called holds a probe's place until it is dropped, and at
-//!   most as long as a [lease](crate::policy::PolicyBuilder::probe_lease).
-//! - In a mode that is ready while the circuit is open, a service that was readied then rejects its next
-//!   call, even if the circuit has recovered meanwhile: the inner service was not readied.
+//! - If the inner service has become ready and another call took the last probe slot, what the inner
+//!   service has reserved (a permit of a `ConcurrencyLimit`, for example) stays reserved in this clone
+//!   until its next call or its drop: tower has no way to give readiness back.
+//! - A service that is ready and not called holds its probe slot until it is dropped, and at most for
+//!   one [lease](crate::policy::PolicyBuilder::probe_lease).
+//! - In a mode that is ready while the circuit is open, a service that became ready then rejects its next
+//!   call, even if the circuit has recovered meanwhile: the inner service is not ready.
 //!
-//! An error of the inner service's own `poll_ready` is passed on, and counts nothing: there was no call.
-//! A client that finds out there that its upstream is down should say so in its call, as tower's
+//! An error of the inner service's own `poll_ready` is passed on and not counted: there was no call. A
+//! client that finds out there that its upstream is down should fail its call instead, as tower's
 //! `Reconnect` does with a connection that fails.
 //!
-//! Calling without readying does not panic here: the circuit is asked then and there, and the
-//! inner service called as it is. What that one makes of it is its own contract.
+//! A call without readiness does not panic here: the circuit breaker asks the circuit, and calls the
+//! inner service as it is. The contract of the inner service decides what follows.
 //!
 //! # Waiting for the cluster
 //!
-//! Where the store has a [backend](crate::backend), `poll_ready` is pending in two cases: when the
-//! circuit is new in this process and its state is being loaded, and while a probe's place is asked for.
-//! Each time it is ready within the store's [deadline](crate::StoreBuilder::deadline), 50 ms unless you
-//! say otherwise. An answer that does not come in time is not waited for: a new circuit then starts
-//! closed, and a call that would have been a probe is rejected. If the backend does not answer for long,
-//! nothing waits for it any more: circuits of this process decide alone.
+//! If the store has a [backend](crate::backend), `poll_ready` is pending in two cases: while a circuit
+//! that is new in this process loads its state, and while the backend is asked for a probe slot. Each
+//! time it is ready within the store's [deadline](crate::StoreBuilder::deadline), 50 ms by default. An
+//! answer that is later is not waited for: a new circuit starts closed, and a call that would have been a
+//! probe is rejected. If the backend does not answer for long, nothing waits for it any more, and the
+//! circuits of this process decide detached.
 
 mod body;
-mod combine;
-mod fallback;
+mod choices;
 mod future;
+pub mod grpc;
 pub mod key;
 mod keyed;
 pub(crate) mod layer;
-mod respond;
+pub mod on_rejected;
 mod respond_to_rejected;
 #[cfg(feature = "tower")]
 mod retry;
 #[expect(clippy::module_inception, reason = "the service, in the module of the middleware")]
 pub(crate) mod service;
-mod wait;
+pub mod until;
 
-pub use body::{ObserveBody, ObserveFuture, ObserveRespondFuture, ObservedBody};
-pub use combine::{KeyableMode, ObservableMode};
-pub use fallback::{Fallback, FallbackFuture, KeyedFallbackFuture};
+pub use body::ObservedBody;
 pub use future::ResponseFuture;
-pub use keyed::{KeyedCircuitBreaker, KeyedFuture, KeyedLayer, KeyedRespondFuture, Keyless};
-pub use layer::Reject;
-pub use respond::{DefaultBody, RejectionBody, Respond, RespondFuture};
+pub use keyed::{KeyedCircuitBreaker, KeyedFuture};
 pub use respond_to_rejected::{RespondToRejected, RespondToRejectedFuture, RespondToRejectedLayer};
 #[cfg(feature = "tower")]
 pub use retry::{MaybeRejected, RetryUnlessRejected};
-pub use wait::WaitWhileOpen;

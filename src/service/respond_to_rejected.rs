@@ -1,4 +1,4 @@
-//! A rejection as a response, further out than the circuit breaker.
+//! Rejections as responses, further out than the circuit breaker.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,20 +10,21 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::respond::{DefaultBody, RejectionBody, Respond, is_grpc};
+use super::on_rejected::{DefaultBody, Protocol, RejectionBody, Respond};
 use crate::circuit::Rejected;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Answers the rejections of a circuit breaker further in, as it would itself if it
-/// [responded](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and in gRPC `UNAVAILABLE`.
+/// Turns the rejections of a circuit breaker further in into responses, as the circuit breaker itself
+/// does if it [responds](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and in gRPC
+/// `UNAVAILABLE`.
 ///
-/// For stacks in which something between needs to know a rejection from an answer of the upstream's:
-/// a retry, say, [inside](crate::service::RetryUnlessRejected) of which the circuit breaker is. Where there is
-/// nothing between, let the circuit breaker respond.
+/// Use it if a layer between must tell a rejection from an answer of the upstream: a retry, for example,
+/// with the circuit breaker [inside](crate::service::RetryUnlessRejected). With no such layer, let the
+/// circuit breaker respond.
 ///
-/// A rejection is found in the error of the call, or of `poll_ready`, wherever
-/// [`Rejected`] finds it. Other errors pass, in a box.
+/// It finds a rejection in the error of the call, or of `poll_ready`, with
+/// [`Rejected::find_in`](crate::Rejected::find_in). It passes other errors on, boxed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -37,7 +38,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// let store = Store::in_memory();
 /// let users = ServiceBuilder::new()
 ///     .layer(RespondToRejectedLayer::new())
-///     // What is between sees an error.
+///     // A layer here sees an error.
 ///     .layer(CircuitBreakerLayer::new(store.clone()).named("users"))
 ///     .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))));
 ///
@@ -52,12 +53,12 @@ pub struct RespondToRejectedLayer<F = DefaultBody> {
 }
 
 impl RespondToRejectedLayer {
-    /// Answers with an empty body: its type's `Default`.
+    /// Returns a layer that responds with an empty body: the `Default` of its type.
     pub const fn new() -> Self {
         Self { mode: Respond(DefaultBody) }
     }
 
-    /// Answers with the body that `body` makes, as
+    /// Returns a layer that responds with the body that `body` makes, as
     /// [`respond_with`](crate::CircuitBreakerLayer::respond_with) does.
     pub const fn with<F, B>(body: F) -> RespondToRejectedLayer<F>
     where
@@ -81,7 +82,7 @@ impl<S, F: Clone> Layer<S> for RespondToRejectedLayer<F> {
     }
 }
 
-/// A service that answers rejections. Made by a [`RespondToRejectedLayer`].
+/// A service that responds to rejections. A [`RespondToRejectedLayer`] makes it.
 #[derive(Debug)]
 pub struct RespondToRejected<S, F = DefaultBody> {
     inner: S,
@@ -116,12 +117,12 @@ where
     }
 
     fn call(&mut self, request: Request<Req>) -> Self::Future {
-        let (mode, in_grpc) = (self.mode.clone(), is_grpc(&request));
+        let (mode, protocol) = (self.mode.clone(), Protocol::of(&request));
         let step = match self.rejected.take() {
-            Some(open) => Step::Rejected { open: Some(open) },
+            Some(rejected) => Step::Rejected { rejected: Some(rejected) },
             None => Step::Calling { call: self.inner.call(request) },
         };
-        RespondToRejectedFuture { step, mode, in_grpc }
+        RespondToRejectedFuture { step, mode, protocol }
     }
 }
 
@@ -138,7 +139,7 @@ pin_project! {
         #[pin]
         step: Step<Fut>,
         mode: Respond<F>,
-        in_grpc: bool,
+        protocol: Protocol,
     }
 }
 
@@ -150,7 +151,7 @@ pin_project! {
             call: Fut,
         },
         Rejected {
-            open: Option<Rejected>,
+            rejected: Option<Rejected>,
         },
     }
 }
@@ -165,14 +166,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let open = match this.step.project() {
+        let rejected = match this.step.project() {
             StepProj::Calling { call } => match ready!(call.poll(cx)) {
                 Ok(response) => return Poll::Ready(Ok(response)),
                 Err(error) => rejection(error)?,
             },
-            StepProj::Rejected { open } => open.take().expect("not polled after it was ready"),
+            StepProj::Rejected { rejected } => {
+                rejected.take().expect("not polled after it was ready")
+            }
         };
-        Poll::Ready(Ok(this.mode.response(open, *this.in_grpc)))
+        Poll::Ready(Ok(this.mode.response(rejected, *this.protocol)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Retries that leave open circuits alone.
+//! Retries that do not retry rejections.
 
 use std::error::Error as StdError;
 
@@ -7,17 +7,16 @@ use tower::retry::Policy;
 use crate::circuit::{Error, Rejected};
 use crate::classify::classifier::is_rejection;
 
-/// Makes a retry policy leave rejections alone.
+/// Wraps a retry policy so that rejections are not retried.
 ///
-/// A retry is for a call that failed. A rejected one was not made, and will be rejected again until
-/// the open interval is over: retrying it only spends the attempts, the waits, and the budget that
-/// should be there when the upstream is back. With this around it, the policy is not asked about a
-/// rejection: it is not retried, and costs nothing.
+/// A retry is for a call that failed. A rejected call was not made, and is rejected again until the
+/// open interval ends: a retry of it only spends the attempts, the waits and the budget that should be
+/// there when the upstream recovers. So this does not ask the policy about a rejection, and the caller
+/// gets it at once.
 ///
-/// What the caller then gets is the rejection. It says that the last attempt was not made, and nothing
-/// of the attempts before it: these may have reached the upstream, and have done their work there. So a
-/// rejection under a retry is no promise that the request may be repeated without harm. See
-/// [below](#the-last-real-error) how to return the error of the last attempt that was made instead.
+/// The rejection says that the last attempt was not made. It says nothing about the attempts before it:
+/// these may have reached the upstream and changed something there. So a rejection under a retry does
+/// not mean that the request can be repeated without harm.
 ///
 /// ```
 /// use tower::ServiceBuilder;
@@ -49,14 +48,13 @@ use crate::classify::classifier::is_rejection;
 ///
 /// # Retries, budgets, and circuit breakers
 ///
-/// They answer different questions. A circuit breaker asks whether the upstream is well, over all
-/// calls; a retry whether *this* call is worth another attempt; a
-/// [budget](tower::retry::budget) how much load retries may add, over all calls. So the breaker is
-/// *inside* the retry: each attempt is a call that the circuit should count, and when it opens, the
-/// remaining attempts are not made. Outside of it, the breaker would see one result for many attempts,
-/// and go on letting each of them through.
+/// They answer different questions. A circuit breaker: is the upstream well, over all calls? A retry:
+/// is *this* call worth another attempt? A [budget](tower::retry::budget): how much load may retries
+/// add, over all calls? So put the circuit breaker *inside* the retry. Each attempt is then a call that
+/// the circuit counts, and when it opens, the remaining attempts are not made. Outside the retry, the
+/// circuit would see one result for many attempts, and admit all of them.
 ///
-/// The order that we recommend, from the outside in: trace, respond, retry, circuit breaker, load shed,
+/// We recommend this order, from the outside in: trace, respond, retry, circuit breaker, load shed,
 /// concurrency limit, timeout of each attempt, client.
 ///
 /// ```
@@ -99,102 +97,36 @@ use crate::classify::classifier::is_rejection;
 /// # is_service(users);
 /// ```
 ///
-/// The retry has to know a rejection from a response of the upstream's, so the circuit breaker makes an
-/// error of it, and [`RespondToRejectedLayer`] the response, outside. The timeout is inside the breaker so
-/// that a call that hangs ends as an error, a failure, and is not dropped, which says less: see
-/// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too, as they guard what calls
-/// there are; what they turn away, the classifier ignores.
+/// The retry must tell a rejection from a response of the upstream. So the circuit breaker makes it an
+/// error, and [`RespondToRejectedLayer`] makes that a response, outside. The timeout is inside the
+/// circuit breaker, so that a call that hangs fails and is not dropped: see
+/// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too, since
+/// they guard the calls that are made; the classifier ignores the calls that they turn away.
 ///
 /// [`RespondToRejectedLayer`]: super::RespondToRejectedLayer
 ///
 /// # The last real error
 ///
-/// A circuit often opens on the very attempts of one call, and the caller then gets the rejection in
-/// place of the error that led to it. A policy can keep that error. As it looks at rejections itself,
-/// it needs no `RetryUnlessRejected` around it; as tower drops the result of an attempt that is retried, it
-/// keeps a clone, here of an `Arc`.
+/// A circuit often opens during the attempts of one call, and the caller then gets the rejection instead
+/// of the error that led to it. [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md#retries-that-return-the-last-real-error)
+/// has a retry policy that keeps that error.
 ///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), tower_breaker::PolicyError> {
-/// use std::future::{Ready, ready};
-/// use std::io;
-/// use std::sync::Arc;
-/// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, Store};
+/// # Which rejections it finds
 ///
-/// type Failed = Error<Arc<io::Error>>;
-///
-/// /// Retries `left` times, and returns the last real error where an attempt is rejected.
-/// #[derive(Clone)]
-/// struct Attempts {
-///     left: u32,
-///     last: Option<Arc<io::Error>>,
-/// }
-///
-/// impl<Req: Clone, Res> tower::retry::Policy<Req, Res, Failed> for Attempts {
-///     type Future = Ready<()>;
-///
-///     fn retry(&mut self, _: &mut Req, result: &mut Result<Res, Failed>) -> Option<Ready<()>> {
-///         match result {
-///             Ok(_) => None,
-///             Err(Error::Rejected(_)) => {
-///                 if let Some(error) = self.last.take() {
-///                     *result = Err(Error::Inner(error));
-///                 }
-///                 None
-///             }
-///             Err(Error::Inner(error)) => {
-///                 self.left = self.left.checked_sub(1)?;
-///                 self.last = Some(error.clone());
-///                 Some(ready(()))
-///             }
-///         }
-///     }
-///
-///     fn clone_request(&mut self, request: &Req) -> Option<Req> {
-///         Some(request.clone())
-///     }
-/// }
-///
-/// let store = Store::in_memory();
-/// let layer = CircuitBreakerLayer::new(store.clone())
-///     .named("payments")
-///     .policy(Policy::builder().consecutive_failures(2).build()?)
-///     .classify(ErrorsAsFailures)
-///     .reject_in_call();
-/// let payments = ServiceBuilder::new()
-///     .retry(Attempts { left: 9, last: None })
-///     .layer(layer)
-///     .map_err(Arc::new)
-///     .service(service_fn(async |_: u32| Err::<u32, _>(io::Error::other("no route"))));
-///
-/// // Two attempts fail and open the circuit; the third is rejected.
-/// let error = payments.clone().oneshot(7).await.unwrap_err();
-/// assert_eq!(error.to_string(), "no route");
-/// assert!(!store.circuit("payments").is_available());
-/// // No attempt of this call was made, so the rejection is all there is to say.
-/// assert!(payments.oneshot(7).await.unwrap_err().is_rejected());
-/// # Ok(()) }
-/// ```
-///
-/// # Which rejections it knows
-///
-/// Those of this crate's [`Error`](crate::Error), and in boxed errors wherever [`Rejected`] finds
-/// them; also where circuit breakers are nested, and the inner one's rejection is boxed in the outer
-/// one's `Error<BoxError>`. Not those in other error types: box them first, with
+/// It finds those of this crate's [`Error`](crate::Error), and in boxed errors those that
+/// [`Rejected::find_in`] finds; also the rejection of a nested circuit breaker, boxed in the outer one's
+/// `Error<BoxError>`. It finds none in other error types: box them first, with
 /// `.map_err(BoxError::from)`, or implement [`MaybeRejected`].
 ///
-/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no errors for this; its
-/// responses bear the [`Rejected`](crate::Rejected) as an extension, which a policy of your own
-/// can look at.
+/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no errors for this. Its
+/// responses have the [`Rejected`] as an extension, which a policy of your own can look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryUnlessRejected<P> {
     policy: P,
 }
 
 impl<P> RetryUnlessRejected<P> {
-    /// Around `policy`.
+    /// Wraps `policy`.
     pub const fn new(policy: P) -> Self {
         Self { policy }
     }
@@ -221,11 +153,11 @@ where
 
 /// An error that may be a rejection. Implement it for an error type of your own that wraps one.
 pub trait MaybeRejected {
-    /// Whether it is.
+    /// Returns whether it is a rejection.
     fn is_rejected(&self) -> bool;
 }
 
-/// Its own rejection, or that of a circuit breaker further in, if the inner error is a box.
+/// Finds its own rejection, and that of a circuit breaker further in if the inner error is a box.
 impl<E: 'static> MaybeRejected for Error<E> {
     fn is_rejected(&self) -> bool {
         match self {

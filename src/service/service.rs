@@ -1,296 +1,290 @@
 //! The service: asks the circuit, then the inner service.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::task::{Context, Poll, ready};
 
 use tower_service::Service;
 
-use super::future::{Classified, ResponseFuture};
-use super::layer::Reject;
+use super::future::{Call, ResponseFuture};
+use super::on_rejected::{OnRejected, Readiness, Reject};
+use super::until::{Until, UntilHead};
 use crate::circuit::{
-    Attempt, CallGuard, Circuit, Denial, Error, Grant, Held, Refusal, Rejected, Rejection, Wait,
+    CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Unclaimed, Wait,
 };
 use crate::classify::{Classify, HttpStatus};
 
-/// A service with a circuit in front of it. Made by a
-/// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer).
+/// A service with a circuit in front of it. A
+/// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) makes it.
+///
+/// `C` classifies results, `M` decides [how a rejection shows](crate::service::on_rejected), and `U`
+/// [when a call ends](crate::service::until).
 ///
 /// # Cancellation
 ///
-/// A response future that is dropped before it is done was cancelled: it counts as the policy
-/// [says](crate::policy::PolicyBuilder::cancelled), and a probe's place is free again.
+/// A response future that is dropped before it is done was cancelled. It counts as the policy
+/// [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
 ///
 /// # Panics
 ///
-/// If the inner service panics, in `call` or in its future, that counts as a failure and is passed
-/// on.
-pub struct CircuitBreaker<S, C = HttpStatus, M = Reject> {
+/// If the inner service panics, in `call` or in its future, the circuit counts a failure and the panic
+/// continues.
+pub struct CircuitBreaker<S, C = HttpStatus, M = Reject, U = UntilHead> {
     inner: S,
-    circuit: Circuit,
+    reservation: Reservation,
     classifier: C,
-    mode: M,
-    /// What `poll_ready` has got for the next `call`: the circuit's leave, and a ready inner
-    /// service.
-    reserved: Option<Grant>,
-    /// Or the reason why the next call is to be rejected. The inner service may not be ready.
+    on_rejected: M,
+    until: PhantomData<U>,
+    /// Why the next `call` is rejected. The inner service may not be ready.
     rejected: Option<Rejection>,
-    /// What is waited for: an answer of the cluster's, or a change of the circuit.
+    /// What `poll_ready` waits for.
     waiting: Option<Waiting>,
 }
 
+/// The circuit, and the grant that `poll_ready` has got for the next `call`, if it has one. The inner
+/// service is then ready.
+struct Reservation {
+    circuit: Circuit,
+    grant: Option<Grant>,
+}
+
+impl Reservation {
+    fn release(&mut self) {
+        if let Some(grant) = self.grant.take() {
+            self.circuit.release(grant);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 enum Waiting {
-    /// For this, and then the circuit is asked again.
+    /// A change of the circuit; then the circuit is asked again.
     Change(Wait<()>),
+    /// The answer of the cluster.
     Lease(Wait<Option<Held>>),
 }
 
-/// Whether there is leave to make a call; or the inner service's own trouble.
-type PollAdmit<E> = Poll<Result<bool, E>>;
+/// Whether a call is reserved; or the error of the inner service.
+type PollReserve<E> = Poll<Result<bool, E>>;
 
-impl<S, C, M> CircuitBreaker<S, C, M> {
-    pub(super) fn new(inner: S, circuit: Circuit, classifier: C, mode: M) -> Self {
-        Self { inner, circuit, classifier, mode, reserved: None, rejected: None, waiting: None }
+impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
+    pub(super) fn new(inner: S, circuit: Circuit, classifier: C, on_rejected: M) -> Self {
+        Self {
+            inner,
+            reservation: Reservation { circuit, grant: None },
+            classifier,
+            on_rejected,
+            until: PhantomData,
+            rejected: None,
+            waiting: None,
+        }
     }
 
-    /// The circuit.
+    /// Returns the circuit.
     #[must_use]
     pub fn circuit(&self) -> &Circuit {
-        &self.circuit
+        &self.reservation.circuit
     }
 
-    /// The inner service.
-    #[must_use]
-    pub fn inner(&self) -> &S {
+    /// Returns the inner service.
+    pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    pub(super) fn mode(&self) -> &M {
-        &self.mode
+    /// Returns the inner service, mutably. A call that is made through it passes the circuit by.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
     }
 
-    /// Readies the inner service and reserves a call. Where there is none to be had, `rejected` says
-    /// why.
+    /// Returns the inner service, and frees a probe slot that is reserved.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// Readies the inner service and reserves a call. If it reserves none, `rejected` says why.
     #[inline]
-    pub(super) fn poll_admit<R>(&mut self, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    fn poll_reserve<R>(&mut self, cx: &mut Context<'_>) -> PollReserve<S::Error>
     where
         S: Service<R>,
     {
-        if let Some(grant) = self.reserved {
-            if self.circuit.holds(grant) {
+        if let Some(grant) = self.reservation.grant {
+            if self.circuit().holds(grant) {
                 return Poll::Ready(Ok(true));
             }
-            self.circuit.release(grant);
-            self.reserved = None;
+            self.reservation.release();
         }
         self.rejected = None;
         if self.waiting.is_some() {
-            return self.poll_cluster(cx);
+            return self.poll_waiting(cx);
         }
-
         // The circuit is asked first: while it is open the inner service must not be touched, or a
         // caller would queue behind the very thing that is broken.
-        match self.circuit.check() {
+        match self.circuit().check() {
             Ok(()) => {}
             Err(Refusal::Rejected(rejection)) => return self.reject(rejection),
-            Err(refusal) => return self.poll_denied(refusal, cx),
+            Err(refusal) => return self.poll_refused(refusal, cx),
         }
         ready!(self.inner.poll_ready(cx))?;
-
-        // A probe is taken last. Taken sooner and kept while the inner service is pending, it would
-        // be a probe that nobody is making.
-        self.reserved = self.circuit.pass();
-        if self.reserved.is_some() {
-            return Poll::Ready(Ok(true));
-        }
-        match self.circuit.reserve() {
+        // A probe slot is taken last. Taken sooner, it would be held while the inner service is
+        // pending, by a probe that is not made.
+        match self.circuit().reserve() {
             Ok(grant) => self.hold(grant),
-            Err(refusal) => self.poll_denied(refusal, cx),
+            Err(refusal) => self.poll_refused(refusal, cx),
         }
     }
 
-    /// What [`Reject`] answers: an error, unless that is to come `in_call`.
-    #[inline]
-    pub(super) fn poll_leave<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        in_call: bool,
-    ) -> Poll<Result<(), Error<S::Error>>>
-    where
-        S: Service<R>,
-    {
-        if ready!(self.poll_admit(cx)).map_err(Error::Inner)? || in_call {
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Ready(self.rejection().map_or(Ok(()), |open| Err(Error::Rejected(open))))
-    }
-
-    /// Rejects, or waits for what the cluster has to say. The waits are bounded by who answers them.
+    /// Rejects, or waits for the cluster. The backend's side bounds the wait.
     #[cold]
-    fn poll_denied<R>(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    fn poll_refused<R>(&mut self, refusal: Refusal, cx: &mut Context<'_>) -> PollReserve<S::Error>
     where
         S: Service<R>,
     {
-        self.waiting = match self.circuit.denied(refusal) {
-            Denial::Rejected(rejection) => return self.reject(rejection),
-            Denial::Unknown(known) => Some(Waiting::Change(known)),
-            Denial::Ask(lease) => Some(Waiting::Lease(lease)),
-        };
-        self.poll_cluster(cx)
+        self.waiting = Some(match refusal {
+            Refusal::Rejected(rejection) => return self.reject(rejection),
+            Refusal::Unknown(link) => Waiting::Change(link.known()),
+            Refusal::NeedsLease(link) => {
+                Waiting::Lease(link.ask(self.circuit().clone(), Unclaimed::GiveBack))
+            }
+        });
+        self.poll_waiting(cx)
     }
 
     #[cold]
-    fn poll_cluster<R>(&mut self, cx: &mut Context<'_>) -> PollAdmit<S::Error>
+    fn poll_waiting<R>(&mut self, cx: &mut Context<'_>) -> PollReserve<S::Error>
     where
         S: Service<R>,
     {
-        // What is waited for is taken out first: a future that panics, as a timer outside of a runtime
-        // does, must not be polled again. The next poll asks the circuit anew.
+        // Taken out first: a future that panics, as a timer outside of a runtime does, must not be
+        // polled again. The next poll asks the circuit anew.
         match self.waiting.take() {
             Some(Waiting::Change(mut change)) => {
                 if change.as_mut().poll(cx).is_pending() {
                     self.waiting = Some(Waiting::Change(change));
                     return Poll::Pending;
                 }
-                self.poll_admit(cx)
+                self.poll_reserve(cx)
             }
-            // The inner service is ready: that has been seen to before the ledger was asked.
+            // The inner service is ready: it was readied before the cluster was asked.
             Some(Waiting::Lease(mut lease)) => {
                 let Poll::Ready(granted) = lease.as_mut().poll(cx) else {
                     self.waiting = Some(Waiting::Lease(lease));
                     return Poll::Pending;
                 };
-                let granted =
-                    granted.and_then(Held::take).map_or_else(|| self.circuit.reserve_at_once(), Ok);
+                let granted = granted.and_then(Held::take).map_or_else(
+                    || {
+                        self.circuit()
+                            .reserve()
+                            .map_err(|refusal| self.circuit().rejection(refusal))
+                    },
+                    Ok,
+                );
                 match granted {
                     Ok(grant) => self.hold(grant),
                     Err(rejection) => self.reject(rejection),
                 }
             }
-            None => unreachable!("asked only while waiting"),
+            None => unreachable!("polled only while waiting"),
         }
     }
 
-    fn hold<E>(&mut self, grant: Grant) -> PollAdmit<E> {
-        self.reserved = Some(grant);
+    #[inline]
+    fn hold<E>(&mut self, grant: Grant) -> PollReserve<E> {
+        self.reservation.grant = Some(grant);
         Poll::Ready(Ok(true))
     }
 
     #[inline]
-    fn reject<E>(&mut self, rejection: Rejection) -> PollAdmit<E> {
+    fn reject<E>(&mut self, rejection: Rejection) -> PollReserve<E> {
         self.rejected = Some(rejection);
         Poll::Ready(Ok(false))
     }
 
-    /// Lets the next `poll_admit` wait until it may be of use.
-    pub(super) fn wait_for_change(&mut self) {
-        self.rejected = None;
-        self.waiting = Some(Waiting::Change(self.circuit.changed()));
+    /// Admits the next call, by what `poll_ready` has found.
+    #[inline]
+    fn admit(&mut self) -> Result<CallGuard, Rejected> {
+        if let Some(grant) = self.reservation.grant.take() {
+            return self.circuit().resume(grant).map_err(|refusal| self.refused(refusal));
+        }
+        match self.take_rejected() {
+            Some(rejected) => Err(rejected),
+            None => self.admit_unready(),
+        }
     }
 
-    /// Leave to call the inner service, if the circuit still gives it; or why not.
     #[inline]
-    pub(super) fn admit(&mut self) -> Result<CallGuard, Rejected> {
-        if let Some(permit) = self.reserved.and_then(|grant| self.circuit.pass_on(grant)) {
-            self.reserved = None;
-            return Ok(permit);
-        }
-        match self.rejection() {
-            Some(open) => Err(open),
-            None => self.admit_slowly(),
-        }
+    fn take_rejected(&mut self) -> Option<Rejected> {
+        self.rejected.take().map(|rejection| self.circuit().rejected(rejection))
+    }
+
+    /// The caller has not readied the service.
+    #[cold]
+    fn admit_unready(&self) -> Result<CallGuard, Rejected> {
+        self.circuit().try_enter()
     }
 
     #[cold]
-    fn admit_slowly(&mut self) -> Result<CallGuard, Rejected> {
-        let begun = match self.reserved.take() {
-            Some(grant) => self.circuit.begin(grant),
-            None => self.circuit.begin_at_once(),
-        };
-        begun.map_err(|rejection| self.circuit.open(rejection))
-    }
-
-    /// Why there was no leave. The next call is no longer rejected for it.
-    #[inline]
-    pub(super) fn rejection(&mut self) -> Option<Rejected> {
-        self.rejected.take().map(|rejection| self.circuit.open(rejection))
-    }
-
-    /// Calls the inner service, if the circuit lets it.
-    #[inline]
-    pub(super) fn start<R>(&mut self, request: R) -> ResponseFuture<S::Future, C>
-    where
-        S: Service<R>,
-        C: Clone,
-    {
-        match self.admit() {
-            Ok(permit) => ResponseFuture::calling(self.attempt(permit, request)),
-            Err(open) => ResponseFuture::rejected(open),
-        }
-    }
-
-    /// Calls the inner service.
-    #[inline]
-    pub(super) fn attempt<R>(&mut self, permit: CallGuard, request: R) -> Classified<S::Future, C>
-    where
-        S: Service<R>,
-        C: Clone,
-    {
-        let (permit, call) = permit.guard(|| self.inner.call(request));
-        Classified::new(Attempt::new(call, permit), self.classifier.clone())
+    fn refused(&self, refusal: Refusal) -> Rejected {
+        self.circuit().rejected(self.circuit().rejection(refusal))
     }
 }
 
-impl<S, C, R> Service<R> for CircuitBreaker<S, C, Reject>
+impl<S, C, M, U, R> Service<R> for CircuitBreaker<S, C, M, U>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error> + Clone,
+    M: OnRejected<R, S::Response, S::Error>,
+    U: Until<R, S::Response>,
 {
-    type Response = S::Response;
-    type Error = Error<S::Error>;
-    type Future = ResponseFuture<S::Future, C>;
+    type Response = U::Response;
+    type Error = M::Error;
+    type Future = ResponseFuture<S, R, C, M, U>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let in_call = self.mode.in_call;
-        self.poll_leave(cx, in_call)
+        while !M::result(ready!(self.poll_reserve(cx)))? {
+            match M::readiness(|| self.take_rejected()) {
+                Readiness::Ready => break,
+                Readiness::Failed(error) => return Poll::Ready(Err(error)),
+                Readiness::Pending => {
+                    self.waiting = Some(Waiting::Change(self.circuit().changed()));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
-        self.start(request)
-    }
-}
-
-impl<S: Clone, C: Clone, M: Clone> Clone for CircuitBreaker<S, C, M> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            circuit: self.circuit.clone(),
-            classifier: self.classifier.clone(),
-            mode: self.mode.clone(),
-            // Not the reservation: it is one, and the clone's inner service is not ready.
-            reserved: None,
-            rejected: None,
-            waiting: None,
+        match self.admit() {
+            Ok(guard) => {
+                let classifier = self.classifier.clone();
+                ResponseFuture::calling(Call::new(&mut self.inner, request, guard, classifier))
+            }
+            Err(rejected) => ResponseFuture::replying(self.on_rejected.reply(rejected, request)),
         }
     }
 }
 
-impl<S: fmt::Debug, C: fmt::Debug, M: fmt::Debug> fmt::Debug for CircuitBreaker<S, C, M> {
+impl<S: Clone, C: Clone, M: Clone, U> Clone for CircuitBreaker<S, C, M, U> {
+    fn clone(&self) -> Self {
+        // Not the reservation: it is one, and the clone's inner service is not ready.
+        let circuit = self.circuit().clone();
+        Self::new(self.inner.clone(), circuit, self.classifier.clone(), self.on_rejected.clone())
+    }
+}
+
+impl<S: fmt::Debug, C: fmt::Debug, M: fmt::Debug, U> fmt::Debug for CircuitBreaker<S, C, M, U> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CircuitBreaker")
             .field("inner", &self.inner)
-            .field("circuit", &self.circuit)
+            .field("circuit", self.circuit())
             .field("classifier", &self.classifier)
-            .field("mode", &self.mode)
+            .field("on_rejected", &self.on_rejected)
             .finish_non_exhaustive()
-    }
-}
-
-impl<S, C, M> Drop for CircuitBreaker<S, C, M> {
-    fn drop(&mut self) {
-        if let Some(grant) = self.reserved {
-            self.circuit.release(grant);
-        }
     }
 }

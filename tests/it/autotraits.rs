@@ -5,10 +5,11 @@ use tower::Service;
 use tower_breaker::circuit::{Permit, Snapshot};
 use tower_breaker::event::Event;
 use tower_breaker::policy::PolicyBuilder;
-use tower_breaker::service::key::{Authority, Extension, Header};
+use tower_breaker::service::key::{Authority, ByKey, Extension, Header};
+use tower_breaker::service::on_rejected::{DefaultBody, Fallback, Reject, Respond};
+use tower_breaker::service::until::{UntilBody, UntilHead};
 use tower_breaker::service::{
-    DefaultBody, KeyedCircuitBreaker, KeyedFuture, KeyedLayer, ObserveBody, ObserveFuture,
-    ObservedBody, Reject, Respond, RespondFuture, RespondToRejected, ResponseFuture,
+    KeyedCircuitBreaker, KeyedFuture, ObservedBody, RespondToRejected, ResponseFuture,
 };
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, CircuitName, Error, ErrorsAsFailures, HttpStatus,
@@ -31,22 +32,23 @@ assert_impl_all!(
 );
 assert_impl_all!(CircuitBreakerLayer: Send, Sync, Clone);
 assert_impl_all!(CircuitBreakerLayer<HttpStatus, Respond<DefaultBody>>: Send, Sync, Clone);
+assert_impl_all!(CircuitBreakerLayer<HttpStatus, Reject, UntilBody, ByKey<Authority>>: Send, Sync, Unpin, Clone);
 assert_impl_all!(CircuitBreaker<()>: Send, Sync, Unpin, Clone);
-assert_impl_all!(
-    ResponseFuture<std::future::Ready<()>, ErrorsAsFailures>: Send, Sync, Unpin
-);
-assert_impl_all!(
-    RespondFuture<std::future::Ready<()>, HttpStatus, String>: Send, Sync, Unpin
-);
-
-assert_impl_all!(KeyedLayer<Authority, HttpStatus, Reject>: Send, Sync, Unpin, Clone);
+assert_impl_all!(CircuitBreaker<(), HttpStatus, Reject, UntilBody>: Send, Sync, Unpin, Clone);
 assert_impl_all!(KeyedCircuitBreaker<(), Header, HttpStatus>: Send, Sync, Unpin, Clone);
 assert_impl_all!(Extension<std::cell::Cell<()>>: Send, Sync, Unpin, Copy);
-type Inner = tower::util::BoxCloneSyncService<(), (), ()>;
-assert_impl_all!(KeyedFuture<Inner, (), ErrorsAsFailures>: Send, Unpin);
-assert_impl_all!(CircuitBreaker<(), HttpStatus, ObserveBody<Reject>>: Send, Sync, Unpin, Clone);
-assert_impl_all!(ObserveFuture<ResponseFuture<std::future::Ready<()>, HttpStatus>>: Send, Sync, Unpin);
 assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, Unpin, Default);
+
+type Request = http::Request<()>;
+type Inner = tower::util::BoxCloneSyncService<Request, http::Response<String>, ()>;
+type Responds = Respond<DefaultBody>;
+type FallsBack = Fallback<Inner>;
+assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Reject, UntilHead>: Send, Unpin);
+assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Reject, UntilBody>: Send, Unpin);
+assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Responds, UntilHead>: Send, Unpin);
+assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: Send, Unpin);
+assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, Reject, UntilHead>: Send, Unpin);
+assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: Send, Unpin);
 
 assert_impl_all!(RespondToRejected<()>: Send, Sync, Unpin, Clone);
 

@@ -12,8 +12,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::policy::Cancelled;
+use tower_breaker::service::ObservedBody;
 use tower_breaker::service::key::Authority;
-use tower_breaker::service::{DefaultBody, ObserveBody, ObservedBody, Respond};
+use tower_breaker::service::on_rejected::{DefaultBody, Respond};
+use tower_breaker::service::until::UntilBody;
 use tower_breaker::{
     CircuitBreaker, CircuitBreakerLayer, HttpStatus, Outcome, Policy, State, Store,
 };
@@ -66,7 +68,7 @@ impl Body for Script {
 }
 
 type Upstream = Arc<Mutex<dyn FnMut() -> Response<Script> + Send>>;
-type Observed = CircuitBreaker<Upstreamed, HttpStatus, ObserveBody<Respond<DefaultBody>>>;
+type Observed = CircuitBreaker<Upstreamed, HttpStatus, Respond<DefaultBody>, UntilBody>;
 
 #[derive(Clone)]
 struct Upstreamed(Upstream);

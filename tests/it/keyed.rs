@@ -17,7 +17,9 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::service::key::{Authority, Extension, Header, KeyFn};
-use tower_breaker::service::{KeyedLayer, Keyless, Reject};
+use tower_breaker::service::key::{ByKey, Keyless};
+use tower_breaker::service::on_rejected::Reject;
+use tower_breaker::service::until::UntilHead;
 use tower_breaker::{
     CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, State, Store, StoreBuilder,
 };
@@ -33,7 +35,9 @@ fn builder(policy: PolicyBuilder) -> StoreBuilder {
 type Pick = for<'a> fn(&'a &'static str) -> Option<Cow<'a, str>>;
 
 /// A layer for requests that are their own keys.
-fn layer(store: &Store) -> KeyedLayer<KeyFn<Pick>, ErrorsAsFailures, Reject> {
+fn layer(
+    store: &Store,
+) -> CircuitBreakerLayer<ErrorsAsFailures, Reject, UntilHead, ByKey<KeyFn<Pick>>> {
     let pick: Pick = |key| Some((*key).into());
     CircuitBreakerLayer::new(store.clone())
         .named("up")

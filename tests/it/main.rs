@@ -15,6 +15,7 @@ mod cluster;
 mod cluster_faults;
 mod cluster_partly;
 mod cluster_sim;
+mod combinations;
 mod config;
 mod errors;
 mod execute;

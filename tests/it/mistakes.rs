@@ -49,22 +49,16 @@ fn rustc_says_what_to_write_instead() {
     assert_says("no_errors", &advice);
 
     let advice = [
-        "`.observe_body()` does not go with the mode `Fallback<",
-        "it goes with `.reject_in_call()`, `.respond()` and `.respond_with(..)`",
-    ];
-    assert_says("fallback_observes", &advice);
-
-    let advice = [
-        "`.keyed_by(..)` does not go with the mode `WaitWhileOpen`",
-        "leave `.wait_while_open()` out",
-        "it goes with `.respond()`, `.fallback(..)`, `.observe_body()`, or none of these",
+        "`.keyed_by(..)` cannot be combined with `Reject<Waiting>`",
+        "remove `.wait_while_open()`",
+        "can be combined with `.respond()`, `.fallback(..)`, `.observe_body()`, or none of these",
     ];
     assert_says("waiting_for_a_key", &advice);
 
     let advice = [
         "makes no body of type `NoDefault` for a rejection",
         "`.respond()` is for bodies with a `Default`",
-        "`.respond_with(|open, response| response.map(|()| MyBody::empty()))`",
+        "`.respond_with(|rejected, response| response.map(|()| MyBody::empty()))`",
     ];
     assert_says("no_body", &advice);
 }

@@ -3,6 +3,7 @@
 use std::task::Poll;
 
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::util::BoxService;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_breaker::{
     CircuitBreaker, CircuitBreakerLayer, Error, ErrorsAsFailures, Rejected, State, Store,
@@ -47,17 +48,24 @@ async fn it_trips_rejects_probes_and_closes() {
 
 #[tokio::test(start_paused = true)]
 async fn while_open_the_inner_service_is_not_touched() {
-    for in_call in [false, true] {
+    async fn assert_untouched(
+        protect: impl FnOnce(Upstream) -> BoxService<(), (), Error<Failed>>,
+        store: &Store,
+    ) {
         let upstream = Upstream::new(Does::Succeed);
-        let layer = layer(&store(fragile()));
-        let layer = if in_call { layer.reject_in_call() } else { layer };
-        let mut service = layer.layer(upstream.clone());
-        service.circuit().force_open("test");
+        let mut service = protect(upstream.clone());
+        store.circuit("test").force_open("test");
         for _ in 0..10 {
-            assert!(call(&mut service).await.unwrap_err().is_rejected());
+            let rejected = async { service.ready().await?.call(()).await };
+            assert!(rejected.await.unwrap_err().is_rejected());
         }
         assert_eq!((upstream.polls(), upstream.calls()), (0, 0));
     }
+    let store = store(fragile());
+    let layer = layer(&store);
+    assert_untouched(|upstream| BoxService::new(layer.layer(upstream)), &store).await;
+    let layer = layer.reject_in_call();
+    assert_untouched(|upstream| BoxService::new(layer.layer(upstream)), &store).await;
 }
 
 #[tokio::test(start_paused = true)]

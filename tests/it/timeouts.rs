@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_breaker::event::{Event, Reason};
 use tower_breaker::policy::{Cancelled, PolicyBuilder};
-use tower_breaker::{CircuitBreakerLayer, Policy, State, Store};
+use tower_breaker::service::on_rejected::{InCall, Reject};
+use tower_breaker::{CircuitBreakerLayer, HttpStatus, Policy, State, Store};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::support::log::Log;
@@ -65,8 +66,12 @@ impl Upstream {
     }
 }
 
-fn breaker(store: &Store) -> CircuitBreakerLayer {
-    CircuitBreakerLayer::new(store.clone()).named("test").reject_in_call()
+fn breaker(store: &Store) -> CircuitBreakerLayer<HttpStatus, Reject<InCall>> {
+    layer(store).reject_in_call()
+}
+
+fn layer(store: &Store) -> CircuitBreakerLayer {
+    CircuitBreakerLayer::new(store.clone()).named("test")
 }
 
 fn answers_408_after(timeout: Duration) -> TimeoutLayer {
@@ -135,7 +140,7 @@ async fn outside_the_breaker_a_call_cut_off_past_the_slow_limit_is_a_failure() {
         let store = store(policy.to_builder());
         let service = ServiceBuilder::new()
             .layer(answers_408_after(s(6)))
-            .layer(breaker(&store).respond())
+            .layer(layer(&store).respond())
             .service(Upstream::hung().service());
         assert_eq!(hangs_until_open(&store, service).await, failures);
     }
@@ -163,7 +168,7 @@ async fn outside_the_breaker_tower_http_s_timeout_opens_it_after_twenty_hangs() 
         let upstream = Upstream::hung();
         let service = ServiceBuilder::new()
             .layer(answers_408_after(s(1)))
-            .layer(breaker(&store).respond())
+            .layer(layer(&store).respond())
             .service(upstream.service());
         assert_eq!(hangs_until_open(&store, service.clone()).await, 20);
         assert_eq!(*heard.lock().unwrap(), ["no_completions"]);
@@ -178,7 +183,7 @@ async fn serve(store: &Store, upstream: &Upstream, timeout: Duration) -> String 
     let upstream = upstream.clone();
     let app = Router::new()
         .route("/", get(move || upstream.clone().answer()))
-        .layer(breaker(store).respond())
+        .layer(layer(store).respond())
         .layer(answers_408_after(timeout));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,13 +3,15 @@
 use tonic::Code;
 use tower::layer::util::Identity;
 use tower::{Layer, ServiceBuilder};
-use tower_breaker::service::{DefaultBody, ObserveBody, Respond, RespondToRejectedLayer};
+use tower_breaker::service::RespondToRejectedLayer;
+use tower_breaker::service::on_rejected::{DefaultBody, Respond};
+use tower_breaker::service::until::UntilBody;
 use tower_breaker::{CircuitBreakerLayer, HttpStatus, State, Store};
 
 use crate::support::grpc::{Answers, Upstream, ask};
 use crate::support::*;
 
-type Observing = CircuitBreakerLayer<HttpStatus, ObserveBody<Respond<DefaultBody>>>;
+type Observing = CircuitBreakerLayer<HttpStatus, Respond<DefaultBody>, UntilBody>;
 
 fn observing(store: &Store) -> Observing {
     CircuitBreakerLayer::new(store.clone()).named("test").respond().observe_body()

@@ -19,8 +19,8 @@ use tower::reconnect::Reconnect;
 use tower::spawn_ready::SpawnReady;
 use tower::steer::Steer;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
-use tower_breaker::service::Reject;
 use tower_breaker::service::RetryUnlessRejected;
+use tower_breaker::service::on_rejected::Reject;
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Rejected, State, Store,
 };

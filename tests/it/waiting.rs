@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_breaker::backend::{Backend, RecordState};
-use tower_breaker::service::Reject;
+use tower_breaker::service::on_rejected::Reject;
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store,
 };

@@ -2,7 +2,7 @@
 
 use std::mem::{replace, take};
 
-use super::{ASK_AGAIN, LEASE_MARGIN};
+use super::{ASK_AGAIN, Heard, LEASE_MARGIN, Unclaimed};
 use crate::backend::{Lease, Move, OpenTerms, RecordState, View};
 use crate::circuit::grant::Grant;
 use crate::circuit::locked::Locked;
@@ -12,14 +12,15 @@ use crate::timestamp::Timestamp;
 /// Views.
 impl Locked {
     /// Takes on what a view says that is newer than what is known.
-    pub(in crate::circuit) fn adopt(&mut self, view: &View, answer: bool, now: Timestamp) {
+    pub(in crate::circuit) fn adopt(&mut self, view: &View, heard: Heard, now: Timestamp) {
         let by_hand = self.machine.state().is_overridden();
         let Some(member) = &mut self.member else { return };
         member.known = true;
         let first = !replace(&mut member.heard, true);
         let known = &member.view;
         let behind = view.rank() < known.rank() && known.generation > View::FIRST;
-        let forgot = answer && (behind || view.overridden.version < known.overridden.version);
+        let forgot = heard == Heard::Answered
+            && (behind || view.overridden.version < known.overridden.version);
         let newer = view.rank() > known.rank();
         let next = view.generation > known.generation;
         let hand = view.overridden.version > known.overridden.version;
@@ -71,7 +72,7 @@ impl Locked {
 
     /// The answer to what a hand has set here.
     pub(in crate::circuit) fn imposed(&mut self, view: &View, now: Timestamp) {
-        self.adopt(view, true, now);
+        self.adopt(view, Heard::Answered, now);
         let Some(member) = &mut self.member else { return };
         member.imposing = false;
         if let Some(later) = &mut member.wish {
@@ -129,7 +130,7 @@ impl Locked {
     pub(in crate::circuit) fn give(
         &mut self,
         lease: Lease,
-        keep: bool,
+        unclaimed: Unclaimed,
         asked: Timestamp,
     ) -> Option<Grant> {
         let id = LeaseId(lease.nonce);
@@ -143,7 +144,8 @@ impl Locked {
             // again when the lease runs out.
             return None;
         }
-        (!keep && self.machine.claim(id)).then(|| Grant::probe(self.epoch, id))
+        (unclaimed == Unclaimed::GiveBack && self.machine.claim(id))
+            .then(|| Grant::probe(self.epoch, id))
     }
 
     /// Whether this is who may ask the ledger now: one at a time.

@@ -2,6 +2,7 @@
 
 use std::mem::take;
 
+use super::Heard;
 use crate::backend::{Move, OpenTerms, RecordState, View};
 use crate::circuit::locked::Locked;
 use crate::machine::{Event, Ledger, Reason, State};
@@ -44,7 +45,7 @@ impl Locked {
         let Some(member) = &mut self.member else { return };
         let ahead = view.generation > member.view.generation;
         member.voted = false;
-        self.adopt(view, true, now);
+        self.adopt(view, Heard::Answered, now);
         if !ahead && !self.machine.state().is_overridden() {
             self.reconcile(now);
         }

@@ -42,9 +42,30 @@ pub(crate) trait Link: Send + Sync {
     /// Until the ledger's state is known, or has been given up.
     fn known(&self) -> Wait<()>;
 
-    /// Asks the ledger for a probe's lease. A grant that nobody waits for any more is given back;
-    /// with `keep` it is kept for who comes next.
-    fn ask(&self, circuit: Circuit, keep: bool) -> Wait<Option<Held>>;
+    /// Asks the backend for a probe's lease.
+    fn ask(&self, circuit: Circuit, unclaimed: Unclaimed) -> Wait<Option<Held>>;
+}
+
+/// What becomes of a lease that arrives when its caller has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclaimed {
+    GiveBack,
+    /// The next caller takes it.
+    Keep,
+}
+
+/// How a view arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Answered,
+    Pushed,
+}
+
+/// What a report takes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    All,
+    Nothing,
 }
 
 /// Tells whether everybody knows what a hand has set.

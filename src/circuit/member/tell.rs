@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::time::Duration;
 
-use super::{Draft, News, Ring, Settled, VOTE, Work};
+use super::{Counted, Draft, News, Ring, Settled, VOTE, Work};
 use crate::backend::{Delta, Geometry, Lease, Move, OpenTerms, Probed, RecordState};
 use crate::circuit::locked::{Later, Locked};
 use crate::machine::{LeaseId, Origin, Reason, State, Transition, Verdict};
@@ -99,8 +99,8 @@ impl Locked {
         })
     }
 
-    /// A report. With `all` it takes what there is to report; without, it is of nothing.
-    pub(in crate::circuit) fn draft(&mut self, all: bool, now: Timestamp) -> Option<Draft> {
+    /// A report, which takes along what was counted, or nothing.
+    pub(in crate::circuit) fn draft(&mut self, counted: Counted, now: Timestamp) -> Option<Draft> {
         let window = Geometry::of(&self.policy);
         let votes = self.policy.quorum() > 1;
         let member = self.member.as_mut()?;
@@ -112,7 +112,7 @@ impl Locked {
             vote: member.trip.filter(|_| votes).map(|_| lasting),
             shares: votes,
         };
-        if all {
+        if counted == Counted::All {
             draft.delta = member.delta(now);
             member.voted = draft.vote.is_some();
             member.reshape(&self.policy, now);

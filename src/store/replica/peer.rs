@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{FAILURES, Replica};
 use crate::backend::{BackendError, View};
-use crate::circuit::{Circuit, Held, Link, Wait};
+use crate::circuit::{Circuit, Held, Link, Unclaimed, Wait};
 use crate::clock;
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
@@ -153,7 +153,7 @@ impl Link for Peer {
         })
     }
 
-    fn ask(&self, circuit: Circuit, keep: bool) -> Wait<Option<Held>> {
+    fn ask(&self, circuit: Circuit, unclaimed: Unclaimed) -> Wait<Option<Held>> {
         let (tell, hears) = oneshot::channel();
         if let Some(peer) = self.me.upgrade()
             && let Some(generation) = circuit.begin_asking()
@@ -163,7 +163,7 @@ impl Link for Peer {
             let patience = self.replica.settings.deadline;
             let patience =
                 patience.checked_sub(waited).filter(|p| !p.is_zero()).unwrap_or(patience);
-            let asking = Asking { peer, circuit, generation, keep, patience };
+            let asking = Asking { peer, circuit, generation, unclaimed, patience };
             self.replica.runtime.spawn(asking.run(tell));
         }
         Box::pin(async { hears.await.ok().flatten() })
@@ -175,7 +175,7 @@ struct Asking {
     peer: Arc<Peer>,
     circuit: Circuit,
     generation: u64,
-    keep: bool,
+    unclaimed: Unclaimed,
     patience: Duration,
 }
 
@@ -217,7 +217,7 @@ impl Asking {
     }
 
     async fn lease(&mut self) -> Said {
-        let Self { peer, circuit, keep, .. } = self;
+        let Self { peer, circuit, unclaimed, .. } = self;
         let nonce = fastrand::u64(1..);
         let asked = clock::now();
         for _ in 0..TRIES {
@@ -244,7 +244,7 @@ impl Asking {
                 }
             };
             if let Some(lease) = lease {
-                return Said::Granted(circuit.give(lease, &view, *keep, asked));
+                return Said::Granted(circuit.give(lease, &view, *unclaimed, asked));
             }
             let (known, heard) = circuit.refused(&view);
             if known == self.generation {

@@ -9,7 +9,7 @@ use tower::reconnect::Reconnect;
 use tower::spawn_ready::SpawnReady;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 use tower_breaker::service::RetryUnlessRejected;
-use tower_breaker::service::WaitWhileOpen;
+use tower_breaker::service::on_rejected::{Reject, Waiting};
 use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, State};
 
 use super::{Make, balance, open, steer, two};
@@ -17,7 +17,7 @@ use crate::retry::Attempts;
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
-fn waiting() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, WaitWhileOpen>, Upstream) {
+fn waiting() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject<Waiting>>, Upstream) {
     let (circuit, layer, upstream) = open();
     (circuit, layer.wait_while_open(), upstream)
 }
@@ -97,7 +97,8 @@ async fn spawn_ready_waits_in_a_task_of_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn balance_passes_an_open_endpoint_over_and_takes_it_again() {
-    let (circuit, upstreams, services) = two::<WaitWhileOpen>(CircuitBreakerLayer::wait_while_open);
+    let (circuit, upstreams, services) =
+        two::<Reject<Waiting>>(CircuitBreakerLayer::wait_while_open);
     let mut balance = balance(services);
     for _ in 0..20 {
         balance.ready().await.unwrap().call(()).await.unwrap();

@@ -23,6 +23,7 @@ impl<E> Service<()> for NotHttp<E> {
 }
 
 /// The body of its responses is `B`.
+#[derive(Clone)]
 pub struct Http<B>(pub PhantomData<B>);
 
 impl<B> Service<http::Request<()>> for Http<B> {

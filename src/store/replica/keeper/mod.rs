@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::peer::Peer;
 use super::{Life, Replica};
 use crate::backend::{Answer, BackendError, Report};
-use crate::circuit::{Circuit, Draft, News, Work};
+use crate::circuit::{Circuit, Counted, Draft, Heard, News, Work};
 use crate::clock;
 use crate::event::BackendStatus;
 use crate::timestamp::Timestamp;
@@ -132,7 +132,7 @@ impl Keeper {
 
     fn hear(&self) {
         for view in self.peer.heard() {
-            self.circuit.adopt(&view, false);
+            self.circuit.adopt(&view, Heard::Pushed);
         }
     }
 
@@ -140,7 +140,7 @@ impl Keeper {
         let (peer, name) = (self.peer.clone(), self.circuit.name().clone());
         match self.ask(peer.replica.backend.load(&name)).await {
             Ok(view) => {
-                self.circuit.adopt(&view, true);
+                self.circuit.adopt(&view, Heard::Answered);
                 self.heard_from();
                 Next::Now
             }
@@ -171,13 +171,13 @@ impl Keeper {
         if let Some(view) = &work.restore {
             let view = self.ask(backend.restore(&name, view)).await?;
             work.restore = None;
-            self.circuit.adopt(&view, true);
+            self.circuit.adopt(&view, Heard::Answered);
         }
         while let Some(settled) = work.settled.first() {
             let answer = backend.settle_probe(&name, settled.lease, &settled.probed);
             let view = self.ask(answer).await?;
             work.settled.remove(0);
-            self.circuit.adopt(&view, true);
+            self.circuit.adopt(&view, Heard::Answered);
         }
         if let Some(wish) = &mut work.wish {
             let setting = wish.setting(clock::now());
@@ -189,7 +189,7 @@ impl Keeper {
         if let Some((from, to)) = work.proposal {
             let view = self.ask(backend.transition(&name, from, &to)).await?;
             work.proposal = None;
-            self.circuit.adopt(&view, true);
+            self.circuit.adopt(&view, Heard::Answered);
         }
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Keeper {
         self.reported = clock::now();
         let (report, made) = match self.unanswered.take().filter(is_of_use) {
             Some(last) => last,
-            None => match self.circuit.draft(true) {
+            None => match self.circuit.draft(Counted::All) {
                 Some(draft) => {
                     let seq = self.peer.replica.seq.fetch_add(1, Ordering::Relaxed);
                     (self.sign(draft, seq), clock::now())
@@ -254,7 +254,7 @@ impl Keeper {
 
     /// A report of nothing: what comes back are the totals.
     async fn look_at_totals(&mut self) -> Next {
-        let Some(draft) = self.circuit.draft(false) else { return Next::End };
+        let Some(draft) = self.circuit.draft(Counted::Nothing) else { return Next::End };
         let report = self.sign(draft, 0);
         self.send(&report).await.map_or_else(|error| self.gone(&error), |()| Next::Now)
     }

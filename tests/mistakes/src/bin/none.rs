@@ -11,7 +11,8 @@ fn main() {
     let layer = CircuitBreakerLayer::new(Store::in_memory());
     call_once(layer.clone().classify(ErrorsAsFailures).layer(NotHttp::<std::io::Error>(PhantomData)));
 
-    let _ = layer.clone().fallback(Http::<String>(PhantomData));
+    let fallback = || Http::<String>(PhantomData);
+    serve(layer.clone().fallback(fallback()).layer(fallback()));
     let _ = layer.clone().respond().observe_body();
     let _ = layer.clone().keyed_by_fn(|key: &String| Some(Cow::from(key.as_str())));
     serve(layer.respond().layer(Http::<String>(PhantomData)));

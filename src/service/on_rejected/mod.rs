@@ -1,0 +1,69 @@
+//! How a rejection shows: the second of the three choices that make a circuit breaker.
+//!
+//! A [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) starts with [`Reject`]. Its methods choose
+//! another.
+
+mod fallback;
+mod reject;
+mod respond;
+
+pub use fallback::{Fallback, FallbackReply};
+pub use reject::{AtReadiness, InCall, Reject, RejectReply, Waiting, When};
+pub(super) use respond::Protocol;
+pub use respond::{DefaultBody, RejectionBody, Respond};
+
+use crate::circuit::Rejected;
+
+/// Decides what the caller gets when the circuit rejects a call.
+///
+/// `Req`, `Res` and `E` are the request, the response and the error of the inner service. The trait is
+/// sealed: its implementors are [`Reject`], [`Respond`] and [`Fallback`].
+pub trait OnRejected<Req, Res, E>: sealed::Sealed {
+    /// The error of the service.
+    type Error;
+
+    /// The future that answers a rejected call.
+    type Reply: Future<Output = Result<Res, Self::Error>>;
+
+    /// Converts a result of the inner service.
+    fn result<T>(result: Result<T, E>) -> Result<T, Self::Error>;
+
+    /// Returns what `poll_ready` answers while the circuit rejects calls.
+    fn readiness(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error>;
+
+    /// Answers a rejected call.
+    fn reply(&self, rejected: Rejected, request: Req) -> Self::Reply;
+}
+
+/// What `poll_ready` answers while the circuit rejects calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness<E> {
+    /// It is ready: the call gets the reply.
+    Ready,
+    /// It fails.
+    Failed(E),
+    /// It is pending until the circuit may admit a call.
+    Pending,
+}
+
+/// A choice that [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) can follow: every one but that of
+/// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open).
+#[diagnostic::on_unimplemented(
+    message = "`.keyed_by(..)` cannot be combined with `{Self}`",
+    label = "waits for one circuit, and there is one for each key",
+    note = "the key is known only when there is a request, so `poll_ready` has nothing to wait for: \
+            remove `.wait_while_open()`",
+    note = "`.keyed_by(..)` can be combined with `.respond()`, `.fallback(..)`, `.observe_body()`, or \
+            none of these: `.respond().keyed_by(Authority)`"
+)]
+pub trait WithKeys: sealed::Sealed {}
+
+impl WithKeys for Reject<AtReadiness> {}
+impl WithKeys for Reject<InCall> {}
+impl<F> WithKeys for Respond<F> {}
+impl<F> WithKeys for Fallback<F> {}
+
+pub(super) mod sealed {
+    /// Only this crate says how a rejection can show.
+    pub trait Sealed {}
+}

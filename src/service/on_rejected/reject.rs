@@ -1,0 +1,107 @@
+//! A rejection as an error, at readiness or of the call.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::sealed::Sealed;
+use super::{OnRejected, Readiness};
+use crate::circuit::{Error, Rejected};
+
+/// Shows a rejection as an [`Error::Rejected`]. `W` says when.
+#[derive(Clone, Copy, Debug)]
+pub struct Reject<W = AtReadiness>(PhantomData<W>);
+
+impl<W> Reject<W> {
+    pub(in crate::service) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// When a rejection shows that is an error.
+pub trait When: Sealed {
+    /// Returns what `poll_ready` answers while the circuit rejects calls.
+    fn readiness<E>(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>>;
+}
+
+/// `poll_ready` fails: the choice of a plain layer.
+#[derive(Clone, Copy, Debug)]
+pub struct AtReadiness;
+
+/// The response future fails: the choice of
+/// [`reject_in_call`](crate::CircuitBreakerLayer::reject_in_call).
+#[derive(Clone, Copy, Debug)]
+pub struct InCall;
+
+/// `poll_ready` waits: the choice of
+/// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open). Only a call that was ready before
+/// the circuit opened fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting;
+
+impl Sealed for AtReadiness {}
+impl Sealed for InCall {}
+impl Sealed for Waiting {}
+impl<W> Sealed for Reject<W> {}
+
+impl When for AtReadiness {
+    #[inline]
+    fn readiness<E>(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
+        rejected().map_or(Readiness::Ready, |rejected| Readiness::Failed(Error::Rejected(rejected)))
+    }
+}
+
+impl When for InCall {
+    #[inline]
+    fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
+        Readiness::Ready
+    }
+}
+
+impl When for Waiting {
+    #[inline]
+    fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
+        Readiness::Pending
+    }
+}
+
+impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
+    type Error = Error<E>;
+    type Reply = RejectReply<Res, E>;
+
+    #[inline]
+    fn result<T>(result: Result<T, E>) -> Result<T, Self::Error> {
+        result.map_err(Error::Inner)
+    }
+
+    #[inline]
+    fn readiness(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error> {
+        W::readiness(rejected)
+    }
+
+    #[inline]
+    fn reply(&self, rejected: Rejected, _: Req) -> Self::Reply {
+        RejectReply { rejected: Some(rejected), of: PhantomData }
+    }
+}
+
+/// The reply of [`Reject`]: an error.
+///
+/// Not a `Ready<Result<Res, _>>`, which has room for a whole response: every future of the service
+/// would be as large.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct RejectReply<Res, E> {
+    rejected: Option<Rejected>,
+    of: PhantomData<fn() -> (Res, E)>,
+}
+
+impl<Res, E> Future for RejectReply<Res, E> {
+    type Output = Result<Res, Error<E>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        let rejected = self.rejected.take().expect("not polled after it was ready");
+        Poll::Ready(Err(Error::Rejected(rejected)))
+    }
+}

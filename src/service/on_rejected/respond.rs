@@ -1,0 +1,119 @@
+//! A rejection as an HTTP response.
+
+use std::fmt;
+use std::future::{Ready, ready};
+
+use ::http::{Request, Response, StatusCode, header};
+
+use super::sealed::Sealed;
+use super::{OnRejected, Readiness};
+use crate::circuit::Rejected;
+use crate::service::grpc;
+
+/// Answers a rejected call with a response: the choice of
+/// [`respond`](crate::CircuitBreakerLayer::respond) and
+/// [`respond_with`](crate::CircuitBreakerLayer::respond_with).
+#[derive(Clone, Copy)]
+pub struct Respond<F>(pub(in crate::service) F);
+
+/// Gives a rejection the `Default` of the body's type.
+#[derive(Clone, Copy, Debug)]
+pub struct DefaultBody;
+
+/// Makes the response to a rejected call. Closures do, and [`DefaultBody`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no body of type `{B}` for a rejection",
+    note = "`.respond()` is for bodies with a `Default`",
+    note = "otherwise: `.respond_with(|rejected, response| response.map(|()| MyBody::empty()))`"
+)]
+pub trait RejectionBody<B> {
+    /// Returns the whole response, made from `response`, which has status and headers but no body.
+    fn response(&self, rejected: &Rejected, response: Response<()>) -> Response<B>;
+}
+
+impl<B: Default> RejectionBody<B> for DefaultBody {
+    fn response(&self, _: &Rejected, response: Response<()>) -> Response<B> {
+        response.map(|()| B::default())
+    }
+}
+
+impl<B, F: Fn(&Rejected, Response<()>) -> Response<B>> RejectionBody<B> for F {
+    fn response(&self, rejected: &Rejected, response: Response<()>) -> Response<B> {
+        self(rejected, response)
+    }
+}
+
+/// The protocol in which a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Protocol {
+    pub(in crate::service) fn of<B>(request: &Request<B>) -> Self {
+        match grpc::is_grpc(request.headers()) {
+            Some(true) => Self::Grpc,
+            Some(false) | None => Self::Http,
+        }
+    }
+}
+
+impl<F> Respond<F> {
+    pub(in crate::service) fn response<B>(
+        &self,
+        rejected: Rejected,
+        protocol: Protocol,
+    ) -> Response<B>
+    where
+        F: RejectionBody<B>,
+    {
+        let head = match protocol {
+            Protocol::Http => http(&rejected),
+            Protocol::Grpc => grpc::unavailable(&rejected),
+        };
+        let mut response = self.0.response(&rejected, head);
+        response.extensions_mut().insert(rejected);
+        response
+    }
+}
+
+fn http(rejected: &Rejected) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if let Some(seconds) = rejected.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+impl<F> Sealed for Respond<F> {}
+
+impl<F, Req, Res, E> OnRejected<Request<Req>, Response<Res>, E> for Respond<F>
+where
+    F: RejectionBody<Res>,
+{
+    type Error = E;
+    type Reply = Ready<Result<Response<Res>, E>>;
+
+    #[inline]
+    fn result<T>(result: Result<T, E>) -> Result<T, E> {
+        result
+    }
+
+    #[inline]
+    fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<E> {
+        Readiness::Ready
+    }
+
+    #[inline]
+    fn reply(&self, rejected: Rejected, request: Request<Req>) -> Self::Reply {
+        ready(Ok(self.response(rejected, Protocol::of(&request))))
+    }
+}
+
+impl<F> fmt::Debug for Respond<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Respond").field(&std::any::type_name::<F>()).finish()
+    }
+}

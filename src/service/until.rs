@@ -1,0 +1,124 @@
+//! When a call ends: the third of the three choices that make a circuit breaker.
+
+use ::http::{Request, Response};
+
+use super::body::{Asked, ObservedBody};
+use crate::circuit::{CallGuard, Circuit};
+use crate::outcome::Outcome;
+
+/// Decides when a call ends, and with that when the circuit gets its outcome.
+///
+/// `Req` and `Res` are the request and the response of the inner service. The trait is sealed: its
+/// implementors are [`UntilHead`] and [`UntilBody`]. A value of them belongs to one call.
+pub trait Until<Req, Res>: sealed::Sealed + Copy {
+    /// The response of the service.
+    type Response;
+
+    /// Begins a call.
+    fn begin(request: &Req) -> Self;
+
+    /// What is left of a call for the response to end: nothing, or its guard.
+    #[doc(hidden)]
+    type Kept;
+
+    /// Ends a call whose future is ready, or keeps it.
+    #[doc(hidden)]
+    fn end(call: CallGuard, outcome: Outcome) -> Self::Kept;
+
+    /// Gives the response what was kept of the call.
+    #[doc(hidden)]
+    fn finish<E>(
+        self,
+        result: Result<Res, E>,
+        kept: Self::Kept,
+        circuit: Option<&Circuit>,
+    ) -> Result<Self::Response, E>;
+
+    /// Converts a result that no circuit counts.
+    fn uncounted<E>(result: Result<Res, E>) -> Result<Self::Response, E>;
+}
+
+/// A call ends when the inner service's future does, with the head of an HTTP response: the choice of
+/// a plain layer.
+#[derive(Clone, Copy, Debug)]
+pub struct UntilHead;
+
+/// A call ends when the body of its HTTP response does: the choice of
+/// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
+#[derive(Clone, Copy, Debug)]
+pub struct UntilBody(Asked);
+
+impl<Req, Res> Until<Req, Res> for UntilHead {
+    type Response = Res;
+    type Kept = ();
+
+    #[inline]
+    fn begin(_: &Req) -> Self {
+        Self
+    }
+
+    #[inline]
+    fn end(call: CallGuard, outcome: Outcome) {
+        call.settle(outcome);
+    }
+
+    #[inline]
+    fn finish<E>(self, result: Result<Res, E>, (): (), _: Option<&Circuit>) -> Result<Res, E> {
+        result
+    }
+
+    #[inline]
+    fn uncounted<E>(result: Result<Res, E>) -> Result<Res, E> {
+        result
+    }
+}
+
+impl<Req, Res: http_body::Body> Until<Request<Req>, Response<Res>> for UntilBody {
+    type Response = Response<ObservedBody<Res>>;
+    type Kept = Option<CallGuard>;
+
+    fn begin(request: &Request<Req>) -> Self {
+        Self(Asked::of(request))
+    }
+
+    fn end(call: CallGuard, outcome: Outcome) -> Option<CallGuard> {
+        if outcome == Outcome::Success {
+            return Some(call);
+        }
+        call.settle(outcome);
+        None
+    }
+
+    fn finish<E>(
+        self,
+        result: Result<Response<Res>, E>,
+        kept: Option<CallGuard>,
+        circuit: Option<&Circuit>,
+    ) -> Result<Self::Response, E> {
+        match (result, kept) {
+            (Ok(response), Some(call)) => Ok(self.0.observe(response, call, circuit)),
+            (Err(error), Some(call)) => {
+                // The classifier calls this error a success.
+                call.settle(Outcome::Success);
+                Err(error)
+            }
+            (result, None) => result.map(uncounted),
+        }
+    }
+
+    fn uncounted<E>(result: Result<Response<Res>, E>) -> Result<Self::Response, E> {
+        result.map(uncounted)
+    }
+}
+
+fn uncounted<B: http_body::Body>(response: Response<B>) -> Response<ObservedBody<B>> {
+    response.map(ObservedBody::uncounted)
+}
+
+impl sealed::Sealed for UntilHead {}
+impl sealed::Sealed for UntilBody {}
+
+mod sealed {
+    /// Only this crate says when a call can end.
+    pub trait Sealed {}
+}
