@@ -233,7 +233,7 @@ impl Locked {
             member.record(mark, now);
         }
         match self.machine.record(ended, now, &self.policy, fastrand::u64(..)) {
-            Some(Effect::Tell(event)) => self.happened(Some(event)),
+            Some(Effect::Notify(event)) => self.happened(Some(event)),
             Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
             None => {}
         }
