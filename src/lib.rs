@@ -1,4 +1,13 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Crate features
+//!
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(
+    not(feature = "document-features"),
+    doc = "The comments of `[features]` in Cargo.toml describe them. \
+           `cargo doc --all-features` shows them here."
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(target_has_atomic = "64"))]
