@@ -9,9 +9,9 @@ use crate::outcome::Outcome;
 
 /// Decides what a result means for the circuit: success, failure, or nothing.
 ///
-/// [`HttpStatus`], the default, is for `http::Response`. For other responses choose a classifier
-/// with [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify) or
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn). Until you do, the service does not
+/// [`HttpStatus`](crate::HttpStatus), the default, is for `http::Response`. For other responses
+/// choose a classifier with [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify)
+/// or [`classify_fn`](crate::CircuitBreakerLayer::classify_fn). Until you do, the service does not
 /// compile: a circuit breaker that counts no failures is worse than none.
 ///
 /// Classifiers run on the path of every call. Keep them fast, and do not block.

@@ -56,7 +56,7 @@ pub struct Config {
     /// [`StoreBuilder::enabled`].
     pub enabled: Option<bool>,
     /// The URL of the Redis that replicas share. Without it, circuits belong to this process. See
-    /// [`RedisConfig`](crate::backend::RedisConfig) for its forms.
+    /// `backend::RedisConfig` for its forms.
     pub redis_url: Option<String>,
     /// The password, if the URL should not contain it.
     pub redis_password: Option<String>,

@@ -24,7 +24,7 @@ use crate::policy::Policy;
 ///
 /// State changes are logged as `tracing` events with target `tower_breaker`. A circuit that opens
 /// is a warning; a circuit that recovers is logged at level info. To observe them in code, use
-/// [`StoreBuilder::on_change`].
+/// [`StoreBuilder::on_change`](crate::StoreBuilder::on_change).
 ///
 /// ```
 /// use tower_breaker::{CircuitBreakerLayer, Store};
@@ -57,7 +57,8 @@ impl Store {
     /// program ends.
     ///
     /// Returns true if all was sent within that time. Otherwise the rest is discarded, which is
-    /// harmless: at most the results of one [`report_interval`](StoreBuilder::report_interval).
+    /// harmless: at most the results of one
+    /// [`report_interval`](crate::StoreBuilder::report_interval).
     ///
     /// Afterwards every circuit of this store decides without the backend. Calling this is
     /// optional: if the store is dropped instead, its circuits stay shared as long as a service
@@ -112,7 +113,7 @@ impl Store {
     /// Returns the circuit with this name, or `None` if there is none. It never makes one.
     ///
     /// The circuit of a key has the name `name:key`. Looking it up counts as use, so that it is not
-    /// [idle](StoreBuilder::key_idle).
+    /// [idle](crate::StoreBuilder::key_idle).
     ///
     /// ```
     /// use tower_breaker::Store;
@@ -162,10 +163,10 @@ impl Store {
     /// The first of these that exists:
     ///
     /// 1. the last one set with this method;
-    /// 2. the one that [`StoreBuilder::policy`] has for the name;
+    /// 2. the one that [`StoreBuilder::policy`](crate::StoreBuilder::policy) has for the name;
     /// 3. the first one that came with a layer, [`circuit_with`](Self::circuit_with) or
-    ///    [`KeyedCircuits`];
-    /// 4. the store's [default policy](StoreBuilder::default_policy).
+    ///    [`KeyedCircuits`](crate::store::KeyedCircuits);
+    /// 4. the store's [default policy](crate::StoreBuilder::default_policy).
     ///
     /// A layer that comes later with another policy does not replace one set here, and the store
     /// logs no warning for it.

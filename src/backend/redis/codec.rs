@@ -126,13 +126,13 @@ impl Args {
         }
     }
 
-    pub(super) fn setting(self, setting: Option<&OverrideRecord>) -> Self {
-        let Some(setting) = setting else { return self.text("").text("").text("-1") };
+    pub(super) fn override_record(self, record: Option<&OverrideRecord>) -> Self {
+        let Some(record) = record else { return self.text("").text("").text("-1") };
         let args = self
-            .text(setting.state.state().as_str())
-            .text(&setting.reason)
-            .millis_or_never(setting.remaining);
-        match &setting.actor {
+            .text(record.state.state().as_str())
+            .text(&record.reason)
+            .millis_or_never(record.remaining);
+        match &record.actor {
             Some(actor) => args.text(actor),
             None => args,
         }
@@ -152,7 +152,7 @@ impl Args {
             .terms(&terms)
             .tally(&view.tally)
             .number(view.overridden.version)
-            .setting(view.overridden.record.as_ref())
+            .override_record(view.overridden.record.as_ref())
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) struct Reply {
     /// The server's time.
     pub(super) now: u64,
     refused: Option<String>,
-    view: Option<Told>,
+    view: Option<ReplyView>,
     lease: Option<u64>,
 }
 
@@ -192,7 +192,7 @@ pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
     #[derive(Deserialize)]
     struct Notice {
         name: String,
-        view: Told,
+        view: ReplyView,
     }
     let Notice { name, view } = serde_json::from_str(text).ok()?;
     Some((CircuitName::new(name).ok()?, view.into()))
@@ -200,7 +200,7 @@ pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct ReplyView {
     generation: u64,
     revision: u64,
     state: String,
@@ -214,12 +214,12 @@ struct Told {
     passed: u64,
     out: u64,
     next_expiry: Option<u64>,
-    overridden: ToldImposed,
+    overridden: ReplyOverride,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldImposed {
+struct ReplyOverride {
     version: u64,
     state: Option<String>,
     reason: String,
@@ -227,42 +227,44 @@ struct ToldImposed {
     remaining: Option<u64>,
 }
 
-impl From<Told> for View {
-    fn from(told: Told) -> Self {
-        let terms = terms(told.terms);
-        let state = match told.state.as_str() {
-            "open" => RecordState::Open { terms, remaining: Duration::from_millis(told.remaining) },
+impl From<ReplyView> for View {
+    fn from(reply: ReplyView) -> Self {
+        let terms = terms(reply.terms);
+        let state = match reply.state.as_str() {
+            "open" => {
+                RecordState::Open { terms, remaining: Duration::from_millis(reply.remaining) }
+            }
             "half_open" => RecordState::HalfOpen {
                 terms,
-                passed: told.passed,
-                out: told.out,
-                next_expiry: told.next_expiry.map(Duration::from_millis),
+                passed: reply.passed,
+                out: reply.out,
+                next_expiry: reply.next_expiry.map(Duration::from_millis),
             },
             _ => RecordState::Closed,
         };
         Self {
-            generation: told.generation,
-            revision: told.revision,
+            generation: reply.generation,
+            revision: reply.revision,
             state,
-            reason: told.reason.as_deref().and_then(Reason::from_name),
-            tally: tally(told.tally),
-            shares: told.shares.into_iter().map(tally).collect(),
-            votes: told.votes,
-            overridden: told.overridden.into(),
+            reason: reply.reason.as_deref().and_then(Reason::from_name),
+            tally: tally(reply.tally),
+            shares: reply.shares.into_iter().map(tally).collect(),
+            votes: reply.votes,
+            overridden: reply.overridden.into(),
         }
     }
 }
 
-impl From<ToldImposed> for Overridden {
-    fn from(told: ToldImposed) -> Self {
-        let state = told.state.as_deref().and_then(OverrideState::from_name);
-        let setting = state.map(|state| OverrideRecord {
+impl From<ReplyOverride> for Overridden {
+    fn from(reply: ReplyOverride) -> Self {
+        let state = reply.state.as_deref().and_then(OverrideState::from_name);
+        let record = state.map(|state| OverrideRecord {
             state,
-            reason: told.reason,
-            actor: told.actor,
-            remaining: told.remaining.map(Duration::from_millis),
+            reason: reply.reason,
+            actor: reply.actor,
+            remaining: reply.remaining.map(Duration::from_millis),
         });
-        Self { version: told.version, record: setting }
+        Self { version: reply.version, record }
     }
 }
 

@@ -88,7 +88,7 @@ impl Link {
         circuit: &CircuitName,
         args: Args,
     ) -> Result<(View, Option<Duration>), BackendError> {
-        let _place = self.take_place()?;
+        let _in_flight = self.begin_command()?;
         let key = codec::key(&self.prefix, circuit.as_str());
         let slot = self.slot(&key);
         for _ in 0..2 {
@@ -108,7 +108,7 @@ impl Link {
         circuit: &CircuitName,
         args: Args,
     ) -> Result<View, BackendError> {
-        let _place = self.take_place()?;
+        let _in_flight = self.begin_command()?;
         let key = codec::key(&self.prefix, circuit.as_str());
         let said = self.ask(verb, &key, circuit, 0, &args).await?;
         said.map(|(view, _)| view).ok_or_else(late)
@@ -208,13 +208,13 @@ impl Link {
         if self.clustered { redis_keyslot(key.as_bytes()) } else { 0 }
     }
 
-    fn take_place(&self) -> Result<Place<'_>, BackendError> {
+    fn begin_command(&self) -> Result<InFlight<'_>, BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
         }
-        let place = Place(&self.in_flight);
+        let command = InFlight(&self.in_flight);
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < MOST_IN_FLIGHT {
-            Ok(place)
+            Ok(command)
         } else {
             Err(BackendError::unavailable("too many commands in flight"))
         }
@@ -318,17 +318,17 @@ impl Link {
     /// Looks at what the server does when it is full, if the user may know.
     pub(super) async fn look_at_eviction(&self) {
         let args = vec!["memory".to_owned()];
-        let told = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
-        let caution = told.ok().and_then(|info| fault::eviction(&info));
+        let info = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
+        let caution = info.ok().and_then(|info| fault::eviction(&info));
         *self.caution.lock().unwrap_or_else(PoisonError::into_inner) = caution;
     }
 
     /// Whether the server is new enough, and the user may do what is needed.
     pub(super) async fn check(&self) -> Result<(), BackendError> {
         self.ping(PATIENCE).await?;
-        let told = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
-        let told = told.await.map_err(|error| self.fault(&error))?;
-        let version = told.get("version").and_then(Value::as_string).unwrap_or_default();
+        let hello = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
+        let hello = hello.await.map_err(|error| self.fault(&error))?;
+        let version = hello.get("version").and_then(Value::as_string).unwrap_or_default();
         fault::check_version(&version)?;
 
         let key = codec::key(&self.prefix, "");
@@ -345,9 +345,9 @@ impl Link {
 }
 
 /// A command in flight. It comes down when its future is dropped, too.
-struct Place<'a>(&'a AtomicUsize);
+struct InFlight<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

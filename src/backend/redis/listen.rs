@@ -34,7 +34,7 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
             subscribed: false,
             not_before: None,
             connected_once: false,
-            unheard: false,
+            unconfirmed: false,
         };
         let mut tick = interval(PING_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,8 +50,8 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
                 _ = connected.recv() => listener.connected().await,
                 _ = moved.recv() => listener.connected().await,
                 message = listener.messages.recv() => match message {
-                    Ok(message) => listener.heard(&message),
-                    Err(RecvError::Lagged(_)) => listener.tell(Notice::Gap),
+                    Ok(message) => listener.received(&message),
+                    Err(RecvError::Lagged(_)) => listener.notify(Notice::Gap),
                     Err(RecvError::Closed) => return,
                 },
                 _ = tick.tick() => listener.look().await,
@@ -68,18 +68,18 @@ struct Listener {
     connected_once: bool,
     /// What was published was not heard, and a new connection has been made for that. One is enough:
     /// perhaps it never is.
-    unheard: bool,
+    unconfirmed: bool,
 }
 
 impl Listener {
-    fn heard(&self, message: &Message) {
+    fn received(&self, message: &Message) {
         let text = message.value.as_str().unwrap_or_default();
         if let Some((name, view)) = codec::notice(&text) {
-            self.tell(Notice::View(name, Box::new(view)));
+            self.notify(Notice::View(name, Box::new(view)));
         }
     }
 
-    fn tell(&self, notice: Notice) {
+    fn notify(&self, notice: Notice) {
         // Nobody may be listening.
         let _ = self.link.notices.send(notice);
     }
@@ -107,12 +107,12 @@ impl Listener {
         if self.not_before.is_some_and(|moment| now < moment) {
             return;
         }
-        match self.subscribe_and_hear().await {
+        match self.subscribe_and_confirm().await {
             Ok(()) => {
-                (self.subscribed, self.not_before, self.unheard) = (true, None, false);
+                (self.subscribed, self.not_before, self.unconfirmed) = (true, None, false);
                 self.link.look_at_eviction().await;
                 // First, so that who has waited for this does not take it for a loss after that.
-                self.tell(Notice::Gap);
+                self.notify(Notice::Gap);
                 self.link.status.send_replace(Status::Subscribed);
             }
             Err(error) => {
@@ -124,23 +124,23 @@ impl Listener {
         }
     }
 
-    async fn subscribe_and_hear(&mut self) -> Result<(), BackendError> {
+    async fn subscribe_and_confirm(&mut self) -> Result<(), BackendError> {
         let hello = format!(r#"{{"hello":"{}"}}"#, self.link.client.id());
         self.link.subscribe(&hello).await?;
-        let heard = async {
+        let confirmed = async {
             loop {
                 match self.messages.recv().await {
                     Ok(message) if message.value.as_str().as_deref() == Some(&hello) => return,
-                    Ok(message) => self.heard(&message),
+                    Ok(message) => self.received(&message),
                     // A gap is told at the end in any case.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         };
-        timeout(PATIENCE, heard).await.map_err(|_| {
+        timeout(PATIENCE, confirmed).await.map_err(|_| {
             // SUBSCRIBE may have been denied, and another command have been given that for its answer.
-            if !std::mem::replace(&mut self.unheard, true) {
+            if !std::mem::replace(&mut self.unconfirmed, true) {
                 self.link.reconnect();
             }
             BackendError::unavailable(

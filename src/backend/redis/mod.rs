@@ -184,10 +184,10 @@ impl Backend for RedisBackend {
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        setting: Option<&'a OverrideRecord>,
+        record: Option<&'a OverrideRecord>,
     ) -> Answer<'a, View> {
         Box::pin(async move {
-            let args = Args::default().setting(setting);
+            let args = Args::default().override_record(record);
             Ok(self.link().run(&IMPOSE, circuit, args).await?.0)
         })
     }
