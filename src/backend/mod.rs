@@ -1,8 +1,8 @@
 //! What the replicas of a service share.
 //!
-//! A [`Backend`] stores one record per circuit, like a ledger that every replica reads and writes.
-//! Each replica still decides its admissions by itself, from a copy of the record; the backend
-//! makes the copies agree.
+//! A [`Backend`] stores one record per circuit, which every replica reads and writes. Each replica
+//! still decides its admissions by itself, from a copy of the record; the backend makes the copies
+//! agree.
 //!
 //! A record says which *generation* a circuit is in and what that generation is: closed (with what
 //! all replicas have counted), open, or half-open. Generations only grow. Everything that a replica

@@ -1,7 +1,7 @@
-//! What goes to the scripts, and what comes back.
+//! What is sent to the scripts, and what comes back.
 //!
-//! Answers are JSON. What this version does not know is ignored, and what is missing has its default,
-//! so that versions can share a ledger for as long as the schema's number is the same.
+//! Answers are JSON. Unknown fields are ignored, and missing ones have their default, so that
+//! versions can share a backend for as long as the number of the schema is the same.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::name::CircuitName;
 /// Numbers of a script are doubles; up to this one they are exact.
 const MOST: u64 = (1 << 53) - 1;
 
-/// A circuit's key: the prefix and the name are the hash tag, whole, so that the two keys of a
-/// circuit share a slot. What could end the tag, or a line of a log, is escaped.
+/// Returns a circuit's key. The prefix and the name are the hash tag, whole, so that both keys of a
+/// circuit are in one slot. What could end the tag, or a line of a log, is escaped.
 pub(super) fn key(prefix: &str, name: &str) -> String {
     let mut key = format!("{{{prefix}:");
     for character in name.chars() {
@@ -34,7 +34,7 @@ pub(super) fn key(prefix: &str, name: &str) -> String {
     key + "}"
 }
 
-/// The arguments of a verb.
+/// The arguments of an operation.
 #[derive(Default)]
 pub(super) struct Args(pub(super) Vec<String>);
 
@@ -49,7 +49,7 @@ impl Args {
         self
     }
 
-    /// A nonce names something; it is not counted with.
+    /// A nonce is a name, not a number to calculate with.
     pub(super) fn nonce(self, nonce: u64) -> Self {
         self.text(&format!("{nonce:x}"))
     }
@@ -156,7 +156,7 @@ impl Args {
     }
 }
 
-/// What a script answers.
+/// A script's answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Reply {
     /// The server's time.
@@ -169,25 +169,25 @@ pub(super) struct Reply {
 impl Reply {
     pub(super) fn parse(text: &str) -> Result<Self, BackendError> {
         serde_json::from_str(text).map_err(|error| {
-            BackendError::refused(format!("the ledger's answer is not of this version: {error}"))
+            BackendError::refused(format!("redis's answer is not of this version: {error}"))
         })
     }
 
-    /// The view, and what remains of a lease, if one was granted. `None`: it was too late for the
-    /// caller, and nothing was done.
+    /// Returns the view, and what remains of a lease if one was granted. `None`: the command
+    /// arrived too late for its caller, and nothing was done.
     pub(super) fn said(self) -> Result<Option<(View, Option<Duration>)>, BackendError> {
         match (self.view, self.refused.as_deref()) {
             (Some(view), _) => Ok(Some((view.into(), self.lease.map(Duration::from_millis)))),
             (None, Some("late")) => Ok(None),
             (None, _) => Err(BackendError::refused(
-                "the record was written by a newer version of tower-breaker, which this one must \
-                 not touch: upgrade this one, or delete the circuit's keys",
+                "the record was written by a newer version of tower-breaker, and this version must \
+                 not change it: upgrade this one, or delete the circuit's keys",
             )),
         }
     }
 }
 
-/// What a script tells all, if it is about a circuit.
+/// Returns what a script published, if it is about a circuit.
 pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
     #[derive(Deserialize)]
     struct Notice {
@@ -282,8 +282,8 @@ fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally
     Tally { calls, failures, slow_calls, consecutive_failures, ..Tally::default() }
 }
 
-/// Rounded up: what lasts at all lasts a millisecond. Cut off far from where a sum with the server's
-/// time would not be exact any more.
+/// Rounded up: what lasts at all lasts a millisecond. Cut off far below the numbers whose sum with
+/// the server's time would not be exact.
 fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX).min(u64::MAX >> 16)
