@@ -1,4 +1,4 @@
-//! Classifiers of the crate `tower-http` as classifiers of a circuit breaker.
+//! tower-http's classifiers as ours.
 
 use ::http::Response;
 use tower_http::classify::{ClassifiedResponse, ClassifyResponse};
@@ -6,19 +6,15 @@ use tower_http::classify::{ClassifiedResponse, ClassifyResponse};
 use super::classifier::{Classify, error_outcome};
 use crate::outcome::Outcome;
 
-/// Classifies with one of tower-http's classifiers, so that what its `TraceLayer` logs as a failure
-/// also counts as one.
+/// One of tower-http's classifiers, as its `TraceLayer` has them; so that what is logged as a failure
+/// counts as one.
 ///
-/// What the classifier calls a failure is a failure without a hint. An error is a failure too,
-/// unless it is another circuit breaker's
-/// [rejection](Classify#rejections-of-other-circuit-breakers).
-///
-/// It classifies the head of a response. If it wants to see the end of the stream, the head counts
-/// as a success, and [`observe_body`](crate::CircuitBreakerLayer::observe_body) classifies the end
-/// as it does for every classifier.
-///
-/// Per-request `MakeClassifier`s are not supported; pass the classifier of a response. For those of
-/// tower-http this makes no difference.
+/// What it takes for a failure is one, without a hint when to come back; so is an error, unless it is
+/// another circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers).
+/// It is asked about the head of a response. Where it wants to see how the stream ends, that is a
+/// success until then, and [`observe_body`](crate::CircuitBreakerLayer::observe_body) judges the end
+/// as it does for every classifier. A classifier that is made for each request is not to be had: give
+/// the one for a response, which for tower-http's own is the same.
 ///
 /// ```
 /// use tower_breaker::classify::TowerHttp;
