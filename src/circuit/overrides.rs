@@ -48,28 +48,24 @@ impl Circuit {
 
     /// Rejects every call. Short for [`set_override`](Self::set_override) with
     /// [`Override::force_open`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn force_open(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::force_open(reason))
     }
 
     /// Admits every call and counts the results, but never opens the circuit. Short for
     /// [`set_override`](Self::set_override) with [`Override::force_closed`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn force_closed(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::force_closed(reason))
     }
 
     /// Admits every call and counts nothing, as if there were no circuit. Short for
     /// [`set_override`](Self::set_override) with [`Override::disable`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn disable(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::disable(reason))
     }
 
     /// Admits every call, counts the results, and only reports when they would have opened the
     /// circuit. Short for [`set_override`](Self::set_override) with [`Override::metrics_only`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn metrics_only(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::metrics_only(reason))
     }
