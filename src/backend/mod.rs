@@ -46,10 +46,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 
 /// A store of circuit records that replicas share.
 ///
-/// `RedisBackend` (feature `redis`) and
-/// `MemoryBackend` (feature `test-util`) implement it. To share
+/// `RedisBackend` (feature `redis`) and `MemoryBackend` (feature `test-util`) implement it. To share
 /// circuits through another database, implement it yourself, and test the implementation against
-/// the laws below as `tests/it/backend_laws.rs` does.
+/// the laws below, as `tests/it/cluster/laws` in the repository does.
 ///
 /// A backend adds, compares and publishes. It does not judge evidence: the replica that reads a
 /// [`View`] judges it by its policy, and proposes what follows with
@@ -78,17 +77,17 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// 8. **Changes are published.** Every new generation, every change of an override, and every lease
 ///    that is returned is sent to all [subscribers](Self::subscribe).
 ///
+/// # Errors
+///
+/// Every operation returns [`BackendError::unavailable`] if the backend does not answer in time, and
+/// [`BackendError::refused`] if it answers but will not do this.
+///
 /// # Cancellation
 ///
 /// A returned future may be dropped at any time. The operation then happened once, or not at all.
 /// It must not happen much later: the caller has decided without it.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Returns the current view of a circuit.
-    ///
-    /// # Errors
-    ///
-    /// Every operation returns [`BackendError::unavailable`] if the backend does not answer in
-    /// time, and [`BackendError::refused`] if it answers but will not do this.
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View>;
 
     /// Adds what a replica has counted since its last report, if the record is still closed and in

@@ -404,7 +404,7 @@ impl PolicyBuilder {
         }
     }
 
-    /// Builds one of our presets. `tests/it/policy.rs` builds them all.
+    /// Builds one of our presets. A test builds them all.
     pub(super) fn preset(self) -> Policy {
         self.build().unwrap_or_else(|error| unreachable!("{error}"))
     }
