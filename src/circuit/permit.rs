@@ -169,8 +169,8 @@ pin_project! {
 
     impl<F> PinnedDrop for Attempt<F> {
         fn drop(this: Pin<&mut Self>) {
-            // `poll_settle` has seen a panic of the call itself. A panic elsewhere, for which this
-            // call is dropped too, says nothing about its upstream.
+            // A panic of the call itself has been seen in `poll_settle`. One elsewhere, for which
+            // this call is dropped too, says nothing about its upstream.
             if let Some(guard) = this.project().guard.take() {
                 guard.cancel();
             }
@@ -184,7 +184,7 @@ impl<F: Future> Attempt<F> {
         Self { call, guard: Some(guard) }
     }
 
-    /// Polls the call. When it is ready, settles it with the outcome of `classify`.
+    /// Polls the call; once it is ready, settles it with what `classify` says.
     #[inline]
     pub(crate) fn poll_settle(
         self: Pin<&mut Self>,
@@ -198,7 +198,7 @@ impl<F: Future> Attempt<F> {
         })
     }
 
-    /// Polls the call. When it is ready, returns its guard to the caller.
+    /// Polls the call; once it is ready, its guard is the caller's.
     #[inline]
     pub(crate) fn poll_end(
         self: Pin<&mut Self>,
