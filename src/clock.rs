@@ -4,16 +4,16 @@
 //!
 //! - [`now`] is exact. What is decided under a circuit's lock is decided by it.
 //! - [`coarse`] is at most one [`step`] behind [`now`] and never ahead (Linux: the time of the
-//!   kernel's last tick, 1 to 10 ms by its configuration). The paths without a lock ask it whether
-//!   what the circuit published has run out, so a bucket may end a tick late, and never early. Calls
-//!   are timed by it where a tick is at most a hundredth of what is slow. It costs 6 ns in place
-//!   of 17, on every call.
+//!   kernel's last tick, 1 to 10 ms by its configuration). Paths without a lock use it to check
+//!   whether what the circuit published has expired, so a bucket may end a tick late, and never
+//!   early. Calls are timed by it if a tick is at most a hundredth of the slow-call limit. It costs
+//!   6 ns instead of 17, on every call.
 //!
-//! What a caller was told to wait for is never a tick late: near the end of an open interval, and of
-//! each second of it, the exact clock decides.
+//! A wait that was announced to a caller never ends a tick late: near the end of an open interval,
+//! and of each second of it, the exact clock decides.
 //!
-//! With the feature `test-util` both are tokio's clock, so that `tokio::time::pause()` holds.
-//! Elsewhere than on Linux both are the standard library's.
+//! With the feature `test-util` both are tokio's clock, so that `tokio::time::pause()` works. On
+//! other systems than Linux both are the clock of the standard library.
 
 use crate::timestamp::Timestamp;
 
@@ -38,7 +38,7 @@ mod imp {
         timestamp(clock_gettime(ClockId::MonotonicCoarse))
     }
 
-    /// The longest that [`coarse`] is behind [`now`], in nanoseconds.
+    /// The most nanoseconds that [`coarse`] can be behind [`now`].
     pub(crate) fn step() -> u64 {
         static STEP: OnceLock<u64> = OnceLock::new();
         *STEP.get_or_init(|| timestamp(clock_getres(ClockId::MonotonicCoarse)).as_nanos())

@@ -1,10 +1,19 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Crate features
+//!
+#![cfg_attr(feature = "document-features", doc = document_features::document_features!())]
+#![cfg_attr(
+    not(feature = "document-features"),
+    doc = "The comments of `[features]` in Cargo.toml describe them. \
+           `cargo doc --all-features` shows them here."
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!(
     "tower-breaker needs 64-bit atomics, which this target lacks: its circuits keep their state in \
-     `AtomicU64`s. Build for a target that has them, as all 64-bit ones do, x86, ARMv7 and wasm32; \
+     `AtomicU64`s. Build for a target that has them: every 64-bit one, x86, ARMv7 or wasm32; \
      `rustc --print cfg --target <target>` lists `target_has_atomic=\"64\"` for those"
 );
 

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use keyed::KeyedName;
 
-/// The name of a circuit: 1 to 128 bytes.
+/// The name of a circuit: 1 to 128 bytes of text.
 ///
-/// The bound keeps what a request may name from growing logs, metrics and keys. Where a name is
-/// asked for, a `&'static str` or a `String` does as well; those methods panic on a name that
-/// cannot be, as a wrong literal is a mistake in the program. For a name from outside use
+/// Methods that take a name also take a `&'static str` or a `String`. They panic if the text cannot
+/// name a circuit, because a wrong literal is a bug in the program. For a name from outside, use
 /// [`CircuitName::new`], which returns an error.
+///
+/// The length is bounded so that a name from a request cannot bloat logs, metrics and keys.
 ///
 /// ```
 /// use tower_breaker::CircuitName;
@@ -29,7 +30,7 @@ pub(crate) use keyed::KeyedName;
 #[derive(Clone)]
 pub struct CircuitName(Repr);
 
-/// A bound, as names may come from outside: half a megabyte of them.
+/// Bounded, because names may come from outside: at most half a megabyte.
 const MOST_KEPT: usize = 4_096;
 
 #[derive(Clone)]
@@ -39,21 +40,21 @@ enum Repr {
 }
 
 impl CircuitName {
-    /// The most bytes a name may have.
+    /// The largest length of a name, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// Checks a name.
+    /// Returns the name, if the text can name a circuit.
     ///
     /// # Errors
     ///
-    /// The name is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// Returns an error if the text is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn new<N: TryInto<Self, Error = CircuitNameError>>(
         name: N,
     ) -> Result<Self, CircuitNameError> {
         name.try_into()
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -62,9 +63,9 @@ impl CircuitName {
         }
     }
 
-    /// The same name, as a circuit has it: of the first 4096 different ones the text is kept for
-    /// good, once for the process, so that no thread writes a count that another writes when it
-    /// clones a service or is rejected (5 ns, and 150 where two threads meet).
+    /// Returns the same name as circuits keep it. The first 4096 different names are kept for good,
+    /// once per process. So a clone of a service and a rejection write no reference count that
+    /// other threads write too (5 ns, and 150 ns where two threads meet).
     pub(crate) fn interned(self) -> Self {
         static KEPT: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
         let Repr::Shared(name) = &self.0 else { return self };
@@ -81,7 +82,7 @@ impl CircuitName {
         }
     }
 
-    /// For the places where a wrong name is a mistake in the program.
+    /// For methods where a wrong name is a bug in the program.
     #[track_caller]
     pub(crate) fn expect<N>(name: N) -> Self
     where
@@ -139,7 +140,7 @@ impl Ord for CircuitName {
     }
 }
 
-// As `str` hashes, so that a map can be asked with a `&str`.
+// Hashes as `str` does, so that a map can be searched with a `&str`.
 impl Hash for CircuitName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -164,7 +165,7 @@ impl fmt::Display for CircuitName {
     }
 }
 
-/// A text that cannot name a circuit.
+/// The error of a text that cannot name a circuit: it is empty or too long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a circuit's name has 1 to {max} bytes, this one has {bytes}", max = CircuitName::MAX_BYTES)]
 pub struct CircuitNameError {

@@ -1,11 +1,11 @@
-//! How a call ended, as a circuit sees it.
+//! How a call ended, as its circuit counts it.
 
 use std::time::Duration;
 
-/// How a call ended, as its circuit sees it.
+/// How a call ended, as its circuit counts it.
 ///
-/// A [classifier](crate::Classify) makes one from a response or an error; a caller that works
-/// with [permits](crate::circuit::Permit) gives one to [`settle`](crate::circuit::Permit::settle).
+/// A [classifier](crate::Classify) returns one for a response or an error. Code that works with
+/// [permits](crate::circuit::Permit) passes one to [`settle`](crate::circuit::Permit::settle).
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,28 +17,28 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The upstream did its work. An error that is the caller's own fault (a 404, a row that does
-    /// not exist) is a success in this sense: the upstream is well.
+    /// The upstream works. A response that blames the caller (404, a row that does not exist) is a
+    /// success in this sense.
     Success,
-    /// The upstream is not well.
+    /// The upstream does not work.
     Failure {
-        /// How long the upstream asked to be left alone, as in `Retry-After`. If this failure opens
-        /// the circuit, it stays open at least so long, bounded by the
-        /// [longest interval](crate::policy::PolicyBuilder::backoff) of the policy.
+        /// How long the upstream asked for a pause, as in `Retry-After`. If this failure opens the
+        /// circuit, it stays open at least that long, but no longer than the policy's [longest
+        /// interval](crate::policy::PolicyBuilder::backoff).
         retry_after: Option<Duration>,
     },
-    /// Says nothing about the upstream: it leaves no evidence, and a probe's place is free again.
+    /// The call says nothing about the upstream. It leaves no evidence, and a probe frees its slot.
     Ignored,
 }
 
 impl Outcome {
-    /// A failure without a hint.
+    /// Returns a failure without a hint.
     #[must_use]
     pub const fn failure() -> Self {
         Self::Failure { retry_after: None }
     }
 
-    /// A failure whose sender asked to be left alone for `retry_after`.
+    /// Returns a failure whose sender asked for a pause of `retry_after`.
     #[must_use]
     pub const fn failure_with_hint(retry_after: Duration) -> Self {
         Self::Failure { retry_after: Some(retry_after) }

@@ -1,4 +1,5 @@
-//! States that an operator sets: what is set, how it is stored, and when the cluster knows.
+//! Overrides: states that an operator sets, how they are stored, and when the backend has stored
+//! them.
 //!
 //! [`Circuit::set_override`](crate::Circuit::set_override) takes an [`Override`] and returns a
 //! [`PendingOverride`]. A [backend](crate::backend) stores it as an [`OverrideRecord`].

@@ -1,4 +1,4 @@
-//! A moment: nanoseconds since a start that nobody needs to know.
+//! A moment: nanoseconds since an arbitrary start.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) struct Timestamp(u64);
 
 impl Timestamp {
-    /// Later than every moment that a clock tells.
+    /// Later than every moment that a clock returns.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
     pub(crate) const fn from_nanos(nanos: u64) -> Self {
@@ -20,7 +20,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it is still to come.
+    /// Returns how long ago `earlier` was; zero if it is still to come.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -30,7 +30,7 @@ impl Timestamp {
     }
 }
 
-/// A duration in nanoseconds, cut off at 584 years.
+/// Converts a duration to nanoseconds, cut off at 584 years.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

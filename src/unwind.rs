@@ -1,16 +1,16 @@
-//! Panics of user code that must not go further.
+//! Panics of user code that must not spread.
 
 use std::any::Any;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `f`, which is code of others. A panic ends here; the panic hook has shown it.
+/// Runs `f`, which is user code. A panic ends here; the panic hook has reported it.
 pub(crate) fn contain(f: impl FnOnce()) {
     let caught = |f: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(f)).err();
     let mut f = Some(f);
     let payload = caught(&mut || f.take().into_iter().for_each(|f| f()));
-    // What was thrown is code of others too, and may panic when it is dropped. What that throws is
-    // not dropped any more.
+    // The payload is user code too, and may panic when it is dropped. The payload of that panic is
+    // not dropped.
     let mut payload: Option<Box<dyn Any + Send>> = payload;
     if let Some(second) = caught(&mut || drop(payload.take())) {
         forget(second);

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// A backend gave no answer.
+/// The error of a backend that gave no answer, or refused.
 ///
-/// No call ever fails with it: a replica without its backend decides alone. It shows in
-/// [`Store::backend`](crate::Store::backend), in log events, and to those who connect a backend or
-/// set a state by hand.
+/// No call ever fails with it: a circuit decides without its backend. The error appears in
+/// [`Store::backend`](crate::Store::backend) and in the log, and is returned by methods that
+/// connect a backend or wait for a [`PendingOverride`](crate::overrides::PendingOverride).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendError {
     kind: Kind,
@@ -20,25 +20,29 @@ enum Kind {
 }
 
 impl BackendError {
-    /// The ledger cannot be reached, or does not answer in time: for nothing and nobody. A replica
-    /// that sees several of these in a row stops asking, and decides alone until a
-    /// [`ping`](super::Backend::ping) is answered.
+    /// Returns the error of a backend that cannot be reached, or does not answer in time, for every
+    /// circuit.
     ///
-    /// The message is for people. It must contain no secret.
+    /// After several of these in a row, a replica sends nothing more, and decides without the
+    /// backend until a [`ping`](super::Backend::ping) is answered.
+    ///
+    /// The message is for people. It must not contain a secret.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { kind: Kind::Unavailable, message: message.into() }
     }
 
-    /// The ledger answers, and will not do this: the record is not one of ours, or newer than this
-    /// version, or the user may not. A replica decides alone for this circuit, and asks again now
-    /// and then.
+    /// Returns the error of a backend that answers but will not do this: the record is not one of
+    /// this crate, or of a newer version, or the user has no permission. A replica then decides
+    /// without the backend for this circuit, and tries again from time to time.
+    ///
+    /// The message is for people. It must not contain a secret.
     #[must_use]
     pub fn refused(message: impl Into<String>) -> Self {
         Self { kind: Kind::Refused, message: message.into() }
     }
 
-    /// Whether the ledger cannot be reached at all.
+    /// Returns whether the backend cannot be reached at all, rather than that it refused.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable

@@ -1,4 +1,4 @@
-//! A ledger in this process, to try out how replicas behave.
+//! A backend in this process, to test how replicas behave.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,10 +16,10 @@ use crate::clock;
 use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;
 
-/// A ledger in this process: several [`Store`](crate::Store)s that share one are replicas of one
-/// cluster. For tests; its time is tokio's, so that it can be paused.
+/// A backend in this process, for tests: [`Store`](crate::Store)s that share one are replicas of
+/// one cluster.
 ///
-/// Clones are the same ledger.
+/// It reads tokio's clock, so that a test can pause it. Clones share the same records.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -27,9 +27,9 @@ use crate::name::CircuitName;
 /// use tower_breaker::backend::MemoryBackend;
 /// use tower_breaker::{State, Store};
 ///
-/// let ledger = MemoryBackend::new();
-/// let one = Store::builder().backend(ledger.clone()).build().circuit("payments");
-/// let other = Store::builder().backend(ledger).build().circuit("payments");
+/// let backend = MemoryBackend::new();
+/// let one = Store::builder().backend(backend.clone()).build().circuit("payments");
+/// let other = Store::builder().backend(backend).build().circuit("payments");
 ///
 /// one.force_open("an example").await?;
 /// tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -38,14 +38,15 @@ use crate::name::CircuitName;
 /// ```
 #[derive(Clone)]
 pub struct MemoryBackend {
-    ledger: Arc<Mutex<Ledger>>,
+    circuits: Arc<Mutex<Circuits>>,
     notices: broadcast::Sender<Notice>,
 }
 
+/// What is stored.
 #[derive(Default)]
-struct Ledger {
+struct Circuits {
     records: HashMap<CircuitName, Record>,
-    overridden: HashMap<CircuitName, Hand>,
+    overridden: HashMap<CircuitName, StoredOverride>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ struct Record {
     /// What had been counted when it opened.
     tally: Tally,
     streak: u64,
-    /// How often the streak has ended: a replica's share of an earlier one is void.
+    /// How many streaks have ended: a replica's share of an earlier one is void.
     streaks: u64,
     windows: HashMap<Geometry, Ring>,
     replicas: BTreeMap<String, Reporter>,
@@ -70,7 +71,7 @@ enum State {
     HalfOpen { terms: OpenTerms, passed: u64, leases: BTreeMap<u64, u64> },
 }
 
-/// What is known of one replica in one generation.
+/// What one replica has reported in one generation.
 #[derive(Clone, Debug, Default)]
 struct Reporter {
     seq: u64,
@@ -87,40 +88,40 @@ struct Ring {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Hand {
+struct StoredOverride {
     version: u64,
-    setting: Option<OverrideRecord>,
+    record: Option<OverrideRecord>,
     until: Option<u64>,
 }
 
 impl MemoryBackend {
-    /// An empty ledger.
+    /// Returns a backend without records.
     #[must_use]
     pub fn new() -> Self {
-        Self { ledger: Arc::default(), notices: broadcast::channel(1024).0 }
+        Self { circuits: Arc::default(), notices: broadcast::channel(1024).0 }
     }
 
-    /// Forgets everything, as a server does that is emptied.
+    /// Deletes all records and overrides, as if a server were emptied.
     pub fn forget(&self) {
-        *self.ledger() = Ledger::default();
+        *self.circuits() = Circuits::default();
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn circuits(&self) -> MutexGuard<'_, Circuits> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `act`, and tells everybody if it says that there is something to tell.
+    /// Runs `act`, and publishes the new view if it returns true.
     fn act<'a, T: Send + 'a>(
         &'a self,
         circuit: &'a CircuitName,
-        act: impl FnOnce(&mut Ledger, u64) -> (T, bool),
+        act: impl FnOnce(&mut Circuits, u64) -> (T, bool),
     ) -> Answer<'a, (T, View)> {
         let now = now();
-        let mut ledger = self.ledger();
-        let (answer, tell) = act(&mut ledger, now);
-        let view = ledger.view(circuit, now);
-        if tell {
-            // Under the lock, so that what is told is told in its order. Nobody may be listening.
+        let mut circuits = self.circuits();
+        let (answer, publish) = act(&mut circuits, now);
+        let view = circuits.view(circuit, now);
+        if publish {
+            // Under the lock, so that notices are sent in order. There may be no receiver.
             let _ = self.notices.send(Notice::View(circuit.clone(), Box::new(view.clone())));
         }
         Box::pin(ready(Ok((answer, view))))
@@ -133,11 +134,11 @@ impl Backend for MemoryBackend {
     }
 
     fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        let answer = self.act(circuit, |ledger, now| {
+        let answer = self.act(circuit, |circuits, now| {
             if report.generation == View::FIRST && report.seq > 0 {
-                ledger.records.entry(circuit.clone()).or_insert_with(Record::first);
+                circuits.records.entry(circuit.clone()).or_insert_with(Record::first);
             }
-            let record = ledger.records.get_mut(circuit);
+            let record = circuits.records.get_mut(circuit);
             let counted = record.map(|record| record.report(report, now)).unwrap_or_default();
             (counted, false)
         });
@@ -156,8 +157,8 @@ impl Backend for MemoryBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |ledger, now| {
-            let record = ledger.record(circuit);
+        view(self.act(circuit, |circuits, now| {
+            let record = circuits.record(circuit);
             let wins = record.generation == from;
             if wins {
                 let (state, reason, tally) = match *to {
@@ -165,7 +166,7 @@ impl Backend for MemoryBackend {
                     Move::Closed { reason } => (State::Closed, reason, Tally::default()),
                 };
                 let next = record.next(state, reason, tally, now);
-                ledger.records.insert(circuit.clone(), next);
+                circuits.records.insert(circuit.clone(), next);
             }
             ((), wins)
         }))
@@ -177,8 +178,8 @@ impl Backend for MemoryBackend {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        self.act(circuit, |ledger, now| {
-            let Some(record) = ledger.records.get_mut(circuit) else { return (None, false) };
+        self.act(circuit, |circuits, now| {
+            let Some(record) = circuits.records.get_mut(circuit) else { return (None, false) };
             if let Some(lease) = record.lease(nonce, now) {
                 return (Some(lease), false);
             }
@@ -203,22 +204,26 @@ impl Backend for MemoryBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |ledger, now| {
-            let record = ledger.records.get_mut(circuit);
+        view(self.act(circuit, |circuits, now| {
+            let record = circuits.records.get_mut(circuit);
             ((), record.is_some_and(|record| record.settle(lease, *result, now)))
         }))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        self::view(self.act(circuit, |ledger, now| {
-            let older = ledger.record(circuit).rank() < view.rank();
+        self::view(self.act(circuit, |circuits, now| {
+            let older = circuits.record(circuit).rank() < view.rank();
             if older {
-                ledger.records.insert(circuit.clone(), Record::restored(view, now));
+                circuits.records.insert(circuit.clone(), Record::restored(view, now));
             }
-            let hand = ledger.overridden.entry(circuit.clone()).or_default();
-            let forgotten = hand.version < view.overridden.version;
+            let stored = circuits.overridden.entry(circuit.clone()).or_default();
+            let forgotten = stored.version < view.overridden.version;
             if forgotten {
-                *hand = Hand::new(view.overridden.version, view.overridden.record.clone(), now);
+                *stored = StoredOverride::new(
+                    view.overridden.version,
+                    view.overridden.record.clone(),
+                    now,
+                );
             }
             ((), older || forgotten)
         }))
@@ -227,15 +232,15 @@ impl Backend for MemoryBackend {
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        setting: Option<&'a OverrideRecord>,
+        record: Option<&'a OverrideRecord>,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |ledger, now| {
-            let hand = ledger.overridden.entry(circuit.clone()).or_default();
-            *hand = Hand::new((hand.version + 1).max(now), setting.cloned(), now);
-            if setting.is_none() {
-                let record = ledger.record(circuit);
-                let closed = record.next(State::Closed, Reason::Override, Tally::default(), now);
-                ledger.records.insert(circuit.clone(), closed);
+        view(self.act(circuit, |circuits, now| {
+            let stored = circuits.overridden.entry(circuit.clone()).or_default();
+            *stored = StoredOverride::new((stored.version + 1).max(now), record.cloned(), now);
+            if record.is_none() {
+                let current = circuits.record(circuit);
+                let closed = current.next(State::Closed, Reason::Override, Tally::default(), now);
+                circuits.records.insert(circuit.clone(), closed);
             }
             ((), true)
         }))
@@ -250,8 +255,8 @@ impl Backend for MemoryBackend {
     }
 }
 
-impl Ledger {
-    /// The record as it is; an absent one as what that means.
+impl Circuits {
+    /// Returns the record; an absent one as what that means.
     fn record(&self, circuit: &CircuitName) -> Record {
         let absent = || Record { revision: 0, ..Record::first() };
         self.records.get(circuit).cloned().unwrap_or_else(absent)
@@ -259,7 +264,7 @@ impl Ledger {
 
     fn view(&self, circuit: &CircuitName, now: u64) -> View {
         let record = self.record(circuit);
-        let hand = self.overridden.get(circuit).cloned().unwrap_or_default();
+        let stored = self.overridden.get(circuit).cloned().unwrap_or_default();
         View {
             generation: record.generation,
             revision: record.revision,
@@ -268,7 +273,7 @@ impl Ledger {
             tally: Tally { consecutive_failures: record.streak, ..record.tally },
             shares: Vec::new(),
             votes: record.replicas.values().filter(|r| r.vote_until > now).count() as u64,
-            overridden: hand.imposed(now),
+            overridden: stored.in_force(now),
         }
     }
 }
@@ -364,7 +369,7 @@ impl Record {
         (tally, shares)
     }
 
-    /// The lease that this nonce has already got.
+    /// Returns the lease that was already granted to this nonce.
     fn lease(&self, nonce: u64, now: u64) -> Option<Lease> {
         let State::HalfOpen { leases, .. } = &self.state else { return None };
         let expires = leases.get(&nonce).filter(|expires| **expires > now)?;
@@ -383,7 +388,7 @@ impl Record {
         self.lease(nonce, now)
     }
 
-    /// False if the lease is over.
+    /// Returns false if the lease is over.
     fn settle(&mut self, lease: Lease, result: Probed, now: u64) -> bool {
         let State::HalfOpen { terms, passed, leases } = &mut self.state else { return false };
         let out = leases.get(&lease.nonce).is_some_and(|expires| *expires > now);
@@ -450,19 +455,19 @@ impl Ring {
     }
 }
 
-impl Hand {
-    fn new(version: u64, setting: Option<OverrideRecord>, now: u64) -> Self {
-        let remaining = setting.as_ref().and_then(|setting| setting.remaining);
-        Self { version, setting, until: remaining.map(|remaining| now + millis(remaining)) }
+impl StoredOverride {
+    fn new(version: u64, record: Option<OverrideRecord>, now: u64) -> Self {
+        let remaining = record.as_ref().and_then(|record| record.remaining);
+        Self { version, record, until: remaining.map(|remaining| now + millis(remaining)) }
     }
 
-    fn imposed(self, now: u64) -> Overridden {
+    fn in_force(self, now: u64) -> Overridden {
         let over = self.until.is_some_and(|until| until <= now);
         let remaining = self.until.map(|until| Duration::from_millis(until.saturating_sub(now)));
-        let setting = self.setting.filter(|_| !over);
+        let record = self.record.filter(|_| !over);
         Overridden {
             version: self.version,
-            record: setting.map(|setting| OverrideRecord { remaining, ..setting }),
+            record: record.map(|record| OverrideRecord { remaining, ..record }),
         }
     }
 }
@@ -476,7 +481,7 @@ fn usable(terms: OpenTerms) -> OpenTerms {
     OpenTerms { probes: terms.probes.max(1), lease, ..terms }
 }
 
-/// Of an answer that has nothing else to say, the view.
+/// Returns the view of an answer that has nothing else.
 fn view(answer: Answer<'_, ((), View)>) -> Answer<'_, View> {
     Box::pin(async { Ok(answer.await?.1) })
 }
@@ -488,7 +493,7 @@ fn now() -> u64 {
 /// Rounded up: what lasts at all lasts a millisecond.
 fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
-    // Far enough, and nothing that is added to it overflows.
+    // Far enough in the future, and no sum with it overflows.
     u64::try_from(millis).unwrap_or(u64::MAX).min(u64::MAX >> 16)
 }
 

@@ -1,17 +1,19 @@
-//! What replicas share.
+//! What the replicas of a service share.
 //!
-//! A [`Backend`] is a ledger: one record per circuit, which every replica of a service reads and
-//! writes. Each replica goes on deciding its admissions alone, from a copy; the ledger makes the
-//! copies agree.
+//! A [`Backend`] stores one record per circuit, which every replica reads and writes. Each replica
+//! still decides its admissions by itself, from a copy of the record; the backend makes the copies
+//! agree.
 //!
-//! A record says which *generation* the circuit is in, and what that generation is: closed (with
-//! what all replicas have counted in it), open, or half-open. Generations only grow. Everything that
-//! is sent to the ledger names the generation it is about; if that is over, it changes nothing.
+//! A record says which *generation* a circuit is in and what that generation is: closed (with what
+//! all replicas have counted), open, or half-open. Generations only grow. Everything that a replica
+//! sends names the generation that it is about. If that generation is over, it changes nothing.
 //!
-//! **Absent is closed.** A circuit that nobody has ever tripped is closed, in generation
-//! [`FIRST`](View::FIRST), without evidence; and so is one whose record is lost. No generation that
-//! anybody has moved to can be as low as that, so whoever still knows better sees at once that the
-//! ledger has forgotten, and [restores](Backend::restore) it.
+//! # Absent means closed
+//!
+//! A circuit without a record is closed, without evidence, in generation [`FIRST`](View::FIRST).
+//! That is so for a circuit that never opened, and for one whose record the backend has lost, for
+//! example because it was emptied. Every later generation is larger than `FIRST`, so a replica that
+//! remembers one sees that the record was lost, and [restores](Backend::restore) it.
 
 mod error;
 #[cfg(feature = "test-util")]
@@ -42,51 +44,60 @@ use crate::policy::{Policy, Window};
 /// The future of a backend's answer.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
 
-/// A ledger of circuits that replicas share.
+/// A store of circuit records that replicas share.
 ///
-/// A backend adds, compares and tells; it does not judge evidence. The replica that reads a [`View`]
-/// judges it by its policy, and proposes what follows with [`transition`](Self::transition). The one
-/// thing a backend decides is a half-open round, as that must be atomic over all replicas: how many
-/// probes are out, and whether the next result ends the round.
+/// `RedisBackend` (feature `redis`) and `MemoryBackend` (feature `test-util`) implement it. To share
+/// circuits through another database, implement it yourself, and test the implementation against
+/// the laws below, as `tests/it/cluster/laws` in the repository does.
 ///
-/// `RedisBackend` (feature `redis`) is one. To share circuits through something else, write
-/// another, and hold it to the laws as `tests/it/backend_laws.rs` does.
+/// A backend adds, compares and publishes. It does not judge evidence: the replica that reads a
+/// [`View`] judges it by its policy, and proposes what follows with
+/// [`transition`](Self::transition). A backend decides only half-open rounds, which must be atomic
+/// over all replicas: how many probes are out, and whether the next result ends the round.
 ///
 /// # Laws
 ///
-/// 1. **One at a time.** Operations on one circuit behave as if they ran in some order. Losing a
+/// 1. **One at a time.** Operations on one circuit behave as if they ran in some order. To lose a
 ///    race is no error: the view shows what has happened instead.
-/// 2. **One clock.** The backend tells the time, with a resolution of a millisecond. A view says
-///    how long something still lasts, never when it ends; no replica's clock is compared with
-///    another's.
-/// 3. **The past is fenced.** What bears another generation than the record's changes nothing.
-/// 4. **Generations grow.** A transition's generation is the larger of the last one plus one and the
-///    backend's time in milliseconds since 1970, so that it grows even if the record was lost. Within
-///    a generation the revision grows with whatever else a view shows, evidence excepted.
+/// 2. **One clock.** Only the backend's clock counts, with a resolution of a millisecond. A view
+///    says how long something still lasts, never when it ends. The clocks of replicas are never
+///    compared.
+/// 3. **The past is fenced.** An operation that names another generation than the record's changes
+///    nothing.
+/// 4. **Generations grow.** The generation of a transition is the larger of the last one plus one
+///    and the backend's time in milliseconds since 1970. So it grows even if the record was lost.
+///    Within a generation, the revision grows with every other change of the view, except of its
+///    evidence.
 /// 5. **Counted once.** A report that is sent again adds nothing.
-/// 6. **Probes are few, and come back.** While nothing is lost, no more leases are out than the
-///    opening allows. A lease that nobody settles is free again after its own length, whatever else
-///    happens to the circuit.
-/// 7. **A failed probe ends its round.** No circuit closes in a generation in which the ledger was
-///    told of one.
-/// 8. **Told to all.** Every new generation, every change of a setting, and every lease that comes
-///    back, is sent to all [subscribers](Self::subscribe).
+/// 6. **Probes are few, and come back.** As long as the record exists, no more leases are out than
+///    the open terms allow. A lease that is never settled expires after its own length, whatever
+///    else happens to the circuit.
+/// 7. **A failed probe ends its round.** No circuit closes in a generation in which a failed probe
+///    was settled.
+/// 8. **Changes are published.** Every new generation, every change of an override, and every lease
+///    that is returned is sent to all [subscribers](Self::subscribe).
+///
+/// # Errors
+///
+/// Every operation returns [`BackendError::unavailable`] if the backend does not answer in time, and
+/// [`BackendError::refused`] if it answers but will not do this.
 ///
 /// # Cancellation
 ///
-/// A returned future may be dropped at any time. The operation then happened once, or not at all. It
-/// must not happen much later: a caller that has gone has decided without it.
+/// A returned future may be dropped at any time. The operation then happened once, or not at all.
+/// It must not happen much later: the caller has decided without it.
 pub trait Backend: Debug + Send + Sync + 'static {
-    /// Reads a circuit.
+    /// Returns the current view of a circuit.
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View>;
 
-    /// Adds what a replica has counted since its last report, if its generation is still the
-    /// record's and that is closed; and returns what all have counted.
+    /// Adds what a replica has counted since its last report, if the record is still closed and in
+    /// the generation of the report. Returns what all replicas have counted.
     ///
-    /// A report on an absent record in the [first](View::FIRST) generation makes one.
+    /// A report on an absent record in the [first](View::FIRST) generation creates the record.
     fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View>;
 
-    /// Moves the circuit on from generation `from`, unless somebody else already has.
+    /// Moves the circuit on from generation `from`. Changes nothing if another replica has already
+    /// done so.
     fn transition<'a>(
         &'a self,
         circuit: &'a CircuitName,
@@ -94,12 +105,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
         to: &'a Move,
     ) -> Answer<'a, View>;
 
-    /// Asks for leave to make one probe in `generation`, which is open or half-open.
+    /// Asks for a lease for one probe in `generation`, which is open or half-open.
     ///
-    /// An open generation whose interval is over moves to a half-open one first, and the lease is of
-    /// that one. There is no lease while the interval lasts, while all places are taken, or where
-    /// the generation is over; the view tells which. Asked again with the same `nonce`, it answers
-    /// with the same lease, for as long as that is out.
+    /// If an open generation's interval is over, the circuit first moves to a half-open generation,
+    /// and the lease belongs to that one. There is no lease while the interval lasts, while all
+    /// probe slots are taken, or if the generation is over; the view shows which. A second request
+    /// with the same `nonce` returns the same lease while that is out.
     fn acquire_probe<'a>(
         &'a self,
         circuit: &'a CircuitName,
@@ -107,7 +118,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)>;
 
-    /// Says how a probe went. Ends its lease; if that is over already, changes nothing.
+    /// Records how a probe ended, and ends its lease. Changes nothing if the lease is over.
     fn settle_probe<'a>(
         &'a self,
         circuit: &'a CircuitName,
@@ -115,34 +126,37 @@ pub trait Backend: Debug + Send + Sync + 'static {
         result: &'a Probed,
     ) -> Answer<'a, View>;
 
-    /// Tells a ledger that has forgotten. The view is written where the record is absent or older,
-    /// by generation and revision; its setting likewise, by version. What was half-open becomes open
-    /// with its interval over, in the same generation: who was probing is not known any more, so the
-    /// next probe starts a new round. Remaining times are cut down to the interval.
+    /// Writes back a view that the backend has lost.
+    ///
+    /// The view is written if the record is absent or older, by generation and revision; its
+    /// override likewise, by version. A half-open view is written as open with its interval over,
+    /// in the same generation: its leases are unknown, so the next probe starts a new round.
+    /// Remaining times are at most the interval.
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View>;
 
-    /// Sets a state by hand, for all replicas; `None` ends one, and closes the circuit in a new
-    /// generation. A setting does not end by being forgotten: it is kept for as long as it says.
+    /// Sets an override for all replicas. `None` ends the override, and closes the circuit in a new
+    /// generation. The backend must keep an override for as long as it lasts, even if it forgets
+    /// the record of the circuit.
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        setting: Option<&'a OverrideRecord>,
+        record: Option<&'a OverrideRecord>,
     ) -> Answer<'a, View>;
 
-    /// What becomes known from now on. A receiver that lags has missed something; a replica then
-    /// loads everything again.
+    /// Returns a receiver of everything that is published from now on. A receiver that lags has
+    /// missed something; its replica then loads everything again.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;
 
-    /// Whether the ledger can be reached. While it cannot, this is all that a replica asks.
+    /// Resolves if the backend can be reached. While it cannot, a replica sends nothing else.
     fn ping(&self) -> Answer<'_, ()>;
 
-    /// What an operator should mend although the ledger answers; it goes to the log. Asked at the
-    /// start and after each [gap](Notice::Gap), and must not wait.
+    /// Returns what an operator should mend although the backend answers; the replica logs it.
+    /// Called at the start and after each [gap](Notice::Gap). It must not block.
     fn warning(&self) -> Option<String> {
         None
     }
 
-    /// Lets go of connections and tasks. Later operations fail.
+    /// Closes connections and ends tasks. Later operations fail.
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -151,22 +165,22 @@ pub trait Backend: Debug + Send + Sync + 'static {
 /// What a replica has counted since its last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Who reports. Unique for each start of a process.
+    /// The replica that reports. Unique for each start of a process.
     pub replica: String,
-    /// The number of the report, from 1 on, among this replica's on this circuit. A number that is
-    /// not above the last one adds nothing. Zero adds nothing either: it only asks.
+    /// The number of the report, from 1, among those of this replica on this circuit. A number that
+    /// is not larger than the last one adds nothing. Zero adds nothing either; it only reads.
     pub seq: u64,
     /// The generation in which it was counted.
     pub generation: u64,
     /// What was counted.
     pub delta: Delta,
-    /// The window in which the ledger is to count it; `None`: only the streak.
+    /// The window in which the backend counts it. `None`: only the consecutive failures.
     pub window: Option<Geometry>,
-    /// This replica's own evidence has opened its circuit: it votes for opening the cluster's. The
-    /// vote counts for so long; `None` withdraws it.
+    /// Votes for opening the cluster's circuit, because this replica's own evidence has opened its
+    /// own. The vote lasts for this long; `None` withdraws it.
     pub vote: Option<Duration>,
-    /// Whether the ledger is to keep count of each replica too, and to tell it
-    /// ([`View::shares`]). For policies with a quorum.
+    /// Whether the backend counts each replica apart too, and returns that in [`View::shares`]. For
+    /// policies with a [quorum](crate::policy::PolicyBuilder::quorum).
     pub shares: bool,
 }
 
@@ -175,35 +189,38 @@ pub struct Report {
 pub struct Delta {
     /// Calls that ended.
     pub calls: u64,
-    /// How many of them failed.
+    /// How many of these calls failed.
     pub failures: u64,
-    /// How many of them were slow.
+    /// How many of these calls were slow.
     pub slow_calls: u64,
-    /// Failures after the last success. They are added to the cluster's streak.
+    /// Failures after the last success. The backend adds them to the cluster's streak.
     pub streak: u64,
-    /// At least one call succeeded. Unless failures came after it, it ends the cluster's streak.
+    /// Whether at least one call succeeded. If no failure came after it, it ends the cluster's
+    /// streak.
     ///
-    /// A streak that a success has interrupted *adds* what came after: the streaks of many replicas,
-    /// each with a good call now and then, would otherwise never add up.
+    /// If failures came after it, they are *added* to the streak: otherwise the streaks of many
+    /// replicas, each with an occasional success, would never add up.
     pub succeeded: bool,
 }
 
-/// The window in which a ledger counts: `length`, in `buckets` slices.
+/// The window in which a backend counts: `millis` milliseconds, in `buckets` buckets.
 ///
 /// Circuits whose policies differ in this are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
     /// How far back evidence goes, in milliseconds.
     pub millis: u64,
-    /// In how many slices it slides: 1 to [`MAX_BUCKETS`](Self::MAX_BUCKETS).
+    /// In how many buckets it slides: 1 to [`MAX_BUCKETS`](Self::MAX_BUCKETS).
     pub buckets: u32,
 }
 
 impl Geometry {
-    /// A ledger packs all buckets in one field, and reads and writes that as a whole.
+    /// The most buckets of a window. A backend stores all buckets in one field, and reads and
+    /// writes them as a whole.
     pub const MAX_BUCKETS: u32 = 60;
 
-    /// The window of a policy, as a ledger can count it. A count window has no order over replicas.
+    /// Returns the window of a policy as a backend can count it. A count window has no order over
+    /// replicas.
     pub(crate) fn of(policy: &Policy) -> Option<Self> {
         match policy.window() {
             Window::Time { length, buckets } => Some(Self {
@@ -214,65 +231,65 @@ impl Geometry {
         }
     }
 
-    /// How long a bucket lasts: at least a millisecond.
+    /// Returns how long a bucket lasts, in milliseconds: at least one.
     #[must_use]
     pub fn bucket_millis(&self) -> u64 {
         (self.millis / u64::from(self.buckets.max(1))).max(1)
     }
 }
 
-/// What a replica proposes to move to.
+/// A transition that a replica proposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
     /// To open.
     Open {
-        /// What the open phase and its probes shall obey.
+        /// The terms of the open phase and of its probes.
         terms: OpenTerms,
-        /// Why.
+        /// Why it opens.
         reason: Reason,
-        /// What had been counted.
+        /// What was counted before.
         tally: Tally,
     },
     /// To closed.
     Closed {
-        /// Why.
+        /// Why it closes.
         reason: Reason,
     },
 }
 
-/// Leave for one probe.
+/// Permission for one probe, with an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The half-open generation that it belongs to.
     pub generation: u64,
-    /// What its owner asked with.
+    /// The nonce of the request that acquired it.
     pub nonce: u64,
-    /// For how long.
+    /// How long it still lasts.
     pub remaining: Duration,
 }
 
-/// How a probe went.
+/// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probed {
-    /// It succeeded: one more towards closing. The one that completes
-    /// [`successes_to_close`](OpenTerms::successes_to_close) closes the circuit.
+    /// It succeeded. When [`successes_to_close`](OpenTerms::successes_to_close) probes have, the
+    /// circuit closes.
     Passed,
     /// It failed: the circuit opens again.
     Failed {
-        /// What the next open phase shall obey.
+        /// The terms of the next open phase.
         terms: OpenTerms,
         /// [`Reason::ProbeFailed`], [`Reason::ProbeSlow`] or [`Reason::ProbeExpired`].
         reason: Reason,
     },
-    /// It was not made, or says nothing: only its place is free again.
+    /// It was not made, or says nothing about the upstream. Its slot is free again.
     Released,
 }
 
-/// What a backend tells without being asked.
+/// What a backend publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A circuit has changed.
     View(CircuitName, Box<View>),
-    /// Something may have been missed: everything is to be loaded again.
+    /// Some notices may be missing: the replica must load everything again.
     Gap,
 }

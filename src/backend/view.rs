@@ -1,39 +1,41 @@
-//! A circuit as the ledger tells it.
+//! A circuit as the backend describes it.
 
 use std::time::Duration;
 
 use crate::machine::{OverrideState, Reason, Tally};
 
-/// A circuit as the ledger tells it.
+/// A circuit as the backend describes it.
 ///
-/// The default is what absent means: closed, in the [first](Self::FIRST) generation.
+/// The default is that of a circuit without a record: closed, in the [first](Self::FIRST)
+/// generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct View {
     /// The generation of the state.
     pub generation: u64,
-    /// Orders what is told of one generation; zero of an absent record. Evidence does not change it.
+    /// Orders the views of one generation. Zero if there is no record. Evidence does not change it.
     pub revision: u64,
     /// The state.
     pub state: RecordState,
-    /// Why the circuit is in it; `None` in the first generation.
+    /// Why the circuit is in this state; `None` in the first generation.
     pub reason: Option<Reason>,
-    /// While closed, what all replicas have counted in the window that was asked for; else what
-    /// they had counted when it opened.
+    /// While closed, what all replicas have counted in the window of the report; otherwise what
+    /// they had counted when the circuit opened.
     pub tally: Tally,
-    /// While closed, and asked for: how much of that each replica has contributed. In no order.
+    /// While closed, and if the report asked for it: what each replica has contributed to that, in
+    /// no order.
     pub shares: Vec<Tally>,
     /// How many replicas vote for opening.
     pub votes: u64,
-    /// What a hand has set.
+    /// The override in force, if there is one.
     pub overridden: Overridden,
 }
 
 impl View {
-    /// The generation of a circuit that nobody has ever tripped.
+    /// The generation of a circuit that has never opened.
     pub const FIRST: u64 = 1;
 
-    /// What orders views, apart from settings.
+    /// What orders views, apart from overrides.
     pub(crate) fn rank(&self) -> (u64, u64) {
         (self.generation, self.revision)
     }
@@ -54,7 +56,7 @@ impl Default for View {
     }
 }
 
-/// The state of a record. What remains is counted from the moment the ledger answered.
+/// The state of a record. Remaining times are counted from the moment the backend answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordState {
     /// Calls pass.
@@ -62,41 +64,43 @@ pub enum RecordState {
     Closed,
     /// Calls are rejected.
     Open {
-        /// What this phase and its probes obey.
+        /// The terms of this phase and of its probes.
         terms: OpenTerms,
         /// How long until the first probe.
         remaining: Duration,
     },
-    /// Probes find out.
+    /// Probes find out whether the upstream works again.
     HalfOpen {
-        /// What the probes obey.
+        /// The terms of the probes.
         terms: OpenTerms,
-        /// How many have succeeded.
+        /// How many probes have succeeded.
         passed: u64,
-        /// How many are out.
+        /// How many probes are out.
         out: u64,
-        /// How long until the next lease runs out, if one is out.
+        /// How long until the next lease expires, if one is out.
         next_expiry: Option<Duration>,
     },
 }
 
 impl RecordState {
-    /// Whether both are the same state, whatever its details.
+    /// Returns whether both are the same state, whatever its details.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
-/// What an open phase obeys, and the probes after it. Written by whoever opens the circuit, so that
-/// replicas with different policies, as in a rolling deploy, agree on the phase in force.
+/// What an open phase and its probes obey.
 ///
-/// A ledger takes 0 `probes` for 1, and a `lease` of no time for one of 10 s: otherwise nobody would
-/// ever probe.
+/// The replica that opens the circuit writes the terms, so that replicas with different policies,
+/// as in a rolling deployment, agree on the phase in force.
+///
+/// A backend reads 0 `probes` as 1, and a `lease` of zero as 10 s. Otherwise no replica could ever
+/// probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenTerms {
     /// How long the circuit stays open, backoff and jitter included.
     pub interval: Duration,
-    /// How often in a row probes have opened it again.
+    /// How many times in a row probes have opened the circuit again.
     pub reopenings: u32,
     /// How many probes may be out at once.
     pub probes: u64,
@@ -106,31 +110,31 @@ pub struct OpenTerms {
     pub successes_to_close: u64,
 }
 
-/// What a hand has set, with a version of its own.
+/// The override of a circuit, with a version of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overridden {
-    /// Grows with every setting and every end of one, as generations do; zero: there was none.
+    /// Grows whenever an override is set or ended, as generations do. Zero: there was none.
     pub version: u64,
-    /// The setting in force; its time, if it has one, is what remains.
+    /// The override in force. Its duration, if it has one, is what remains.
     pub record: Option<OverrideRecord>,
 }
 
 impl OverrideRecord {
-    /// Whether both say the same, for whatever time.
+    /// Returns whether both say the same, apart from their duration.
     pub(crate) fn says_as(&self, other: &Self) -> bool {
         (self.state, &self.reason, &self.actor) == (other.state, &other.reason, &other.actor)
     }
 }
 
-/// A state set by hand.
+/// An override as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverrideRecord {
-    /// The state.
+    /// The state that it sets.
     pub state: OverrideState,
-    /// Why, in its setter's words.
+    /// Why, in the operator's words.
     pub reason: String,
-    /// Who.
+    /// The operator who set it.
     pub actor: Option<String>,
-    /// For how long; `None`: until somebody ends it.
+    /// How long it still lasts. `None`: until an operator ends it.
     pub remaining: Option<Duration>,
 }

@@ -5,7 +5,8 @@ use crate::timestamp::Timestamp;
 
 /// Why a circuit rejects calls, on what evidence, and since when.
 ///
-/// It is packed, and copied as it is into each rejection; most rejections are never asked.
+/// It is packed, and copied as it is into each rejection, because most rejections are never
+/// examined.
 ///
 /// ```text
 ///  calls (32 bits) │ failures          slow calls │ consecutive failures
@@ -27,13 +28,13 @@ impl Cause {
         ])
     }
 
-    /// The cause after a transition. Where probes open the circuit again the reason is theirs; the
-    /// evidence and the time are those of when it opened first.
+    /// Returns the cause after a transition. If probes open the circuit again, the reason is
+    /// theirs; the evidence and the time are those of when it opened first.
     pub(super) fn after(self, transition: &Transition, now: Timestamp) -> Self {
         let Transition { from, to, reason, tally, .. } = *transition;
         let rejected = matches!(from, State::Open | State::HalfOpen);
         match to {
-            // An operator lets it probe; why it opened is as before.
+            // An operator lets it probe; why it opened stays.
             State::Open if rejected && reason == Reason::Override => self,
             State::Open if rejected => Self::new(reason, self.evidence(), self.since()),
             State::Open | State::ForcedOpen => Self::new(reason, tally, now),

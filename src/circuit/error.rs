@@ -9,16 +9,16 @@ use super::rejected::Rejected;
 /// Any error, as tower passes it on.
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// The error of a call through a circuit breaker: the circuit's, or the call's own.
+/// The error of a call through a circuit breaker: the rejection, or the error of the call itself.
 ///
-/// # Into other errors
+/// # Converting it
 ///
 /// `?` converts it into a `Box<dyn Error + Send + Sync>`, tower's
 /// [`BoxError`](https://docs.rs/tower/latest/tower/type.BoxError.html). The box holds the
-/// [`Rejected`], or the inner error itself: [`Rejected`] finds the one, `downcast_ref` the other.
-/// An inner `BoxError` is not boxed again.
+/// [`Rejected`] or the inner error itself: [`Rejected::find_in`] finds the one, `downcast_ref` the
+/// other. An inner `BoxError` is not boxed again.
 ///
-/// Into other error types [`flatten`](Self::flatten) converts it, in one line. With [anyhow]:
+/// [`flatten`](Self::flatten) converts it into other error types, in one line. With [anyhow]:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -43,8 +43,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// # }
 /// ```
 ///
-/// With [thiserror], and wherever the inner error is a `BoxError`, which anyhow hides in a type of its
-/// own:
+/// With [thiserror], and wherever the inner error is a `BoxError`, which anyhow hides in a type of
+/// its own:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -56,7 +56,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// #[derive(Debug, thiserror::Error)]
 /// enum PayError {
 ///     #[error("payments are not available")] // not `transparent`: that hides the rejection
-///     Open(#[from] Rejected),
+///     Rejected(#[from] Rejected),
 ///     #[error("the payment failed")]
 ///     Failed(#[from] BoxError), // or `io::Error`, or whatever the service's error is
 /// }
@@ -85,21 +85,22 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// # Why it does not implement `std::error::Error`
 ///
-/// It could, and each way to do it loses something. `?` into a `BoxError` would box the whole `Error<E>`,
-/// so `downcast_ref` no longer finds the inner error, as tower's `Elapsed`. An implementation for all
-/// `E: Debug + Display` cannot hand on the inner error as its `source`. One for `E: std::error::Error`
-/// can, but leaves out `Error<BoxError>`, which most tower stacks have: a `BoxError` is no
-/// `std::error::Error`. And Rust has no room for such an implementation beside the conversions above.
+/// Each way to implement it loses something. `?` into a `BoxError` would box the whole `Error<E>`,
+/// so that `downcast_ref` no longer finds the inner error, such as tower's `Elapsed`. An
+/// implementation for all `E: Debug + Display` cannot return the inner error as its `source`. One
+/// for `E: std::error::Error` can, but excludes `Error<BoxError>`, which most tower stacks have: a
+/// `BoxError` does not implement `std::error::Error`. And Rust does not allow such an
+/// implementation beside the conversions above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error<E> {
-    /// The call was rejected: this call was not made.
+    /// The circuit rejected the call: this call was not made.
     Rejected(Rejected),
     /// The call was made, and this is its error.
     Inner(E),
 }
 
 impl<E> Error<E> {
-    /// Whether the call was rejected by its circuit.
+    /// Returns whether the circuit rejected the call.
     ///
     /// ```
     /// # tokio_test(async {
@@ -119,7 +120,8 @@ impl<E> Error<E> {
         matches!(self, Self::Rejected(_))
     }
 
-    /// How long until a retry can help, if the call was rejected and that is known.
+    /// Returns how long until a retry can help, if the call was rejected and that is known. See
+    /// [`Rejected::retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -128,7 +130,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// The call's own error, if it was made.
+    /// Returns the error of the call itself, or `None` if the call was rejected.
     #[must_use]
     pub fn into_inner(self) -> Option<E> {
         match self {
@@ -137,11 +139,11 @@ impl<E> Error<E> {
         }
     }
 
-    /// Converts the rejection or the inner error, whichever it is, into an error type that has a `From`
-    /// for both: `.map_err(Error::flatten::<anyhow::Error>)?`.
+    /// Converts the rejection or the inner error, whichever it is, into an error type that has a
+    /// `From` for both: `.map_err(Error::flatten::<anyhow::Error>)?`.
     ///
     /// The result holds the error itself, with nothing around it. See the examples
-    /// [above](Self#into-other-errors). Into a `BoxError`, `?` does the same by itself.
+    /// [above](Self#converting-it). For a `BoxError`, `?` does the same by itself.
     #[must_use]
     pub fn flatten<T>(self) -> T
     where

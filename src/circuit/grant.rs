@@ -5,16 +5,16 @@ use std::num::NonZeroU64;
 use crate::machine::LeaseId;
 use crate::timestamp::Timestamp;
 
-/// Leave to make one call.
+/// Permission to make one call.
 ///
-/// It is not counted anywhere, so that nothing need be given back while the circuit is closed;
-/// only a probe's lease is. Two words, as two words travel in registers: in a struct of more, a
-/// call spent 20 ns on moving it about.
+/// It is counted nowhere, so that nothing must be returned while the circuit is closed; only a
+/// probe's lease is. Two words, because two words travel in registers: in a larger struct, a call
+/// spent 20 ns on moving it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
-    /// The epoch at which it was given; the highest bit tells a probe.
+    /// The epoch at which it was granted; the highest bit marks a probe.
     stamp: NonZeroU64,
-    /// Of a probe its lease, of another call when it began: never, if nobody needs to know.
+    /// A probe's lease, or when another call began. Never, if that does not matter.
     detail: u64,
 }
 
@@ -41,7 +41,7 @@ impl Grant {
         (self.stamp.get() & PROBE != 0).then_some(LeaseId(self.detail))
     }
 
-    /// When the call began, if it is no probe.
+    /// Returns when the call began, if it is no probe.
     #[inline]
     pub(super) fn started(self) -> Timestamp {
         Timestamp::from_nanos(self.detail)

@@ -1,4 +1,4 @@
-//! What is behind an engine's lock: the machine, and what is to be told.
+//! What is behind an engine's lock: the machine, and what must be done after the lock is released.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,19 +21,19 @@ use crate::outcome::Outcome;
 use crate::policy::{Cancelled, Policy};
 use crate::timestamp::{Timestamp, nanos};
 
-/// How many events wait for an observer that takes its time.
-const MOST_UNTOLD: usize = 1_000;
+/// How many events wait for an observer that does not return.
+const MOST_QUEUED: usize = 1_000;
 
-/// So many calls in a row that were cancelled, and left no evidence, are worth a warning.
+/// This many consecutive calls that were cancelled, and left no evidence, are worth a warning.
 const WORTH_A_WARNING: u64 = 10;
 
-/// A limit of so many ticks of the coarse clock or more is measured by it: an error of 1 %.
+/// A limit of this many ticks of the coarse clock or more is measured by it: an error of 1 %.
 const COARSE_TICKS: u64 = 100;
 
-/// Who is told what happens. Called without any lock, in the order in which things happened.
+/// Observes what happens. Called without any lock, in the order in which things happened.
 pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// What is to be done once the lock has been given back.
+/// What must be done after the lock is released.
 pub(super) type Later = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Locked {
@@ -47,14 +47,14 @@ pub(super) struct Locked {
     pub(super) since: Timestamp,
     /// The override in force.
     pub(super) setting: Option<OverrideRecord>,
-    /// In a cluster.
+    /// Set if a backend shares the circuit.
     pub(super) member: Option<Member>,
     pub(super) observers: Vec<Observer>,
-    /// What has happened and has not been told yet, oldest first.
+    /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
-    /// Somebody is telling it.
+    /// A thread is calling observers.
     pub(super) telling: bool,
-    /// What would run code of users, for when the lock has been given back.
+    /// What would run user code, for after the lock is released.
     pub(super) later: Vec<Later>,
     /// Why calls are rejected, or were last.
     pub(super) cause: Cause,
@@ -62,11 +62,11 @@ pub(super) struct Locked {
     pub(super) watch: Watch,
     /// The epoch from which on they are.
     watch_from: u64,
-    /// When they are to be judged.
+    /// When they must be judged.
     pub(super) look: Timestamp,
-    /// The log has a warning of cancelled calls.
+    /// The log has a warning about cancelled calls.
     warned: bool,
-    /// The phase or the policy is new, and what depends on it alone is to be published.
+    /// The phase or the policy is new, and what depends on it alone must be published.
     pub(super) renewed: bool,
     /// The flags of the word that depend on it.
     pub(super) phase_flags: u64,
@@ -86,7 +86,7 @@ pub(super) struct Reading {
     pub(super) stale: u64,
     pub(super) setting: Option<OverrideRecord>,
     pub(super) origin: Origin,
-    pub(super) alone: bool,
+    pub(super) detached: bool,
 }
 
 impl Locked {
@@ -114,13 +114,13 @@ impl Locked {
         }
     }
 
-    /// Of no circuit, and as small as can be.
+    /// Returns what an engine without a circuit has: as little as possible.
     pub(super) fn vacant(epoch: u64) -> Self {
         let policy = Policy::builder().no_window().build();
         Self::new(policy.unwrap_or_default(), Vec::new(), epoch)
     }
 
-    /// Puts down what has happened, to be told once the lock is given back.
+    /// Queues an event; observers run after the lock is released.
     pub(super) fn happened(&mut self, event: Option<Event>) {
         if let Some(Event::Transition(transition)) = &event {
             let now = clock::now();
@@ -129,7 +129,7 @@ impl Locked {
             self.note(transition, now);
         }
         self.outbox.extend(event);
-        if self.outbox.len() > MOST_UNTOLD {
+        if self.outbox.len() > MOST_QUEUED {
             self.outbox.pop_front();
         }
     }
@@ -137,7 +137,7 @@ impl Locked {
     /// Adds what was counted outside the lock.
     #[inline]
     pub(super) fn count(&mut self, drained: Drained) {
-        // Where every call takes the lock, there is nothing.
+        // If every call takes the lock, there is nothing.
         if drained != Drained::default() {
             self.add(drained);
         }
@@ -161,12 +161,12 @@ impl Locked {
         let event = self.machine.cancelled(calls, now, &self.policy, fastrand::u64(..));
         let (calls, _) = self.machine.run();
         let warns = !self.warned && event.is_none() && calls >= WORTH_A_WARNING;
-        // An event of theirs says as much.
+        // Their event says as much.
         self.warned |= warns || event.is_some();
         self.happened(event.or(warns.then_some(Event::CallsCancelled { calls })));
     }
 
-    /// Answers a call that asks to be made.
+    /// Decides whether a call may be made.
     pub(super) fn admit(&mut self, begin: Begin, now: Timestamp) -> Admission {
         while let Some(transition) = self.machine.catch_up(now, &self.policy, fastrand::u64(..)) {
             self.happened(Some(Event::Transition(transition)));
@@ -174,7 +174,7 @@ impl Locked {
         self.machine.admit(begin, now, &self.policy)
     }
 
-    /// Ends an open interval, here or by way of the ledger. False if there is none.
+    /// Ends an open interval, here or through the backend. Returns false if there is none.
     pub(super) fn probe_now(&mut self, now: Timestamp) -> bool {
         let transition = self.machine.probe_now(now);
         let here = transition.is_some();
@@ -201,7 +201,7 @@ impl Locked {
         self.renewed = true;
     }
 
-    /// The watch over running calls that the phase and the policy ask for.
+    /// Returns the watch over running calls that the phase and the policy need.
     pub(super) fn wanted_watch(&self) -> Watch {
         let from = self.watch_from.max(self.phase);
         let limit = self.policy.watched_duration().filter(|_| self.times());
@@ -233,7 +233,7 @@ impl Locked {
             member.record(mark, now);
         }
         match self.machine.record(ended, now, &self.policy, fastrand::u64(..)) {
-            Some(Effect::Tell(event)) => self.happened(Some(event)),
+            Some(Effect::Notify(event)) => self.happened(Some(event)),
             Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
             None => {}
         }
@@ -271,14 +271,15 @@ impl Locked {
         grant.epoch() < self.phase
     }
 
-    /// Whether calls are timed.
+    /// Returns whether calls are timed.
     pub(super) fn times(&self) -> bool {
         let state = self.machine.state();
         self.policy.slow_call_duration().is_some() && state.passes_all() && state != State::Disabled
     }
 
-    /// How many cancelled calls each of 2^`stripes` stripes may count in a row without the lock. The
-    /// last one that a run needs takes it, so that on one thread no run is longer than it should be.
+    /// Returns how many cancelled calls each of 2^`stripes` stripes may count in a row without the
+    /// lock. The last one that a run needs takes it, so that on one thread no run is longer than it
+    /// should be.
     pub(super) fn most_cancelled(&self, stripes: u32) -> u64 {
         let whole = self.policy.minimum_calls();
         let next = if self.warned { whole } else { whole.min(WORTH_A_WARNING) };
@@ -288,7 +289,7 @@ impl Locked {
         }
     }
 
-    /// The flags that change with the phase and the policy alone.
+    /// Returns the flags that change with the phase and the policy alone.
     pub(super) fn flags_of_phase(&self) -> u64 {
         let Self { machine, policy, .. } = self;
         let mut flags = 0;
@@ -309,7 +310,7 @@ impl Locked {
         flags
     }
 
-    /// What may be done without the lock, and until when.
+    /// Returns what may be done without the lock, and until when.
     pub(super) fn word(&self) -> (Word, Timestamp) {
         let Self { machine, policy, .. } = self;
         debug_assert_eq!(self.phase_flags, self.flags_of_phase());
@@ -325,7 +326,8 @@ impl Locked {
         }
         if !machine.success_matters(policy) {
             flags |= Word::QUIET;
-            // The cluster is to hear that calls succeed, even where this process need not count them.
+            // The cluster needs to know that calls succeed, even if this process need not count
+            // them.
             let shared = self.member.is_some() && machine.state() == State::Closed;
             if machine.counts() || shared {
                 flags |= Word::COUNT;
@@ -342,12 +344,13 @@ impl Locked {
         (Word::new(self.epoch, machine.state(), flags), horizon)
     }
 
-    /// Whom this turns away, and until when: if this changes, some may be admitted who were not.
+    /// Returns which calls are rejected, and until when. If this changes, calls may be admitted
+    /// that were not.
     pub(super) fn closed_off(&self) -> (u64, Option<Timestamp>, bool) {
         (self.phase, self.machine.rejects_until(&self.policy), self.is_asking())
     }
 
-    /// Until when rejections are certain, unless something changes.
+    /// Returns until when rejections are certain, unless something changes.
     pub(super) fn rejected_until(&self) -> Timestamp {
         let until = self.machine.rejects_until(&self.policy).filter(|_| !self.is_asking());
         until.unwrap_or(Timestamp::NEVER)
@@ -372,7 +375,7 @@ impl Locked {
                 OverrideRecord { remaining, ..setting }
             }),
             origin: self.machine.origin(),
-            alone: self.machine.ledger() == Ledger::Lost,
+            detached: self.machine.ledger() == Ledger::Lost,
         }
     }
 

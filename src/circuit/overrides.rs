@@ -1,4 +1,4 @@
-//! States set by hand.
+//! Overrides: states that an operator sets.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,13 +12,15 @@ use crate::machine::OverrideState;
 
 /// # Overrides
 ///
-/// An override holds until [`reset`](Self::reset), another override, or the end of its
-/// [time](Override::lasting), whatever calls do meanwhile. Each starts a new generation: results of calls
-/// that were under way change nothing. What is said about it, a reason and more, is for people: see
-/// [`Override`] and [`Snapshot`](crate::circuit::Snapshot).
+/// An override holds until [`reset`](Self::reset), until another override, or until the end of its
+/// [time](Override::lasting), whatever results calls have. Each override starts a new generation,
+/// so results of calls that were already running change nothing.
 ///
-/// It holds in this process as soon as the method returns. With a backend it holds for the whole
-/// cluster, and outlives this process: await the [`PendingOverride`] to know that everybody is told.
+/// It applies in this process as soon as the method returns. With a backend it applies to the whole
+/// cluster and outlives this process; await the [`PendingOverride`] to know that the backend has
+/// stored it.
+///
+/// [`Snapshot`](crate::circuit::Snapshot) shows the reason, the operator and the remaining time.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -28,8 +30,10 @@ use crate::machine::OverrideState;
 /// use tower_breaker::{State, Store};
 ///
 /// let payments = Store::in_memory().circuit("payments");
-/// let note = Override::new("their maintenance window").actor("alice").lasting(Duration::from_secs(3600));
-/// payments.force_open(note).await?;
+/// let maintenance = Override::force_open("their maintenance window")
+///     .actor("alice")
+///     .lasting(Duration::from_secs(3600));
+/// payments.set_override(maintenance).await?;
 /// assert_eq!(payments.state(), State::ForcedOpen);
 ///
 /// payments.reset().await?;
@@ -42,46 +46,44 @@ impl Circuit {
         PendingOverride(self.engine.force(OverrideRecord::from(r#override)))
     }
 
-    /// Rejects every call: short for [`set_override`](Self::set_override) with
+    /// Rejects every call. Short for [`set_override`](Self::set_override) with
     /// [`Override::force_open`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn force_open(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::force_open(reason))
     }
 
-    /// Admits every call and counts the results, which do not open the circuit: short for
+    /// Admits every call and counts the results, but never opens the circuit. Short for
     /// [`set_override`](Self::set_override) with [`Override::force_closed`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn force_closed(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::force_closed(reason))
     }
 
-    /// Admits every call and counts nothing, as if there were no circuit: short for
+    /// Admits every call and counts nothing, as if there were no circuit. Short for
     /// [`set_override`](Self::set_override) with [`Override::disable`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn disable(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::disable(reason))
     }
 
     /// Admits every call, counts the results, and only reports when they would have opened the
-    /// circuit: short for [`set_override`](Self::set_override) with [`Override::metrics_only`].
-    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    /// circuit. Short for [`set_override`](Self::set_override) with [`Override::metrics_only`].
     pub fn metrics_only(&self, reason: impl Into<String>) -> PendingOverride {
         self.set_override(Override::metrics_only(reason))
     }
 
-    /// Closes the circuit, ends an override, and forgets all evidence.
+    /// Closes the circuit, ends an override, and drops all evidence.
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn reset(&self) -> PendingOverride {
         PendingOverride(self.engine.reset())
     }
 
-    /// Ends the interval of an open circuit now, so that the next call is a probe: for an operator who
-    /// knows that the upstream is back. Returns false if the circuit is not open; a forced-open one is
-    /// ended by [`reset`](Self::reset).
+    /// Ends the interval of an open circuit now, so that the next call is a probe. Use it when you
+    /// know that the upstream works again.
     ///
-    /// In a cluster the interval ends for all replicas. It takes a round trip to the backend until the
-    /// next call is a probe; where the backend does not answer, the replica probes by itself.
+    /// Returns false, and does nothing, if the circuit is not open. To end a forced-open state, use
+    /// [`reset`](Self::reset).
+    ///
+    /// In a cluster the interval ends for all replicas. The next call is a probe after one round
+    /// trip to the backend; if the backend does not answer, this replica probes by itself.
     ///
     /// ```
     /// use std::time::Duration;
@@ -102,7 +104,10 @@ impl Circuit {
     }
 }
 
-/// A state that an operator sets, with the reason, and optionally who sets it and for how long.
+/// A state that an operator sets, with a reason, and optionally with the operator's name and a
+/// duration.
+///
+/// Set it with [`Circuit::set_override`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -124,45 +129,46 @@ pub struct Override {
     lasting: Option<Duration>,
 }
 
-/// These texts travel with every view of the circuit.
+/// The most bytes of a text. The texts travel with every view of the circuit.
 const LONGEST_TEXT: usize = 512;
 
 impl Override {
-    /// Returns an override of this state. A reason of more than 512 bytes is cut there.
+    /// Returns an override that sets this state. The reason is for people; it is cut at 512 bytes.
     pub fn new(state: OverrideState, reason: impl Into<String>) -> Self {
         Self { state, reason: cut(reason.into()), actor: None, lasting: None }
     }
 
-    /// Rejects every call.
+    /// Returns an override that rejects every call.
     pub fn force_open(reason: impl Into<String>) -> Self {
         Self::new(OverrideState::ForcedOpen, reason)
     }
 
-    /// Admits every call. Results are counted; they do not open the circuit.
+    /// Returns an override that admits every call and counts the results, but never opens the
+    /// circuit.
     pub fn force_closed(reason: impl Into<String>) -> Self {
         Self::new(OverrideState::ForcedClosed, reason)
     }
 
-    /// Admits every call and counts nothing, as if there were no circuit.
+    /// Returns an override that admits every call and counts nothing, as if there were no circuit.
     pub fn disable(reason: impl Into<String>) -> Self {
         Self::new(OverrideState::Disabled, reason)
     }
 
-    /// Admits every call, counts the results, and only reports when they would have opened the
-    /// circuit ([`Event::WouldTrip`](crate::event::Event::WouldTrip)). Use it to try a policy on real
-    /// traffic.
+    /// Returns an override that admits every call, counts the results, and only reports when they
+    /// would have opened the circuit ([`Event::WouldTrip`](crate::event::Event::WouldTrip)). Use it
+    /// to try a policy on real traffic.
     pub fn metrics_only(reason: impl Into<String>) -> Self {
         Self::new(OverrideState::MetricsOnly, reason)
     }
 
-    /// Says who sets it. A text of more than 512 bytes is cut there.
+    /// Sets the operator's name. It is cut at 512 bytes.
     #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(cut(actor.into()));
         self
     }
 
-    /// Ends the override by itself after `time`. Default: an operator must end it.
+    /// Ends the override after `time`. Default: it lasts until an operator ends it.
     ///
     /// The circuit is then closed, without evidence. In a cluster it returns to the state that the
     /// backend has recorded for it.
@@ -186,27 +192,29 @@ impl From<Override> for OverrideRecord {
     }
 }
 
-/// Tells when the cluster knows of an override. The override itself need not be waited for: it holds
-/// in this process already.
+/// Resolves once the backend has stored the override. You need not await it: the override already
+/// applies in this process. Without a backend it resolves at once.
 ///
 /// # Errors
 ///
-/// - The backend could not be told, now: the error is
-///   [unavailable](BackendError::is_unavailable). The override still holds in this process, which tells
-///   the others as soon as it can, for as long as it lives; unless it then hears that somebody has set
-///   another since, which holds.
-/// - Another override was set meanwhile, here or by another replica, and holds.
-/// - The store was shut down before all were told.
+/// - The backend does not answer: the error is [unavailable](BackendError::is_unavailable). The
+///   override still applies in this process, which sends it again until the backend stores it, as
+///   long as the process lives; unless the backend then has a newer override, which takes
+///   precedence.
+/// - Another override was set meanwhile, here or by another replica, and takes precedence.
+/// - The store was shut down before the backend had stored it.
 ///
-/// Without a backend there is nobody to tell, and no error.
+/// # Cancellation
+///
+/// Dropping it changes nothing: the override is sent all the same.
 pub struct PendingOverride(Option<Told>);
 
 impl Future for PendingOverride {
     type Output = Result<(), BackendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(told) = &mut self.0 else { return Poll::Ready(Ok(())) };
-        let answer = ready!(Pin::new(told).poll(cx));
+        let Some(stored) = &mut self.0 else { return Poll::Ready(Ok(())) };
+        let answer = ready!(Pin::new(stored).poll(cx));
         Poll::Ready(answer.unwrap_or_else(|_| {
             Err(BackendError::refused(
                 "another override was set meanwhile, or the store was shut down",

@@ -1,4 +1,4 @@
-//! What the store has to know of a circuit before it forgets it.
+//! What the store must know of a circuit before it forgets it.
 
 use super::Circuit;
 use super::locked::Locked;
@@ -6,23 +6,23 @@ use crate::clock;
 use crate::machine::State;
 use crate::timestamp::Timestamp;
 
-/// A circuit at one moment, as far as it matters whether it may be forgotten.
+/// A circuit at one moment, as far as it decides whether the store may forget it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Peek {
     /// It rejects calls, other than by an override.
     pub(crate) rejects: bool,
     /// It has evidence against its upstream: it is not closed, or has counted failures or slow calls.
     pub(crate) suspects: bool,
-    /// An operator has set its state, and that is still in force.
+    /// It is under an override that is still in force.
     pub(crate) overridden: bool,
 }
 
 impl Circuit {
-    /// Returns whether the circuit belongs to a key, of a layer
-    /// [with keys](crate::CircuitBreakerLayer::keyed_by) or of [`Store::keyed`](crate::Store::keyed).
+    /// Returns whether the circuit belongs to a key, of a layer [with
+    /// keys](crate::CircuitBreakerLayer::keyed_by) or of [`Store::keyed`](crate::Store::keyed).
     ///
-    /// The store bounds the number of these, and may forget them. A circuit that was asked for by its
-    /// full name before any call used the key is a named one, and stays.
+    /// The store bounds the number of these circuits, and may forget them. A circuit that was
+    /// looked up by its full name before any call used the key is a named one, and stays.
     #[must_use]
     pub fn is_keyed(&self) -> bool {
         self.engine.is_of_a_key()

@@ -12,8 +12,8 @@ use crate::outcome::Outcome;
 /// Permission to make one call, from [`Circuit::try_acquire`](crate::Circuit::try_acquire) or
 /// [`Circuit::acquire`](crate::Circuit::acquire).
 ///
-/// For calls that fit neither [`execute`](crate::Circuit::execute) nor a tower service: acquire,
-/// make the call, [`settle`](Self::settle) what came of it.
+/// Use it for calls that fit neither [`execute`](crate::Circuit::execute) nor a tower service:
+/// acquire a permit, make the call, and [`settle`](Self::settle) its outcome.
 ///
 /// ```
 /// use tower_breaker::{Outcome, Store};
@@ -27,16 +27,16 @@ use crate::outcome::Outcome;
 ///
 /// # Dropping
 ///
-/// A permit that is dropped was cancelled, and counts as the policy
-/// [says](crate::policy::PolicyBuilder::cancelled); if the thread is panicking, it counts as a failure. A
-/// probe slot is free again in any case.
+/// A permit that is dropped counts as a cancelled call, by the
+/// [rule](crate::policy::PolicyBuilder::cancelled) of the policy. If the thread is panicking, it
+/// counts as a failure. In each case, a probe frees its slot.
 ///
-/// A permit bears the generation that issued it. If the circuit has changed its state meanwhile,
+/// A permit carries the generation that issued it. If the circuit has changed its state meanwhile,
 /// the result changes nothing. The circuit of a key is not forgotten while a permit of it exists.
 #[must_use = "a permit that is dropped counts as a cancelled call"]
 #[derive(Debug)]
 pub struct Permit {
-    // Not a guard in here: taken out of it, a permit cost 10 ns more.
+    // No `CallGuard`: taking it out cost 10 ns more per permit.
     engine: &'static Engine,
     grant: Grant,
 }
@@ -83,7 +83,7 @@ impl Drop for Permit {
     }
 }
 
-/// A permit has ended.
+/// Ends the count of a permit.
 #[inline]
 fn uncount(engine: &Engine) {
     if engine.is_of_a_key() {
@@ -91,10 +91,10 @@ fn uncount(engine: &Engine) {
     }
 }
 
-/// A call that was admitted: records how it ended, dropped or not.
+/// An admitted call: records how it ended, also when it is dropped.
 ///
-/// It is no handle. Where the circuit must not be forgotten meanwhile, a [`Circuit`](super::Circuit)
-/// stands beside it.
+/// It is no handle. If the circuit must not be forgotten meanwhile, keep a
+/// [`Circuit`](super::Circuit) beside it.
 #[must_use = "dropped, it records a cancelled call"]
 #[derive(Debug)]
 pub struct CallGuard {
@@ -116,15 +116,15 @@ impl CallGuard {
         engine.record(grant, outcome);
     }
 
-    /// Records that nobody waits for the call any more. As dropping, but a panic meanwhile is not the
-    /// call's own.
+    /// Records that the call was abandoned. Like dropping, except that a panic of the thread is not
+    /// the call's own.
     pub(crate) fn cancel(self) {
         let Self { engine, grant } = self;
         std::mem::forget(self);
         engine.cancel(grant);
     }
 
-    /// Runs `f`, which is code of others; should it panic, the call has failed.
+    /// Runs `f`, which is user code. If it panics, the call has failed.
     #[inline]
     pub(crate) fn guard<T>(self, f: impl FnOnce() -> T) -> (Self, T) {
         let guard = OnPanic { engine: self.engine, grant: self.grant };

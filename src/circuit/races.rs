@@ -279,7 +279,7 @@ fn a_circuit_with_a_handle_is_never_taken_for_abandoned() {
     });
 }
 
-/// Nobody.
+/// A link without a backend.
 struct Nobody;
 
 impl Link for Nobody {

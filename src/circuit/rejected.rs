@@ -10,11 +10,13 @@ use crate::clock;
 use crate::machine::{Reason, State, Tally};
 use crate::name::CircuitName;
 
-/// A call was rejected: its circuit is not closed. This call was not made.
+/// The circuit rejected the call: this call was not made.
 ///
-/// Under a retry that says nothing about the attempts before it: those may have reached the upstream.
+/// It says which circuit, in which state, why the circuit opened, and when a retry can help.
+/// [`Rejected::find_in`] finds it inside other errors.
 ///
-/// [`Rejected`] finds a rejection inside other errors.
+/// Under a retry, it is about the last attempt only. Earlier attempts may have reached the
+/// upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     name: CircuitName,
@@ -27,34 +29,34 @@ impl Rejected {
         Self { name, rejection, cause }
     }
 
-    /// A rejection for the want of a circuit.
+    /// Returns the rejection of a call that has no circuit.
     pub(crate) fn without_circuit(name: CircuitName) -> Self {
         let state = State::ForcedOpen;
         let cause = Cause::new(Reason::Override, Tally::default(), clock::now());
         Self { name, rejection: Rejection { state, generation: 0, retry_after: None }, cause }
     }
 
-    /// The name of the circuit.
+    /// Returns the name of the circuit.
     #[must_use]
     pub fn name(&self) -> &CircuitName {
         &self.name
     }
 
-    /// The state in which the call was rejected: [`State::Open`], [`State::HalfOpen`] (every probe
-    /// was out) or [`State::ForcedOpen`].
+    /// Returns the state in which the call was rejected: [`State::Open`], [`State::HalfOpen`] (all
+    /// probe slots were taken) or [`State::ForcedOpen`].
     #[must_use]
     pub fn state(&self) -> State {
         self.rejection.state
     }
 
-    /// The generation of that state.
+    /// Returns the generation of that state.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.rejection.generation
     }
 
-    /// Returns why the circuit opened: the condition that its evidence met, or that a probe has failed
-    /// since, or [`Reason::Override`] if an operator did it.
+    /// Returns why the circuit opened: the condition that its evidence met, the result of a probe
+    /// that has failed since, or [`Reason::Override`] if an operator opened it.
     ///
     /// ```
     /// use tower_breaker::event::Reason;
@@ -74,22 +76,24 @@ impl Rejected {
         self.cause.reason()
     }
 
-    /// Returns what had been counted when the circuit opened: the evidence of the trip. Failed probes
-    /// that open it again do not change it. A number above `u32::MAX` is returned as that.
+    /// Returns what the circuit had counted when it opened: the evidence of the trip. Failed probes
+    /// that open it again do not change it. Numbers are cut at `u32::MAX`.
     #[must_use]
     pub fn evidence(&self) -> Tally {
         self.cause.evidence()
     }
 
-    /// Returns how long ago the circuit opened, measured when this is called. Failed probes that open
-    /// it again do not start the time anew.
+    /// Returns how long ago the circuit opened, as of now. Failed probes that open it again do not
+    /// restart this time.
     #[must_use]
     pub fn since(&self) -> Duration {
         clock::now().since(self.cause.since())
     }
 
-    /// How long until a retry can help, where that is known: an open circuit knows, a forced-open
-    /// one waits for a hand, and a half-open one lets the next probe pass as soon as one ends.
+    /// Returns how long until a retry can help, if that is known.
+    ///
+    /// An open circuit knows it. It is `None` for a forced-open circuit, which waits for an
+    /// operator, and for a half-open one, which lets the next probe pass as soon as one ends.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.rejection.retry_after
@@ -98,11 +102,13 @@ impl Rejected {
 
 /// # Finding it in other errors
 impl Rejected {
-    /// Finds the rejection in an error that other layers have wrapped, if there is one.
+    /// Returns the rejection inside an error that other layers have wrapped, or `None` if there is
+    /// none.
     ///
-    /// For example tower's `Buffer` and `Timeout`, and `reqwest`, box what they pass on. It looks at the
-    /// error and at each [`source`](StdError::source) below it. Some types hide the error that they hold from
-    /// both: `io::Error::other`, and a variant that thiserror makes `transparent`.
+    /// For example, tower's `Buffer` and `Timeout`, and `reqwest`, box the errors that they pass
+    /// on. This method examines the error and each [`source`](StdError::source) below it. Some
+    /// types hide the error that they hold from both: `io::Error::other`, and a variant that
+    /// thiserror makes `transparent`.
     ///
     /// ```
     /// use tower_breaker::Rejected;
@@ -127,8 +133,11 @@ impl Rejected {
 
 /// # In HTTP
 impl Rejected {
-    /// What to say as `Retry-After`: the wait in seconds, rounded up, and at least 1. A half-open
-    /// circuit says 1, as a place may be free at any time; a forced-open one says nothing.
+    /// Returns the value of a `Retry-After` header: the wait in seconds, rounded up, and at least
+    /// 1.
+    ///
+    /// It is 1 for a half-open circuit, where a probe slot may become free at any time, and `None`
+    /// for a forced-open one.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         let wait = match self.state() {
@@ -161,9 +170,9 @@ impl StdError for Rejected {}
 /// # In tests
 #[cfg(feature = "test-util")]
 impl Rejected {
-    /// Makes a rejection, for tests of code that handles rejections. Needs the feature `test-util`.
+    /// Returns a rejection, to test code that handles rejections. Needs the feature `test-util`.
     ///
-    /// A mock returns it where the real call would go through a circuit breaker. Its generation is 0.
+    /// A mock returns it in place of a call through a circuit breaker. Its generation is 0.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -176,7 +185,7 @@ impl Rejected {
     /// async fn checkout(charge: impl AsyncFnOnce() -> Result<u32, Error<io::Error>>) -> String {
     ///     match charge().await {
     ///         Ok(receipt) => format!("paid, receipt {receipt}"),
-    ///         Err(Error::Rejected(open)) => match open.retry_after_seconds() {
+    ///         Err(Error::Rejected(rejected)) => match rejected.retry_after_seconds() {
     ///             Some(seconds) => format!("try again in {seconds} s"),
     ///             None => "try again later".to_owned(),
     ///         },
@@ -185,16 +194,16 @@ impl Rejected {
     /// }
     ///
     /// let wait = Some(Duration::from_secs(30));
-    /// let open = Rejected::for_test("payments", State::Open, wait);
-    /// let mock = async || Err(Error::Rejected(open));
+    /// let rejected = Rejected::for_test("payments", State::Open, wait);
+    /// let mock = async || Err(Error::Rejected(rejected));
     /// assert_eq!(checkout(mock).await, "try again in 30 s");
     /// # }
     /// ```
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes, or if no call is rejected in `state`: it must be
-    /// [`State::Open`], [`State::HalfOpen`] or [`State::ForcedOpen`].
+    /// Panics if the name is empty or longer than 128 bytes, or if no call is rejected in `state`:
+    /// it must be [`State::Open`], [`State::HalfOpen`] or [`State::ForcedOpen`].
     #[track_caller]
     #[must_use]
     pub fn for_test<N>(name: N, state: State, retry_after: Option<Duration>) -> Self

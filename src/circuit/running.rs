@@ -2,17 +2,17 @@
 //!
 //! Under a policy with a slow-call rate, a call that has been running for longer than the limit is
 //! evidence before it ends: otherwise an upstream that never answers would never open its circuit.
-//! No call has a timer or a task for that. Each stripe counts starts and ends by the slice of time in
-//! which the call started; whoever holds the engine's lock sums up what is left of old slices.
+//! No call has a timer or a task for that. Each stripe counts starts and ends by the slice of time
+//! in which the call started; the holder of the engine's lock sums up what remains of old slices.
 //!
 //! Laws:
 //!
 //! 1. A call is counted once when it starts and taken back once when it ends, in the slice of its
 //!    start, wherever it ends. The sum over all stripes is what still runs.
-//! 2. Counts belong to one [watch](Watch). When a watch begins, all counts start at zero, and calls of
-//!    an earlier watch are neither counted nor taken back.
-//! 3. A slice is *overdue* once all of it is older than the limit. The ring covers the limit and one
-//!    slice more, so what leaves the ring is overdue, and is kept as one number.
+//! 2. Counts belong to one [watch](Watch). When a watch begins, all counts start at zero, and calls
+//!    of an earlier watch are neither counted nor taken back.
+//! 3. A slice is *overdue* once all of it is older than the limit. The ring covers the limit and
+//!    one slice more, so what leaves the ring is overdue, and is kept as one number.
 //!
 //! A slice is between a sixth and a third of the limit long, a power of two of nanoseconds, so that
 //! finding it takes a shift. Counts are modulo 2^20, which is right as long as fewer than half a
@@ -44,13 +44,14 @@ impl Watch {
         Self(epoch << Self::SHIFT_BITS | u64::from(shift))
     }
 
-    /// Whether a call that was admitted at this epoch is counted. If the watch is off, none is.
+    /// Returns whether a call that was admitted at this epoch is counted. If the watch is off, none
+    /// is.
     #[inline]
     pub(super) fn covers(self, epoch: u64) -> bool {
         epoch >= self.0 >> Self::SHIFT_BITS
     }
 
-    /// The length of a slice.
+    /// Returns the length of a slice.
     pub(super) fn slice(self) -> Duration {
         Duration::from_nanos(1 << self.shift())
     }
@@ -65,7 +66,7 @@ impl Watch {
         time.as_nanos() >> self.shift()
     }
 
-    /// Tells this watch's counts from those of an earlier one.
+    /// Distinguishes this watch's counts from those of an earlier one.
     #[inline]
     fn tag(self) -> u64 {
         // Published epochs are even.
@@ -103,14 +104,14 @@ impl Count {
         Self(self.0 & !Self::COUNT_MASK | count & Self::COUNT_MASK)
     }
 
-    /// How many slices lie from this one to `slice`; negative if that is earlier.
+    /// Returns how many slices lie from this one to `slice`; negative if that is earlier.
     const fn slices_to(self, slice: u64) -> i64 {
         let unused = u64::BITS - Self::SLICE_BITS;
         (slice.wrapping_sub(self.0 >> Self::COUNT_BITS) << unused).cast_signed() >> unused
     }
 }
 
-/// A call more, and a call less.
+/// One call more, and one call less.
 const MORE: u64 = 1;
 const LESS: u64 = u64::MAX;
 
@@ -118,7 +119,7 @@ const LESS: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Running {
     ring: [AtomicU64; SLICES],
-    /// What has left the ring. Its slice means nothing.
+    /// What has left the ring. Its slice has no meaning.
     older: AtomicU64,
 }
 
@@ -136,7 +137,7 @@ impl Running {
         }
     }
 
-    /// Counts a call that starts. False if the watch is over: then nothing was counted.
+    /// Counts a call that starts. Returns false, and counts nothing, if the watch is over.
     #[inline]
     pub(super) fn start(&self, watch: Watch, started: Timestamp) -> bool {
         self.change(watch, started, MORE)
@@ -148,7 +149,7 @@ impl Running {
         self.change(watch, started, LESS);
     }
 
-    /// How many calls have been running for longer than `limit`, by this stripe's count.
+    /// Returns how many calls have been running for longer than `limit`, by this stripe's count.
     fn overdue(&self, watch: Watch, limit: Duration, now: Timestamp) -> u64 {
         let not_yet = watch
             .slice_of(Timestamp::default().after(now.since(Timestamp::default().after(limit))));
@@ -211,7 +212,7 @@ impl Running {
     }
 }
 
-/// How many calls have been running for longer than `limit`, by all stripes.
+/// Returns how many calls have been running for longer than `limit`, by all stripes.
 pub(super) fn overdue<'a>(
     stripes: impl Iterator<Item = &'a Running>,
     watch: Watch,

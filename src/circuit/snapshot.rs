@@ -6,46 +6,48 @@ use super::locked::Reading;
 use crate::machine::{Origin, State, Tally};
 use crate::name::CircuitName;
 
-/// A circuit at one moment, as plain data.
+/// A circuit at one moment, as plain data. [`Circuit::snapshot`](crate::Circuit::snapshot) returns
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The circuit's name.
+    /// The name of the circuit.
     pub name: CircuitName,
-    /// Its state.
+    /// The state.
     pub state: State,
-    /// The generation of that state.
+    /// The generation of that state. It grows with each transition.
     pub generation: u64,
     /// How long the state has lasted.
     pub since: Duration,
-    /// What it has counted in that state.
+    /// What the circuit has counted in that state.
     pub tally: Tally,
-    /// How often in a row probes have opened the circuit again.
+    /// How many times in a row probes have opened the circuit again.
     pub reopenings: u32,
-    /// Probes that are out.
+    /// How many probes are out.
     pub probes_out: usize,
-    /// Probes that succeeded in this half-open phase.
+    /// How many probes have succeeded in this half-open phase.
     pub probes_passed: u64,
-    /// How long until an open circuit probes.
+    /// How long until an open circuit probes. `None` in other states.
     pub retry_after: Option<Duration>,
-    /// Results that came after the state they belonged to had ended. They decide nothing.
+    /// How many results arrived after the state they belong to had ended. They decide nothing.
     pub stale_results: u64,
-    /// Who decided the state: this process, or the cluster.
+    /// What decided the state: this process, or the cluster.
     pub origin: Origin,
-    /// Whether this process decides alone for now, although the circuit is a cluster's: the backend does
-    /// not answer, or not for this circuit.
+    /// Whether the circuit decides without the backend for now, although a backend shares it: the
+    /// backend does not answer, or not for this circuit.
     pub detached: bool,
-    /// Why the override in force was set, in its setter's words.
+    /// Why the override in force was set, in the operator's words. `None` if there is no override.
     pub override_reason: Option<String>,
-    /// Who set it, if they said so.
+    /// The operator who set the override in force, if the override names one.
     pub override_actor: Option<String>,
-    /// How long it lasts; `None`: until somebody ends it.
+    /// How long the override in force still lasts. `None` if it lasts until an operator ends it, or
+    /// if there is none.
     pub override_remaining: Option<Duration>,
 }
 
 impl Snapshot {
     pub(super) fn new(name: CircuitName, reading: Reading) -> Self {
-        let setting = reading.setting;
+        let record = reading.setting;
         Self {
             name,
             state: reading.state,
@@ -58,10 +60,10 @@ impl Snapshot {
             retry_after: reading.retry_after,
             stale_results: reading.stale,
             origin: reading.origin,
-            detached: reading.alone,
-            override_reason: setting.as_ref().map(|setting| setting.reason.clone()),
-            override_actor: setting.as_ref().and_then(|setting| setting.actor.clone()),
-            override_remaining: setting.and_then(|setting| setting.remaining),
+            detached: reading.detached,
+            override_reason: record.as_ref().map(|record| record.reason.clone()),
+            override_actor: record.as_ref().and_then(|record| record.actor.clone()),
+            override_remaining: record.and_then(|record| record.remaining),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Counters that no two threads write, as a rule.
+//! Counters that, as a rule, no two threads write.
 //!
-//! A thread adds to a stripe of its own (threads share one only where there are more of them than
+//! A thread adds to a stripe of its own (threads share one only if there are more of them than
 //! stripes), so that counting stays as cheap under many threads as under one. Each stripe is on a
 //! cache line of its own.
 //!
-//! A stripe's tally is one word: `epoch (32 bits) │ done │ run (7 bits) │ successes (24 bits)`. It bears
-//! the epoch it counts in. [`Stripes::drain`] moves all stripes to the next epoch and takes what they held;
-//! from then on an addition that still bears the old epoch is refused. So what has been drained is a
-//! consistent cut: nothing is counted twice, late, or not at all.
+//! A stripe's tally is one word: `epoch (32 bits) │ done │ run (7 bits) │ successes (24 bits)`. It
+//! carries the epoch that it counts in. [`Stripes::drain`] moves all stripes to the next epoch and
+//! takes what they held; from then on an addition with the old epoch is refused. So what was
+//! drained is a consistent cut: nothing is counted twice, late, or not at all.
 //!
-//! The *run* of a stripe is the calls that were cancelled since the last one that completed: a success,
-//! or an ignored result, of which `done` is all that is counted. The order of what two stripes count is
-//! not known, so [`drain`](Stripes::drain) returns the longest run over all threads that is certain. On one
-//! thread it is the true one.
+//! The *run* of a stripe is the number of calls that were cancelled since the last one that
+//! completed: a success, or an ignored result, of which `done` is all that is counted. The order of
+//! what two stripes count is not known, so [`drain`](Stripes::drain) returns the longest run over
+//! all threads that is certain. On one thread it is the true one.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const HELD: u64 = COUNT_MASK | RUN_MASK | DONE;
 /// The longest run that a stripe can count.
 pub(super) const MOST_CANCELLED: u64 = RUN_MASK >> COUNT_BITS;
 
-/// More stripes than this help no machine that this was tried on, and each takes 128 bytes.
+/// More stripes than this helped no machine that this was tried on, and each takes 128 bytes.
 #[cfg(not(all(test, breaker_loom)))]
 const MOST_STRIPES: usize = 32;
 
@@ -43,10 +43,10 @@ pub(super) struct Stripes(Box<[Stripe]>);
 /// How many stripes a circuit has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Width {
-    /// One for each thread, about: for a circuit that every call goes through.
+    /// About one for each thread: for a circuit that every call goes through.
     Many,
-    /// For one of the thousands that a key in a request picks: 128 bytes in place of some thousand,
-    /// and two threads seldom meet in one.
+    /// One, for a circuit of a key, of which there may be thousands: 128 bytes instead of some
+    /// thousand, and two threads seldom meet in one.
     One,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Drained {
     pub(super) successes: u64,
     /// Whether a call has completed: with a success, or a result that is ignored.
     pub(super) done: bool,
-    /// At least so many calls were cancelled after the last that completed; where none has, in all.
+    /// At least this many calls were cancelled after the last that completed; if none has, in all.
     pub(super) run: u64,
 }
 
@@ -90,20 +90,20 @@ impl Stripes {
         if self.0.len() == 1 { Width::One } else { Width::Many }
     }
 
-    /// How many stripes there are, as a power of two.
+    /// Returns the number of stripes, as a power of two.
     pub(super) fn log2(&self) -> u32 {
         self.0.len().ilog2()
     }
 
-    /// Counts a success in `epoch`. False if that epoch is over, or its count is full: then nothing
-    /// was counted.
+    /// Counts a success in `epoch`. Returns false, and counts nothing, if that epoch is over or its
+    /// count is full.
     #[inline]
     pub(super) fn succeed(&self, epoch: u64) -> bool {
         let tally = &self.mine().tally;
         let start = epoch << EPOCH_SHIFT;
         let mut seen = tally.load(Ordering::Relaxed);
         loop {
-            // Of another epoch more is left of it, and so is of one with a run.
+            // Of another epoch more remains, and so does of one with a run.
             let mut count = seen ^ start;
             if count >= COUNT_MASK {
                 count &= !(RUN_MASK | DONE);
@@ -119,8 +119,8 @@ impl Stripes {
         }
     }
 
-    /// Notes a call that has completed and counts nothing: it ends the stripe's run. False if that epoch
-    /// is over.
+    /// Records a call that has completed and counts nothing: it ends the stripe's run. Returns
+    /// false if that epoch is over.
     pub(super) fn complete(&self, epoch: u64) -> bool {
         let tally = &self.mine().tally;
         let start = epoch << EPOCH_SHIFT;
@@ -138,13 +138,13 @@ impl Stripes {
         false
     }
 
-    /// Whether some stripe has counted cancelled calls since the last that completed.
+    /// Returns whether some stripe has counted cancelled calls since the last that completed.
     pub(super) fn has_run(&self) -> bool {
         self.0.iter().any(|stripe| run(stripe.tally.load(Ordering::Relaxed)) > 0)
     }
 
-    /// Counts a cancelled call in `epoch`. False if that epoch is over, or if there are `most` in this
-    /// stripe's run, which is at most [`MOST_CANCELLED`]: then nothing was counted.
+    /// Counts a cancelled call in `epoch`. Returns false, and counts nothing, if that epoch is
+    /// over, or if this stripe's run has `most` calls, which is at most [`MOST_CANCELLED`].
     pub(super) fn cancel(&self, epoch: u64, most: u64) -> bool {
         let tally = &self.mine().tally;
         let start = epoch << EPOCH_SHIFT;
@@ -164,12 +164,12 @@ impl Stripes {
         let (mut successes, mut cancelled, mut certain) = (0, 0, None);
         for stripe in &self.0 {
             let tally = stripe.tally.swap(epoch << EPOCH_SHIFT, Ordering::AcqRel);
-            // Most are empty, where every call takes the lock.
+            // Most are empty, if every call takes the lock.
             if tally & HELD != 0 {
                 successes += tally & COUNT_MASK;
                 cancelled += run(tally);
                 if tally & (COUNT_MASK | DONE) != 0 {
-                    // The last completion of all is one of the stripes' last.
+                    // The last completion of all is the last one of a stripe.
                     certain = Some(run(tally).min(certain.unwrap_or(u64::MAX)));
                 }
             }
@@ -177,7 +177,7 @@ impl Stripes {
         Drained { successes, done: certain.is_some(), run: certain.unwrap_or(cancelled) }
     }
 
-    /// Counts a call that starts, where calls are watched while they run. False if the watch is over.
+    /// Counts a call that starts, if running calls are watched. Returns false if the watch is over.
     #[inline]
     pub(super) fn start(&self, watch: Watch, started: Timestamp) -> bool {
         self.mine().running.start(watch, started)
@@ -194,7 +194,7 @@ impl Stripes {
         self.0.iter().for_each(|stripe| stripe.running.reset(watch, now));
     }
 
-    /// How many calls have been running for longer than `limit`.
+    /// Returns how many calls have been running for longer than `limit`.
     pub(super) fn overdue(&self, watch: Watch, limit: Duration, now: Timestamp) -> u64 {
         running::overdue(self.0.iter().map(|stripe| &stripe.running), watch, limit, now)
     }
@@ -206,18 +206,18 @@ impl Stripes {
 
     #[inline]
     pub(super) fn handle_dropped(&self) {
-        // Whoever sees this drop sees every clone that was made of the handle before.
+        // A thread that sees this drop sees every clone that was made of the handle before.
         self.mine().drops.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How many handles there are; at most, where others clone and drop meanwhile. What is said of
-    /// none is certain, and so is one, if the asker has it: only a handle makes handles.
+    /// Returns how many handles there are; at most, if others clone and drop meanwhile. Zero is
+    /// certain, and so is one if the caller holds it: only a handle makes handles.
     ///
-    /// Drops are read before clones. Suppose the sums say that none is left, and some handle is alive.
-    /// Follow back from which handle each was cloned: some handle A, whose clone was counted here, made
-    /// B, whose clone was not. A's drop was counted too, or the sums would differ; B was made before
-    /// that drop, so reading the drop made B's clone visible to the later sum. A contradiction. The
-    /// same holds for one that is left and clones nothing meanwhile.
+    /// Drops are read before clones. Suppose the sums say that none remains, and some handle is
+    /// alive. Follow back from which handle each was cloned: some handle A, whose clone was counted
+    /// here, made B, whose clone was not. A's drop was counted too, or the sums would differ; B was
+    /// made before that drop, so reading the drop made B's clone visible to the later sum. A
+    /// contradiction. The same holds for one that remains and clones nothing meanwhile.
     pub(super) fn handles(&self) -> u64 {
         let drops: u64 = self.0.iter().map(|stripe| stripe.drops.load(Ordering::Acquire)).sum();
         let clones: u64 = self.0.iter().map(|stripe| stripe.clones.load(Ordering::Acquire)).sum();
@@ -239,7 +239,7 @@ const fn run(tally: u64) -> u64 {
 fn number() -> usize {
     use std::sync::OnceLock;
     static NUMBER: OnceLock<usize> = OnceLock::new();
-    // Twice the processors, as threads are numbered blindly and two busy ones may meet.
+    // Twice the processors, because threads are numbered blindly and two busy ones may meet.
     *NUMBER.get_or_init(|| {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         (2 * cores).next_power_of_two().min(MOST_STRIPES)

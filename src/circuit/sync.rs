@@ -1,4 +1,5 @@
-//! What threads share: the standard library's, or the model checker's under `--cfg breaker_loom`.
+//! What threads share: the standard library's types, or the model checker's under `--cfg
+//! breaker_loom`.
 
 #[cfg(not(all(test, breaker_loom)))]
 pub(crate) use std::sync::{

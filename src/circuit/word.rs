@@ -11,7 +11,7 @@ use crate::machine::State;
 pub(super) struct Word(pub(super) u64);
 
 impl Word {
-    /// Nobody passes before the horizon.
+    /// No call passes before the horizon.
     pub(super) const REJECT: u64 = 1 << 3;
     /// Calls are timed.
     pub(super) const TIMED: u64 = 1 << 4;
@@ -32,7 +32,7 @@ impl Word {
 
     const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;
-    /// In place of a state: the cluster's is not known yet. Nobody passes without a look.
+    /// In place of a state: that of the cluster is not known yet. No call passes without a look.
     const UNKNOWN: u64 = 7;
 
     pub(super) const fn new(epoch: u64, state: State, flags: u64) -> Self {
@@ -47,7 +47,7 @@ impl Word {
         self.0 >> Self::FLAG_BITS
     }
 
-    /// Whether this is the word of a cut: somebody has the lock and is about to publish.
+    /// Returns whether this is the word of a cut: a thread holds the lock and is about to publish.
     pub(super) const fn in_cut(self) -> bool {
         self.epoch() % 2 == 1
     }
@@ -56,7 +56,7 @@ impl Word {
         self.0 & flag != 0
     }
 
-    /// The word of a cut that starts from this one: the same, but no success is quiet.
+    /// Returns the word of a cut that starts from this one: the same, but no success is quiet.
     pub(super) const fn cut(self) -> Self {
         Self((self.0 + (1 << Self::FLAG_BITS)) & !Self::QUIET)
     }
@@ -78,7 +78,7 @@ impl Word {
     }
 }
 
-/// The states in which everybody passes come first.
+/// The states in which all calls pass come first.
 const fn code(state: State) -> u64 {
     match state {
         State::Closed => 0,

@@ -1,4 +1,4 @@
-//! The trait of classifiers, and the two that look at no response.
+//! The trait of classifiers, and the two that do not look at the response.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -7,25 +7,27 @@ use std::fmt;
 use crate::circuit::{Error, Rejected};
 use crate::outcome::Outcome;
 
-/// Says what a result means for the circuit.
+/// Decides what a result means for the circuit: success, failure, or nothing.
 ///
-/// The default, [`HttpStatus`], is for `http::Response`. For other responses choose one with
-/// [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify) or
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn); until then the service does not
-/// compile, because a circuit breaker that counts no failures is worse than none.
+/// [`HttpStatus`](crate::HttpStatus), the default, is for `http::Response`. For other responses
+/// choose a classifier with [`CircuitBreakerLayer::classify`](crate::CircuitBreakerLayer::classify)
+/// or [`classify_fn`](crate::CircuitBreakerLayer::classify_fn). Until you do, the service does not
+/// compile: a circuit breaker that counts no failures is worse than none.
 ///
-/// Classifying happens on the path of every call: be quick, do not block.
+/// Classifiers run on the path of every call. Keep them fast, and do not block.
 ///
 /// # Rejections of other circuit breakers
 ///
-/// Where circuit breakers are nested, what the inner one rejects says nothing new: it has counted why
-/// itself. The classifiers of this crate ignore it, in a response as in an error, where they can see
-/// it: in a box (`BoxError`), wherever [`Rejected`](crate::Rejected) finds it there, and in an
-/// [`Error`](crate::Error) around one. In another error type Rust does not let them look. There, let
-/// the inner one [respond](crate::CircuitBreakerLayer::respond), or box its errors, or ignore them with
+/// Where circuit breakers are nested, a rejection by the inner one adds nothing for the outer one:
+/// the inner circuit has counted its cause. The classifiers of this crate ignore such a rejection
+/// where they can see it: in a response, in an [`Error`](crate::Error), and in a `BoxError`,
+/// wherever [`Rejected::find_in`](crate::Rejected::find_in) finds it there.
+///
+/// They cannot see into other error types. There, let the inner circuit breaker
+/// [respond](crate::CircuitBreakerLayer::respond), box its errors, or ignore them with
 /// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
 ///
-/// # A classifier of your own
+/// # Writing a classifier
 ///
 /// ```
 /// use tower_breaker::{Classify, Outcome};
@@ -53,17 +55,16 @@ use crate::outcome::Outcome;
     note = "otherwise: `.classify_fn(|result: Result<&Reply, &MyError>| ...)`"
 )]
 pub trait Classify<Response, Error> {
-    /// Says what `result` means.
+    /// Returns what `result` means for the circuit.
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
 }
 
-/// Every `Err` is a failure, every `Ok` a success. The rejection of another circuit breaker is
-/// [ignored](Classify#rejections-of-other-circuit-breakers).
+/// Counts every `Err` as a failure and every `Ok` as a success. The rejection of another circuit
+/// breaker is [ignored](Classify#rejections-of-other-circuit-breakers).
 ///
-/// An error type without values, such as `Infallible`, cannot show a failure: over one this does
-/// not compile. axum's routes are such services, and their failures are responses: leave the
-/// default classifier in place, or use
-/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
+/// It does not compile over an error type without values, such as `Infallible`, which cannot show a
+/// failure. axum's routes are such services; their failures are responses. There, keep the default
+/// classifier or use [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
 ///
 /// ```compile_fail,E0080
 /// // `cargo check` does not see this error; a build does.
@@ -96,14 +97,15 @@ impl<Response, E: 'static> Classify<Response, E> for ErrorsAsFailures {
     }
 }
 
-/// What an error means to the classifiers of this crate.
+/// Returns what an error means to the classifiers of this crate.
 pub(super) fn error_outcome<E: 'static>(error: &E) -> Outcome {
     if is_rejection(error) { Outcome::Ignored } else { Outcome::failure() }
 }
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Whether it is the rejection of a circuit breaker further in, as far as its type lets one see.
+/// Returns whether an error is the rejection of an inner circuit breaker, as far as its type shows
+/// it.
 pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
     let error: &dyn Any = error;
     let boxed: Option<&BoxError> = match error.downcast_ref() {
@@ -114,7 +116,7 @@ pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
     boxed.is_some_and(|boxed| Rejected::find_in(&**boxed).is_some())
 }
 
-/// A closure as a classifier: see
+/// A closure as a classifier, made by
 /// [`CircuitBreakerLayer::classify_fn`](crate::CircuitBreakerLayer::classify_fn).
 #[derive(Clone, Copy)]
 pub struct ClassifyFn<F>(pub(crate) F);

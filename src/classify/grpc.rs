@@ -1,5 +1,5 @@
-//! The status of gRPC replies: in the headers ("trailers-only"), as that of failures mostly is, or in the
-//! trailers.
+//! The status of gRPC replies: in the headers ("trailers-only"), as most failures send it, or in
+//! the trailers.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const UNAVAILABLE: u16 = 14;
 const DATA_LOSS: u16 = 15;
 const UNAUTHENTICATED: u16 = 16;
 
-/// What `grpc-status` says, if there is one. A malformed one is a failure, and so is one that does not
-/// exist: clients read it as Unknown.
+/// Returns what `grpc-status` means, if there is one. A malformed status is a failure, and so is
+/// one that does not exist: clients read it as Unknown.
 pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     let status = headers.get(&STATUS)?;
     let code = status.to_str().ok().and_then(|code| code.parse().ok());
@@ -36,7 +36,7 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
     })
 }
 
-/// `grpc-retry-pushback-ms`; a negative one says "do not retry" and no time.
+/// Reads `grpc-retry-pushback-ms`. A negative value means "do not retry" and is no duration.
 fn pushback(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(&PUSHBACK)?;
     value.to_str().ok()?.parse().ok().map(Duration::from_millis)

@@ -1,4 +1,4 @@
-//! HTTP responses, judged by their status.
+//! Classifies HTTP responses by their status.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,29 +10,32 @@ use super::grpc;
 use crate::circuit::Rejected;
 use crate::outcome::Outcome;
 
-/// Judges HTTP responses by their status; the default classifier.
+/// Classifies HTTP responses by their status. The default classifier.
 ///
 /// | result | counts as |
 /// | --- | --- |
-/// | an error | failure, unless it is a circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
+/// | an error | failure, unless it is another circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
 /// | 5xx | failure, with `Retry-After` as its hint if there is one |
 /// | 429 | failure, likewise |
-/// | 408 | failure, likewise: tower-http's `TimeoutLayer` inside the circuit breaker answers it when a call takes too long |
-/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or none of gRPC's codes; with `grpc-retry-pushback-ms` as its hint |
-/// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted it |
-/// | everything else | success: the upstream is well, whatever it thinks of the request |
+/// | 408 | failure, likewise: the response of tower-http's `TimeoutLayer` inside the circuit breaker |
+/// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or no code of gRPC; with `grpc-retry-pushback-ms` as its hint |
+/// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted its cause |
+/// | everything else | success: the upstream works, whatever it thinks of the request |
 ///
-/// `Retry-After` may be seconds or a date; a date is taken against the `Date` of the same response,
-/// so that clocks need not agree. What cannot be read, or has passed, is no hint.
+/// `Retry-After` may be a number of seconds or a date. A date is compared with the `Date` of the
+/// same response, so that the clocks of two hosts need not agree. A value that cannot be read, or a
+/// date in the past, is no hint.
 ///
-/// A gRPC status in trailers comes after the response has been judged: see
+/// A gRPC status in the trailers arrives after the head of the response was classified: see
 /// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpStatus;
 
 impl HttpStatus {
-    /// For a response that is not an `http::Response` and has a status. If it has headers too, say
-    /// [where](HttpStatusOf::with_headers), or the upstream's `Retry-After` is not heeded.
+    /// Returns a classifier for responses that have a status but are not an `http::Response`.
+    ///
+    /// If they have headers too, add [`with_headers`](HttpStatusOf::with_headers), or `Retry-After`
+    /// has no effect.
     ///
     /// ```
     /// use tower_breaker::{CircuitBreakerLayer, HttpStatus, Store};
@@ -63,20 +66,22 @@ impl<B, E: 'static> Classify<Response<B>, E> for HttpStatus {
     }
 }
 
-/// Judges responses by a status, and by headers if it is told where they are: see [`HttpStatus::of`].
+/// Classifies responses of any type by their status, and optionally by their headers. Made by
+/// [`HttpStatus::of`].
 #[derive(Clone, Copy)]
 pub struct HttpStatusOf<F, H = NoHeaders> {
     status: F,
     headers: H,
 }
 
-/// The responses have no headers, or nobody has said where.
+/// The second parameter of [`HttpStatusOf`] until [`with_headers`](HttpStatusOf::with_headers) was
+/// called.
 #[derive(Clone, Copy, Debug)]
 pub struct NoHeaders;
 
 impl<F> HttpStatusOf<F> {
-    /// Says where the headers are. They are judged as those of an `http::Response` are: `Retry-After`
-    /// is a failure's hint, and a gRPC status counts.
+    /// Reads the headers too, with this function. `Retry-After` is then the hint of a failure, and
+    /// a gRPC status counts, as for an `http::Response`.
     #[must_use]
     pub fn with_headers<H, R>(self, headers: H) -> HttpStatusOf<F, H>
     where

@@ -1,5 +1,5 @@
-//! What counts as a failure: classifiers besides the trait [`Classify`](crate::Classify),
-//! [`HttpStatus`](crate::HttpStatus) and [`ErrorsAsFailures`](crate::ErrorsAsFailures).
+//! What counts as a failure: the classifiers beside [`Classify`], [`HttpStatus`] and
+//! [`ErrorsAsFailures`](crate::ErrorsAsFailures).
 
 pub(crate) mod classifier;
 mod grpc;

@@ -15,7 +15,8 @@ pub(super) const KEY_PREFIX: &str = "CIRCUIT_BREAKER_PREFIX";
 #[cfg(feature = "redis")]
 pub(super) const DEADLINE: &str = "CIRCUIT_BREAKER_DEADLINE";
 
-/// Our variables. What is no text is read as well as it can be, and found wrong by what it is for.
+/// Returns our variables. A value that is not UTF-8 is read as well as possible; the setting's own
+/// check then refuses it.
 pub(super) fn variables() -> Vec<(String, String)> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     #[expect(
@@ -60,7 +61,7 @@ pub(super) fn parse(vars: impl Iterator<Item = (String, String)>) -> Result<Conf
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
-/// Reads one value; what is wrong with it is put down.
+/// Reads one value, and collects what is wrong with it.
 struct Reader<'a> {
     name: &'a str,
     value: &'a str,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::backend::BackendError;
 
-/// Settings that cannot be used: every reason why.
+/// The error of settings that cannot be used. It names every problem at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
@@ -18,7 +18,7 @@ pub struct Problem {
     expected: String,
 }
 
-/// So much of a wrong value is shown.
+/// The most characters that are shown of a wrong value.
 const SHOWN: usize = 64;
 
 impl ConfigError {
@@ -26,7 +26,7 @@ impl ConfigError {
         Self { problems }
     }
 
-    /// What is wrong.
+    /// Returns the problems, one per wrong setting.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -40,19 +40,19 @@ impl Problem {
         Self { variable, value, expected: expected.to_string() }
     }
 
-    /// The variable.
+    /// Returns the name of the environment variable.
     #[must_use]
     pub fn variable(&self) -> &str {
         &self.variable
     }
 
-    /// Its value, unless that may have a secret in it; cut after 64 characters.
+    /// Returns its value, cut after 64 characters, or `None` if it may contain a secret.
     #[must_use]
     pub fn value(&self) -> Option<&str> {
         self.value.as_deref()
     }
 
-    /// What was expected, or what is wrong.
+    /// Returns what was expected, or what is wrong.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
@@ -83,14 +83,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A store could not be started.
+/// The error of a store that could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The ledger cannot be used.
+    /// The backend cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }

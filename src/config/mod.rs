@@ -1,7 +1,8 @@
-//! The outside world's settings.
+//! Settings from the environment.
 //!
-//! A [`Config`] is plain data with a field for each variable. [`env`] is the one reader of the
-//! environment; it knows the variables, and names everything that is wrong with them at once.
+//! A [`Config`] is plain data with a field for each variable. [`Config::from_env`] reads them, and
+//! its error names every wrong one at once. [`Store::from_env`] and [`Config::connect`] make a
+//! store from them.
 
 mod env;
 mod error;
@@ -14,23 +15,25 @@ pub use error::{ConfigError, Problem, StartError};
 use crate::backend::{BackendError, RedisConfig, RedisPart};
 use crate::store::{Store, StoreBuilder};
 
-/// The settings of a [`Store`], as the environment has them. What is not set has the default of the
-/// [`StoreBuilder`] method of the same name.
+/// The settings of a [`Store`], as the environment has them.
+///
+/// A variable that is not set has the default of the [`StoreBuilder`] method of the same name.
 ///
 /// | variable | field | default |
 /// | --- | --- | --- |
 /// | `CIRCUIT_BREAKER_ENABLED` | `enabled` | `true` |
 /// | `CIRCUIT_BREAKER_REDIS_URL` | `redis_url` | none: circuits belong to this process |
-/// | `CIRCUIT_BREAKER_REDIS_PASSWORD` | `redis_password` | the URL's |
-/// | `CIRCUIT_BREAKER_REDIS_CA_FILE` | `redis_ca_file` | the system's |
+/// | `CIRCUIT_BREAKER_REDIS_PASSWORD` | `redis_password` | that of the URL |
+/// | `CIRCUIT_BREAKER_REDIS_CA_FILE` | `redis_ca_file` | the system's certificates |
 /// | `CIRCUIT_BREAKER_PREFIX` | `prefix` | `cb` |
 /// | `CIRCUIT_BREAKER_START` | `start` | `degraded` |
 /// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the process id |
-/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms`; two fifths of it, but at least `1ms`, are the timeout of a command |
+/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms` |
 /// | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `100ms` |
-/// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands a second) |
+/// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands per second) |
 ///
-/// An empty value is one that is not set. Times are a number and a unit: `50ms`, `2s`.
+/// An empty value counts as not set. Durations are a number and a unit: `50ms`, `2s`. The timeout
+/// of a Redis command is two fifths of the deadline, but at least 1 ms.
 ///
 /// ```
 /// use tower_breaker::config::Config;
@@ -49,62 +52,69 @@ use crate::store::{Store, StoreBuilder};
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Whether circuits do anything; if not, all calls pass and nothing is counted.
+    /// Whether circuits have any effect. If false, every call passes and nothing is counted. See
+    /// [`StoreBuilder::enabled`].
     pub enabled: Option<bool>,
-    /// Where the ledger is.
+    /// The URL of the Redis that replicas share. Without it, circuits belong to this process. See
+    /// `backend::RedisConfig` for its forms.
     pub redis_url: Option<String>,
-    /// The password, where it should not be in the URL.
+    /// The password, if the URL should not contain it.
     pub redis_password: Option<String>,
-    /// A PEM file of the authorities to trust, for `rediss://`.
+    /// A PEM file with the certificate authorities to trust, for `rediss://`.
     pub redis_ca_file: Option<String>,
-    /// The first part of every key.
+    /// The first part of every key and channel. Replicas with the same prefix share their circuits.
     pub prefix: Option<String>,
-    /// What to do if the ledger cannot be reached at the start.
+    /// What to do if Redis does not answer at the start.
     pub start: Start,
-    /// What this process is called in the ledger.
+    /// The name of this process in the backend. See [`StoreBuilder::replica`].
     pub replica: Option<String>,
-    /// How long a call may wait for the ledger.
+    /// The longest time that a call may wait for the backend: 1 ms to 10 s. See
+    /// [`StoreBuilder::deadline`].
     pub deadline: Option<Duration>,
-    /// How often a circuit reports.
+    /// How often a circuit reports what it has counted: 10 ms to 10 s. See
+    /// [`StoreBuilder::report_interval`].
     pub report_interval: Option<Duration>,
-    /// How many commands a second may be sent that can wait.
+    /// How many deferrable commands per second the store sends: 1 to 100,000. See
+    /// [`StoreBuilder::budget`].
     pub budget: Option<u32>,
 }
 
-/// How long the start of a store may take that can start alone.
+/// How long the start of a store may wait for a backend that it can start without.
 #[cfg(feature = "redis")]
 const START: Duration = Duration::from_millis(500);
 
-/// What to do if the ledger cannot be reached at the start.
+/// What to do if the backend does not answer at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// Wait half a second for it; then start alone, and join when it can be reached. The default: a
-    /// service that can do without its ledger while it runs can do so when it starts. Why it is
-    /// alone, be it for a wrong password, shows in [`Store::backend`] and in the log.
+    /// Wait half a second for the backend, then start without it, and join it when it answers. This
+    /// is the default, because a service that can run without its backend can also start without
+    /// it. [`Store::backend`] and the log say why it is degraded, for example because of a wrong
+    /// password.
     #[default]
     Degraded,
-    /// Fail, within two seconds, with the reason.
+    /// Fail with the reason, after at most two seconds.
     Fail,
 }
 
 impl Config {
     /// Reads the environment of this process.
     ///
+    /// An unknown variable that begins with `CIRCUIT_BREAKER_` is logged as a warning.
+    ///
     /// # Errors
     ///
-    /// Names every variable that is wrong, and what was expected; its value too, unless that may have
-    /// a secret in it. What belongs to Redis is checked where there is a URL, even if circuits are
-    /// switched off; the CA file is read. A variable that begins with `CIRCUIT_BREAKER_` and is
-    /// unknown is told as a warning in the log.
+    /// Returns an error that names every wrong variable and what was expected. It shows the value,
+    /// unless that may contain a secret. Redis settings are checked if there is a URL, even if
+    /// circuits are not enabled; the CA file is read.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_vars(env::variables())
     }
 
-    /// Reads what is given in place of the environment.
+    /// Reads `vars` instead of the environment.
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env).
+    /// Like [`from_env`](Self::from_env).
     pub fn from_vars<K, V>(vars: impl IntoIterator<Item = (K, V)>) -> Result<Self, ConfigError>
     where
         K: Into<String>,
@@ -113,12 +123,14 @@ impl Config {
         env::parse(vars.into_iter().map(|(name, value)| (name.into(), value.into())))
     }
 
-    /// A builder with these settings, connected to the ledger if there is one.
+    /// Returns a builder with these settings, connected to Redis if there is a URL.
+    ///
+    /// Use it instead of [`Store::from_env`] to add policies and observers.
     ///
     /// # Errors
     ///
-    /// The settings cannot be used, for all reasons that [`from_env`](Self::from_env) names; or the
-    /// ledger cannot be used, and that is an [error at the start](Start).
+    /// Returns an error if the settings are wrong, as [`from_env`](Self::from_env) describes, or if
+    /// Redis cannot be used and [`start`](Self::start) is [`Start::Fail`].
     pub async fn connect(self) -> Result<StoreBuilder, StartError> {
         let mut builder = Store::builder();
         if let Some(enabled) = self.enabled {
@@ -136,11 +148,11 @@ impl Config {
         if let Some(budget) = self.budget {
             builder = builder.budget(budget);
         }
-        self.ledger(builder).await
+        self.connect_backend(builder).await
     }
 
     #[cfg(feature = "redis")]
-    async fn ledger(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
+    async fn connect_backend(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
         use crate::backend::RedisBackend;
         let mut problems = Vec::new();
         let redis = self.redis(&mut problems);
@@ -161,7 +173,7 @@ impl Config {
         Ok(builder.backend(backend))
     }
 
-    /// Where the ledger is, if it is anywhere.
+    /// Returns where Redis is, if there is a URL.
     #[cfg(feature = "redis")]
     fn redis(&self, problems: &mut Vec<Problem>) -> Option<RedisConfig> {
         let (mut redis, wrong) = RedisConfig::read(self.redis_url.as_ref()?);
@@ -175,7 +187,8 @@ impl Config {
             redis = redis.key_prefix(prefix);
         }
         if let Some(deadline) = self.deadline {
-            // So that a command and, where the answer shows a clock that has jumped, one more fit in.
+            // So that a command fits in, and one more if the answer shows that the server's clock
+            // has jumped.
             let (least, most) = RedisConfig::COMMAND_TIMEOUTS.into_inner();
             redis = redis.command_timeout((deadline / 5 * 2).clamp(least, most));
         }
@@ -198,7 +211,7 @@ impl Config {
 
     #[cfg(not(feature = "redis"))]
     #[expect(clippy::unused_async, reason = "with the feature it waits")]
-    async fn ledger(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
+    async fn connect_backend(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
         let mut problems = Vec::new();
         self.redis(&mut problems);
         if problems.is_empty() { Ok(builder) } else { Err(ConfigError::new(problems).into()) }
@@ -207,14 +220,14 @@ impl Config {
     #[cfg(not(feature = "redis"))]
     fn redis(&self, problems: &mut Vec<Problem>) {
         if self.redis_url.is_some() {
-            let without = "this program was built without the feature `redis`";
+            let without = "this program was built without the feature `redis` of tower-breaker";
             problems.push(Problem::new(env::REDIS_URL, None, without));
         }
     }
 }
 
 impl Store {
-    /// A store whose circuits all replicas share that use this Redis.
+    /// Returns a store whose circuits are shared by all replicas that use this Redis.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -227,26 +240,31 @@ impl Store {
     /// # Ok(()) }
     /// ```
     ///
-    /// For policies and other settings give a [`RedisBackend`](crate::backend::RedisBackend) to
+    /// For policies and other settings, pass a [`RedisBackend`](crate::backend::RedisBackend) to
     /// [`StoreBuilder::backend`].
     ///
     /// # Errors
     ///
-    /// The URL is wrong. A Redis that cannot be reached, or does not let us in, is no error: the store
-    /// starts alone, says why in [`backend`](Self::backend), and joins when it can. To fail instead, use
+    /// Returns an error if the URL is wrong. It is no error if Redis does not answer or refuses the
+    /// connection: the store starts degraded, gives the reason in [`backend`](Self::backend), and
+    /// joins when it can. To fail instead, use
     /// [`RedisBackend::connect`](crate::backend::RedisBackend::connect).
+    ///
+    /// # Panics
+    ///
+    /// Panics if called outside a tokio runtime.
     #[cfg(feature = "redis")]
     pub async fn redis(url: &str) -> Result<Self, StartError> {
-        // As an argument, and not as a variable of the environment.
+        // Checked first: here the URL is an argument, and no variable of the environment.
         RedisConfig::from_url(url).map_err(|error| BackendError::refused(error.to_string()))?;
         let config = Config { redis_url: Some(url.to_owned()), ..Config::default() };
         Ok(config.connect().await?.build())
     }
 
-    /// A store as the environment says: see [`Config`] for the variables. Without
-    /// `CIRCUIT_BREAKER_REDIS_URL` its circuits belong to this process.
+    /// Returns a store with the settings of the environment: [`Config`] lists the variables.
+    /// Without `CIRCUIT_BREAKER_REDIS_URL`, its circuits belong to this process.
     ///
-    /// For policies too, use [`Config::connect`], which gives the builder.
+    /// To add policies, use [`Config::connect`], which returns a builder.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -260,7 +278,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Names every variable that is wrong; or says why the ledger cannot be used.
+    /// Returns an error that names every wrong variable, or says why Redis cannot be used.
     pub async fn from_env() -> Result<Self, StartError> {
         Ok(Config::from_env()?.connect().await?.build())
     }

@@ -1,7 +1,7 @@
-//! What happens, as log events of the target `tower_breaker`.
+//! The log: `tracing` events with the target `tower_breaker`.
 //!
-//! The level says who must act: a circuit that opens is a warning, for somebody should look at the
-//! upstream; that it recovers, or that a hand has set its state, is for the record.
+//! The level says whether an operator must act. A circuit that opens is a warning, because the
+//! upstream needs attention. A circuit that recovers, and an override, are information.
 
 use tracing::{info, warn};
 
@@ -41,7 +41,7 @@ pub(crate) fn trace(circuit: &CircuitName, event: &Event) {
         Event::CallsCancelled { calls } => warn!(
             target: "tower_breaker",
             %circuit, calls,
-            "calls in a row were cancelled, and none succeeded; if a timeout outside the circuit \
+            "consecutive calls were cancelled and none succeeded; if a timeout outside the circuit \
              breaker cancels them, put it inside, so that each counts as a failure"
         ),
         Event::WouldTrip { reason } => warn!(
@@ -56,7 +56,8 @@ pub(crate) fn second_policy(circuit: &CircuitName) {
     warn!(
         target: "tower_breaker",
         %circuit,
-        "a second, different policy was given for this circuit; the first one holds"
+        "a second, different policy was given for this circuit and has no effect; give every \
+         layer with this name the same policy"
     );
 }
 
@@ -65,21 +66,21 @@ pub(crate) fn backend(status: &BackendStatus) {
         BackendStatus::Degraded { reason } => warn!(
             target: "tower_breaker",
             reason,
-            "degraded: the backend does not answer, and circuits of this replica decide alone"
+            "degraded: the backend does not answer; circuits of this replica decide without it"
         ),
         status => info!(target: "tower_breaker", %status, "recovered: the backend answers again"),
     }
 }
 
 pub(crate) fn backend_warning(warning: &str) {
-    warn!(target: "tower_breaker", warning, "the backend answers, but should be set up otherwise");
+    warn!(target: "tower_breaker", warning, "the backend answers, but its configuration is unsafe");
 }
 
 pub(crate) fn refused(circuit: &CircuitName, error: &BackendError) {
     warn!(
         target: "tower_breaker",
         %circuit, %error,
-        "the backend refuses this circuit, which decides alone until it does not"
+        "the backend refuses operations on this circuit, which decides without it and tries again"
     );
 }
 
@@ -87,24 +88,26 @@ pub(crate) fn unnamed(circuit: &CircuitName) {
     warn!(
         target: "tower_breaker",
         %circuit,
-        "this layer has no name, so its circuit is not shared with other replicas; give it one"
+        "this layer has no name, so its circuit is not shared with other replicas; name it with \
+         `named`"
     );
 }
 
-/// `calls` of new keys have passed without a circuit.
+/// Logs that `calls` with new keys have passed without a circuit.
 pub(crate) fn no_room(layer: &str, limit: usize, calls: u64) {
     warn!(
         target: "tower_breaker",
         layer, limit, calls,
-        "key limit reached, and circuits are in use or overridden: calls with new keys pass through uncounted"
+        "key limit reached, and every circuit examined is in use or overridden; calls with new \
+         keys pass through uncounted"
     );
 }
 
-/// `calls` have had no key.
+/// Logs that `calls` have had no key.
 pub(crate) fn no_key(layer: &str, calls: u64) {
     warn!(target: "tower_breaker", layer, calls, "no circuit for requests without a usable key");
 }
 
 pub(crate) fn unknown_variable(variable: &str) {
-    warn!(target: "tower_breaker", variable, "unknown variable of the environment; is it misspelt?");
+    warn!(target: "tower_breaker", variable, "unknown environment variable; check its spelling");
 }

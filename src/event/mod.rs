@@ -1,10 +1,13 @@
-//! What happens to circuits, and who is notified.
+//! What happens to circuits, and how to observe it.
 //!
-//! Add an observer with [`Circuit::on_change`](crate::Circuit::on_change) for one circuit, or with
-//! [`StoreBuilder::on_change`](crate::StoreBuilder::on_change) for every circuit of a store. It gets
-//! an [`Event`]. [`StoreBuilder::on_backend`](crate::StoreBuilder::on_backend) reports the
-//! [`BackendStatus`]. The store logs all of these as `tracing` events with the target
-//! `tower_breaker`.
+//! [`Circuit::on_change`](crate::Circuit::on_change) adds an observer to one circuit, and
+//! [`StoreBuilder::on_change`](crate::StoreBuilder::on_change) to every circuit of a store.
+//! Observers get an [`Event`]. [`StoreBuilder::on_backend`](crate::StoreBuilder::on_backend)
+//! observes the [`BackendStatus`].
+//!
+//! The store also logs all of these as `tracing` events with the target `tower_breaker`. Circuits
+//! that open, and what an operator should mend, are warnings; everything else is logged at level
+//! info.
 
 pub(crate) mod log;
 mod status;

@@ -1,24 +1,24 @@
-//! How the backend is.
+//! Whether the backend answers.
 
 use std::fmt;
 
-/// How the backend of a store is.
+/// Whether the backend of a store answers. [`Store::backend`](crate::Store::backend) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendStatus {
-    /// There is none: circuits belong to this process.
+    /// The store has no backend: its circuits belong to this process.
     None,
-    /// The ledger answers, or nothing shows yet that it does not.
+    /// The backend answers, or nothing shows yet that it does not.
     Connected,
-    /// The ledger does not answer. This replica decides alone until it does.
+    /// The backend does not answer. The circuits of this replica decide without it until it does.
     Degraded {
-        /// What went wrong last.
+        /// The last error.
         reason: String,
     },
 }
 
 impl BackendStatus {
-    /// Whether this replica decides alone, although it should not.
+    /// Returns whether the store has a backend that does not answer.
     #[must_use]
     pub const fn is_degraded(&self) -> bool {
         matches!(self, Self::Degraded { .. })

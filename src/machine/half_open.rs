@@ -1,4 +1,4 @@
-//! A half-open round: who probes, and how it goes.
+//! A half-open round: its leases, and how it goes.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use crate::timestamp::Timestamp;
 
 /// What a half-open phase remembers.
 ///
-/// Of a round of the cluster's this is a part: the leases that this replica has got. The ledger has
-/// the whole.
+/// In a round of the cluster this is a part: the leases that this replica was granted. The backend
+/// has the whole.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
     leases: Vec<Lease>,
     granted: u64,
-    /// Good probes so far. One bad one ends the round, so they are always in a row.
+    /// Probes that succeeded. One failure ends the round, so they are always consecutive.
     passed: u64,
-    /// The ledger need not be asked again before.
+    /// Until then the backend need not be asked again.
     refused_until: Timestamp,
 }
 
@@ -26,40 +26,40 @@ pub(crate) struct LeaseId(pub(crate) u64);
 struct Lease {
     id: LeaseId,
     expires: Timestamp,
-    /// When the call was made, if it was. A lease whose service was readied and never called says
-    /// nothing about the upstream when it runs out.
+    /// When the call was made, if it was. A lease that expires before its service is called says
+    /// nothing about the upstream.
     begun: Option<Timestamp>,
-    /// From the ledger, and nobody has taken it yet.
+    /// The backend granted it, and no call has taken it yet.
     spare: bool,
 }
 
-/// How a lease came back.
+/// How a lease was returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Returned {
     InTime,
     /// Its call outlived it.
     Late,
-    /// It ran out, and no call was made.
+    /// It expired before a call was made.
     Unused,
 }
 
 impl Round {
-    /// Since when a call that was made has outlived its lease; of several, the first.
+    /// Returns since when a call has outlived its lease; the earliest, if there are several.
     pub(super) fn hung_since(&self, now: Timestamp) -> Option<Timestamp> {
         let begun = self.leases.iter().filter(|lease| lease.begun.is_some());
         begun.map(|lease| lease.expires).min().filter(|expires| *expires <= now)
     }
 
-    /// Takes a place, if one is free.
+    /// Takes a probe slot, if one is free.
     pub(super) fn lease(
         &mut self,
         making: bool,
-        places: u64,
+        slots: u64,
         now: Timestamp,
         length: Duration,
     ) -> Option<LeaseId> {
         self.leases.retain(|lease| lease.begun.is_some() || lease.expires > now);
-        if self.leases.len() as u64 >= places {
+        if self.leases.len() as u64 >= slots {
             return None;
         }
         let id = LeaseId(self.granted);
@@ -69,12 +69,12 @@ impl Round {
         Some(id)
     }
 
-    /// Puts down a lease that the ledger has given, for whoever comes.
+    /// Stores a lease that the backend granted, for the next call.
     pub(super) fn give(&mut self, id: LeaseId, expires: Timestamp) {
         self.leases.push(Lease { id, expires, begun: None, spare: true });
     }
 
-    /// Takes a lease that the ledger has given and nobody has taken yet.
+    /// Takes a lease that the backend granted and no call has taken yet.
     pub(super) fn take(&mut self, making: bool, now: Timestamp) -> Option<LeaseId> {
         let lease = self.leases.iter_mut().find(|lease| lease.spare && lease.expires > now)?;
         lease.spare = false;
@@ -82,13 +82,13 @@ impl Round {
         Some(lease.id)
     }
 
-    /// Takes this one.
+    /// Takes the lease `id`, if no call has taken it yet.
     pub(super) fn claim(&mut self, id: LeaseId) -> bool {
         let lease = self.leases.iter_mut().find(|lease| lease.id == id && lease.spare);
         lease.map(|lease| lease.spare = false).is_some()
     }
 
-    /// Lets go of the leases that nobody has taken.
+    /// Drops the leases that no call has taken.
     pub(super) fn drop_spare(&mut self) {
         self.leases.retain(|lease| !lease.spare);
     }
@@ -97,7 +97,7 @@ impl Round {
         self.leases.iter().any(|lease| lease.spare)
     }
 
-    /// Removes the leases that have run out, and tells which, and whether a call was under way.
+    /// Removes the leases that have expired. Returns which, and whether their calls were running.
     pub(super) fn run_out(&mut self, now: Timestamp) -> Vec<(LeaseId, bool)> {
         let over = |lease: &Lease| lease.expires <= now;
         let gone = self.leases.iter().filter(|lease| over(lease));
@@ -110,13 +110,14 @@ impl Round {
         self.refused_until
     }
 
-    /// What the ledger says of the round: how many have passed, and until when asking is of no use.
+    /// Applies what the backend reports of the round: how many probes have passed, and until when
+    /// it would refuse a lease.
     pub(super) fn heard(&mut self, passed: u64, refused_until: Timestamp) {
         (self.passed, self.refused_until) = (passed, refused_until);
     }
 
-    /// Starts the lease's call, and its time anew, with a length for that. False if it has run out
-    /// meanwhile.
+    /// Starts the lease's call, and its time anew if a length is given. Returns false if the lease
+    /// has expired.
     pub(super) fn begin(&mut self, id: LeaseId, now: Timestamp, anew: Option<Duration>) -> bool {
         let lease = self.leases.iter_mut().find(|lease| lease.id == id && lease.expires > now);
         if let Some(lease) = lease {
@@ -134,16 +135,16 @@ impl Round {
         self.leases.iter().any(|lease| lease.id == id && lease.expires > now)
     }
 
-    /// For how long the lease's call has been under way.
+    /// Returns for how long the lease's call has been running.
     pub(super) fn ran(&self, id: LeaseId, now: Timestamp) -> Duration {
         let lease = self.leases.iter().find(|lease| lease.id == id);
         lease.and_then(|lease| lease.begun).map_or(Duration::ZERO, |begun| now.since(begun))
     }
 
-    /// Gives the place back; `None` if the lease is not known, any more or at all.
+    /// Frees the probe slot. Returns `None` if the lease is not known.
     pub(super) fn give_back(&mut self, id: LeaseId, now: Timestamp) -> Option<Returned> {
-        let place = self.leases.iter().position(|lease| lease.id == id)?;
-        let lease = self.leases.swap_remove(place);
+        let at = self.leases.iter().position(|lease| lease.id == id)?;
+        let lease = self.leases.swap_remove(at);
         Some(if lease.expires > now {
             Returned::InTime
         } else if lease.begun.is_some() {
@@ -153,7 +154,7 @@ impl Round {
         })
     }
 
-    /// Counts a good probe, and tells whether it was the last one needed.
+    /// Counts a probe that succeeded. Returns whether it was the last one needed.
     pub(super) fn pass(&mut self, needed: u64) -> bool {
         self.passed += 1;
         self.passed >= needed
@@ -167,7 +168,7 @@ impl Round {
         self.leases.len()
     }
 
-    /// When the next lease runs out.
+    /// Returns when the next lease expires.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.leases.iter().map(|lease| lease.expires).min()
     }

@@ -6,8 +6,8 @@ use crate::policy::{Policy, WHOLE};
 use crate::timestamp::nanos;
 
 impl Policy {
-    /// How long a circuit stays open that has been reopened `reopenings` times in a row: as the
-    /// backoff or the hint says, whichever is longer, up to the cap.
+    /// Returns how long a circuit stays open that probes have reopened `reopenings` times in a row:
+    /// the longer of backoff and hint, up to the cap.
     ///
     /// Jitter lengthens and never shortens, by an even share of `draw` of `u64::MAX`. It comes
     /// after the cap, or all circuits at the cap would probe in step.
@@ -22,7 +22,7 @@ impl Policy {
         self.jittered(backoff.max(hint.map_or(0, nanos)), draw)
     }
 
-    /// How long a circuit stays open of which the upstream asked for that.
+    /// Returns how long a circuit stays open if the upstream asked for `hint`.
     pub(super) fn hinted_interval(&self, hint: Duration, draw: u64) -> Duration {
         self.jittered(nanos(hint), draw)
     }
@@ -35,15 +35,15 @@ impl Policy {
     }
 }
 
-/// How many binary places a [`power`] has.
-const PLACES: u32 = 32;
+/// How many fraction bits a [`power`] has.
+const FRACTION_BITS: u32 = 32;
 
-/// A number of parts per million to the `n`, in binary fixed point. It saturates far beyond what
-/// any interval can be multiplied with.
+/// Raises a number of parts per million to the power of `n`, in binary fixed point. It saturates
+/// far above every factor that an interval can use.
 fn power(parts: u64, mut n: u32) -> u128 {
-    let times = |a: u128, b: u128| a.saturating_mul(b) >> PLACES;
-    let mut square = (u128::from(parts) << PLACES) / u128::from(WHOLE);
-    let mut power = 1 << PLACES;
+    let times = |a: u128, b: u128| a.saturating_mul(b) >> FRACTION_BITS;
+    let mut square = (u128::from(parts) << FRACTION_BITS) / u128::from(WHOLE);
+    let mut power = 1 << FRACTION_BITS;
     while n > 0 {
         if n % 2 == 1 {
             power = times(power, square);
@@ -55,5 +55,5 @@ fn power(parts: u64, mut n: u32) -> u128 {
 }
 
 fn scaled(nanos: u64, factor: u128) -> u64 {
-    u64::try_from(u128::from(nanos).saturating_mul(factor) >> PLACES).unwrap_or(u64::MAX)
+    u64::try_from(u128::from(nanos).saturating_mul(factor) >> FRACTION_BITS).unwrap_or(u64::MAX)
 }

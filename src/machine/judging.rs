@@ -1,8 +1,8 @@
-//! What results make of a circuit that keeps evidence.
+//! What results do to a circuit that keeps evidence.
 
 use std::time::Duration;
 
-use super::phase::{Phase, Told};
+use super::phase::{Phase, Reported};
 use super::transition::{Event, Reason};
 use super::window::{Evidence, Mark};
 use super::{Effect, Ended, Machine};
@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 impl Machine {
-    /// Records how a call of this generation ended, and tells what that made happen.
+    /// Records how a call of this generation ended, and returns what that caused.
     pub(crate) fn record(
         &mut self,
         ended: Ended,
@@ -26,7 +26,7 @@ impl Machine {
             Outcome::Success => (false, None),
             Outcome::Failure { retry_after } => (true, retry_after),
             Outcome::Ignored if ended.cancelled => {
-                return self.cancelled(1, now, policy, draw).map(Effect::Tell);
+                return self.cancelled(1, now, policy, draw).map(Effect::Notify);
             }
             Outcome::Ignored => {
                 self.completed();
@@ -37,17 +37,18 @@ impl Machine {
         let evidence = self.phase.evidence_mut()?;
         evidence.record(Mark { failed, slow: ended.slow });
         let tally = evidence.tally();
-        // Failures have conditions of their own: without a cancelled call they are no such run.
+        // Failures have conditions of their own: a run without a cancelled call is no run of calls
+        // without completions.
         let run = || policy.no_completions(tally).filter(|_| ended.cancelled);
         let reason = policy.judge(tally).or_else(run);
-        self.act(reason, hint, now, policy, draw).map(Effect::Tell)
+        self.act(reason, hint, now, policy, draw).map(Effect::Notify)
     }
 
     /// Adds `n` calls that were cancelled and leave no other evidence.
     ///
-    /// Calls in a row that were cancelled or failed, as many as the policy's minimum of calls, open
-    /// the circuit: a timeout outside of it hides from it that the upstream hangs. Where cancelled
-    /// calls count as nothing, so do these.
+    /// When as many consecutive calls as the policy's minimum were cancelled or failed, the circuit
+    /// opens: a timeout outside the circuit breaker hides from it that the upstream hangs. Where
+    /// cancelled calls count as nothing, they do not add up either.
     pub(crate) fn cancelled(
         &mut self,
         n: u64,
@@ -65,55 +66,56 @@ impl Machine {
         self.act(reason, None, now, policy, draw)
     }
 
-    /// Judges the evidence as it is. To be called when [`set_overdue`](Self::set_overdue) has
-    /// changed it: results judge it by themselves.
+    /// Judges the evidence as it is. Call it when [`set_overdue`](Self::set_overdue) has changed
+    /// it; results judge it by themselves.
     pub(crate) fn judge(&mut self, now: Timestamp, policy: &Policy, draw: u64) -> Option<Event> {
         self.look_again(now, policy);
         let reason = policy.judge(self.phase.evidence()?.tally());
         self.act(reason, None, now, policy, draw)
     }
 
-    /// Sets how many calls are still running that are slow already. They are part of the evidence
-    /// until the number is set again, or new evidence starts.
+    /// Sets how many running calls are slow already. They are part of the evidence until the number
+    /// is set again, or new evidence starts.
     pub(crate) fn set_overdue(&mut self, n: u64) {
         if let Some(evidence) = self.phase.evidence_mut() {
             evidence.set_overdue(n);
         }
     }
 
-    /// Calls in a row that were cancelled or failed, and those of them that failed.
+    /// Returns how many consecutive calls were cancelled or failed, and how many consecutive calls
+    /// failed.
     pub(crate) fn run(&self) -> (u64, u64) {
         self.phase.evidence().map_or((0, 0), Evidence::run)
     }
 
-    /// How many calls are still running that are slow already, as it was set last.
+    /// Returns how many running calls are slow already, as it was set last.
     pub(crate) fn overdue(&self) -> u64 {
         self.phase.evidence().map_or(0, Evidence::overdue)
     }
 
-    /// A call was answered, and leaves no evidence but this: it ends a run of cancelled calls.
+    /// Records an answer that leaves no evidence but this: it ends a run of cancelled calls.
     pub(crate) fn completed(&mut self) {
         if let Some(evidence) = self.phase.evidence_mut() {
             evidence.completed();
         }
     }
 
-    /// Adds a run of successes that were counted elsewhere and cannot trip.
+    /// Adds successes that were counted elsewhere and cannot trip.
     pub(crate) fn successes(&mut self, n: u64) {
         if let Some(evidence) = self.phase.evidence_mut() {
             evidence.successes(n);
         }
     }
 
-    /// Lets go of evidence that has become too old.
+    /// Drops evidence that has become too old.
     pub(crate) fn slide(&mut self, now: Timestamp) {
         if let Some(evidence) = self.phase.evidence_mut() {
             evidence.slide(now);
         }
     }
 
-    /// Whether one more success, not a slow one, could change anything but a count. As long as it
-    /// cannot, successes may be counted elsewhere and added later with
+    /// Returns whether one more success that is not slow could change anything but a count. As long
+    /// as it cannot, successes may be counted elsewhere and added later with
     /// [`successes`](Self::successes).
     pub(crate) fn success_matters(&self, policy: &Policy) -> bool {
         match &self.phase {
@@ -127,15 +129,15 @@ impl Machine {
         }
     }
 
-    /// Slides the evidence, and notices if it has fallen below what was told.
+    /// Slides the evidence, and notices if it no longer meets what was reported.
     fn look_again(&mut self, now: Timestamp, policy: &Policy) {
         self.slide(now);
-        if let Phase::MetricsOnly { evidence, told } = &mut self.phase {
-            *told = still(*told, policy, evidence);
+        if let Phase::MetricsOnly { evidence, reported } = &mut self.phase {
+            *reported = still(*reported, policy, evidence);
         }
     }
 
-    /// Does what the phase does when evidence meets a condition, or has stopped to.
+    /// Acts as the phase requires when evidence meets a condition, or no longer does.
     fn act(
         &mut self,
         reason: Option<Reason>,
@@ -149,11 +151,11 @@ impl Machine {
                 let transition = self.open(reason?, hint, (now, now), policy, draw);
                 Some(Event::Transition(transition))
             }
-            Phase::MetricsOnly { evidence, told } => {
-                *told = still(*told, policy, evidence);
-                let reason = reason.filter(|_| *told == Told::Nothing)?;
+            Phase::MetricsOnly { evidence, reported } => {
+                *reported = still(*reported, policy, evidence);
+                let reason = reason.filter(|_| *reported == Reported::Nothing)?;
                 let run = reason == Reason::NoCompletions;
-                *told = if run { Told::Run } else { Told::Condition };
+                *reported = if run { Reported::Run } else { Reported::Condition };
                 Some(Event::WouldTrip { reason })
             }
             _ => None,
@@ -161,14 +163,14 @@ impl Machine {
     }
 }
 
-/// What was told, as long as there is something that would open the circuit.
-fn still(told: Told, policy: &Policy, evidence: &Evidence) -> Told {
+/// Returns what was reported, if the evidence still meets it.
+fn still(reported: Reported, policy: &Policy, evidence: &Evidence) -> Reported {
     let tally = evidence.tally();
-    let holds = match told {
-        Told::Nothing => false,
-        // A run of failures alone is none of calls without completions.
-        Told::Condition => policy.judge(tally).is_some(),
-        Told::Run => policy.judge(tally).or_else(|| policy.no_completions(tally)).is_some(),
+    let holds = match reported {
+        Reported::Nothing => false,
+        // A run of failures alone is no run of calls without completions.
+        Reported::Condition => policy.judge(tally).is_some(),
+        Reported::Run => policy.judge(tally).or_else(|| policy.no_completions(tally)).is_some(),
     };
-    if holds { told } else { Told::Nothing }
+    if holds { reported } else { Reported::Nothing }
 }

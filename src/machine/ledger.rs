@@ -10,7 +10,7 @@ use super::window::Evidence;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
-/// Whether there is a ledger to ask.
+/// Whether there is a backend, and whether it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ledger {
     /// The circuit belongs to this process alone.
@@ -19,7 +19,7 @@ pub(crate) enum Ledger {
     Lost,
 }
 
-/// A state of the ledger's, in this process's time.
+/// A state of the record, in this process's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shared {
     Closed,
@@ -27,7 +27,7 @@ pub(crate) enum Shared {
     HalfOpen { reopenings: u32, passed: u64 },
 }
 
-/// How a probe of the cluster's went.
+/// How a probe of the cluster went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
 }
 
 impl Machine {
-    /// Whether there is a ledger, and whether it can be asked.
+    /// Sets whether there is a backend, and whether it answers.
     pub(crate) fn set_ledger(&mut self, ledger: Ledger) {
         self.ledger = ledger;
         if let (Phase::HalfOpen(round), Ledger::Lost) = (&mut self.phase, ledger) {
@@ -52,10 +52,11 @@ impl Machine {
         self.origin
     }
 
-    /// Takes on a new generation of the ledger's. It ends what was in force.
+    /// Applies a new generation of the record. It ends what was in force.
     ///
-    /// There is nothing to tell where the state stays what it was, and only who says so, and until
-    /// when, is new; but an open circuit of the cluster's that is open anew has been probed by others.
+    /// Returns `None` if the state stays the same, and only its origin and its end are new. An
+    /// exception is an open circuit of the cluster that is open again: other replicas have probed
+    /// it.
     pub(crate) fn adopt(
         &mut self,
         shared: Shared,
@@ -78,14 +79,15 @@ impl Machine {
             }
         };
         self.reopenings = reopenings;
-        // One less, as `enter` counts; and never back, whatever this process has counted alone.
+        // One less, as `enter` counts; and never back, whatever this process counted while it was
+        // detached.
         self.generation = self.generation.max(generation - 1);
         let transition = self.enter(phase, reason);
         let news = from != self.state() || (from == State::Open && by == Origin::Cluster);
         news.then_some(Transition { open_for, ..transition })
     }
 
-    /// Hears what has changed within a generation of the ledger's.
+    /// Applies what has changed within a generation of the record.
     pub(crate) fn hear(&mut self, shared: Shared, refused_until: Timestamp) {
         match (&mut self.phase, shared) {
             (Phase::Open { until }, Shared::Open { until: later, .. })
@@ -102,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Puts down a lease of the ledger's. False where it is of no use any more.
+    /// Stores a lease that the backend granted. Returns false if the round it belongs to is over.
     pub(crate) fn give(&mut self, lease: LeaseId, expires: Timestamp) -> bool {
         let asks = self.asks();
         match &mut self.phase {
@@ -114,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// Takes a lease that was put down.
+    /// Takes a lease that was stored.
     pub(crate) fn claim(&mut self, lease: LeaseId) -> bool {
         match &mut self.phase {
             Phase::HalfOpen(round) => round.claim(lease),
@@ -122,8 +124,8 @@ impl Machine {
         }
     }
 
-    /// Takes back the leases of the ledger's that have run out. One whose call is still under way
-    /// has failed; one that was not used is free again by itself.
+    /// Takes back the backend's leases that have expired. Returns those whose calls still run:
+    /// these probes have failed. An unused lease expires at the backend by itself.
     pub(crate) fn run_out(&mut self, now: Timestamp) -> Vec<LeaseId> {
         let asks = self.asks();
         match &mut self.phase {
@@ -135,7 +137,7 @@ impl Machine {
         }
     }
 
-    /// When the next lease of the ledger's runs out.
+    /// Returns when the next lease of the backend expires.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         match &self.phase {
             Phase::HalfOpen(round) if self.asks() => round.next_expiry(),
@@ -143,14 +145,14 @@ impl Machine {
         }
     }
 
-    /// Whether the ledger decides who probes, and what comes of it.
+    /// Returns whether the backend decides which calls probe, and what follows.
     pub(crate) fn asks(&self) -> bool {
         self.ledger == Ledger::Reachable && self.origin == Origin::Cluster
     }
 
-    /// How many probes of our own may be out at once.
-    pub(super) fn places(&self, policy: &Policy) -> u64 {
-        // The ledger is what counts the places of a cluster. Without it each replica takes one.
+    /// Returns how many of our own probes may be out at once.
+    pub(super) fn slots(&self, policy: &Policy) -> u64 {
+        // The backend counts the probe slots of a cluster. Without it, each replica takes one.
         if self.ledger == Ledger::Lost { 1 } else { policy.probes() }
     }
 }

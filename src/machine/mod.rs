@@ -6,39 +6,39 @@
 //!        │ closed │                          │ open │                │ a probe fails,
 //!        └────────┘                          └──────┘                │ or outlives its lease
 //!             ▲                                  │ the interval      │
-//!             │ enough good probes in a row      ▼ is over           │
+//!             │ enough probes succeed            ▼ ends              │
 //!             │                            ┌───────────┐             │
 //!             └─────────────────────────── │ half-open │ ────────────┘
 //!                                          └───────────┘
 //! ```
 //!
-//! By hand, from every state: forced open, forced closed, disabled, metrics-only; `reset` leads
-//! from every state to closed.
+//! Overrides lead from every state to forced open, forced closed, disabled or metrics-only; `reset`
+//! leads from every state to closed.
 //!
 //! Laws:
 //!
 //! 1. The machine answers from its arguments alone: state, policy, time, a random draw. The same
 //!    history gives the same circuit on every host.
 //! 2. It does not fail and does not panic.
-//! 3. There is one door into a phase, [`Machine::enter`]; it ends the old generation. Whoever
-//!    calls the machine drops results of earlier generations before they get here.
+//! 3. There is one door into a phase, [`Machine::enter`]; it ends the old generation. The caller of
+//!    the machine drops results of earlier generations before they get here.
 //! 4. Evidence is judged after every result that is recorded, a success included: a success can
-//!    complete the minimum of calls. Calls still in flight are judged on a tick.
-//! 5. What runs out (an open interval, a lease, an override) is looked at when something is asked,
-//!    and takes effect as of the moment it ran out.
+//!    complete the minimum of calls. Calls still running are judged on a tick.
+//! 5. What expires (an open interval, a lease, an override) is looked at when the machine is asked,
+//!    and takes effect as of the moment it expired.
 //!
 //! # In a cluster
 //!
-//! A machine can be the copy of a record that replicas share, a *ledger's*. Then:
+//! A machine can be the copy of a backend's record, which replicas share. Then:
 //!
-//! 6. What the ledger says is [adopted](Machine::adopt), whatever the state was.
-//! 7. A half-open round of the cluster's is the ledger's: the machine leases nothing and decides
-//!    nothing; it says that the ledger is to be [asked](Admission::Ask), or
-//!    [told](Effect::Settle).
-//! 8. What the machine opens on its own evidence is its own (`Origin::Local`), and recovers by its
-//!    own probes, until the ledger says something newer.
-//! 9. While the ledger is lost, the machine goes on alone, with one probe at a time: the places are
-//!    counted by nobody else.
+//! 6. A new generation of the record is [applied](Machine::adopt), whatever the state was.
+//! 7. The backend decides a half-open round of the cluster: the machine leases nothing and decides
+//!    nothing. It says that the backend must be [asked](Admission::Ask) for a lease, or must be
+//!    sent a [result](Effect::Settle).
+//! 8. A phase that the machine opened on its own evidence is its own (`Origin::Local`) and recovers
+//!    by its own probes, until the backend has something newer.
+//! 9. While the backend does not answer, the machine is detached: it goes on by itself, with one
+//!    probe at a time, because the probe slots of the cluster are counted by the backend alone.
 
 mod conditions;
 mod half_open;
@@ -64,16 +64,16 @@ use std::time::Duration;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
-use phase::{Phase, Told};
+use phase::{Phase, Reported};
 
 /// One circuit, as pure rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     phase: Phase,
     generation: u64,
-    /// How often in a row probes have opened the circuit again.
+    /// How many times in a row probes have opened the circuit again.
     reopenings: u32,
-    /// Who decided the phase.
+    /// What decided the phase.
     origin: Origin,
     ledger: Ledger,
     /// When the override in force ends.
@@ -86,19 +86,19 @@ pub(crate) enum Admission {
     /// The call may be made; as a probe, if there is a lease.
     Granted(Option<LeaseId>),
     Rejected,
-    /// The ledger is to be asked for a lease.
+    /// The backend must be asked for a lease.
     Ask,
 }
 
-/// What a result has brought about.
+/// What a result has caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    Tell(Event),
-    /// A probe of the cluster's has ended, and the ledger is to be told.
+    Notify(Event),
+    /// A probe of the cluster has ended, and its result must be sent to the backend.
     Settle(LeaseId, Verdict),
 }
 
-/// Whether an admitted call begins at once, or only holds its place for now.
+/// Whether an admitted call begins at once, or only reserves its probe slot for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     Now,
@@ -129,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// Sets a state by hand, until a time. It ends what was in force, an earlier override included.
+    /// Overrides the state until `ends`. This ends what was in force, an earlier override included.
     pub(crate) fn force(
         &mut self,
         to: OverrideState,
@@ -146,7 +146,7 @@ impl Machine {
             OverrideState::ForcedClosed => Phase::ForcedClosed(evidence()),
             OverrideState::Disabled => Phase::Disabled,
             OverrideState::MetricsOnly => {
-                Phase::MetricsOnly { evidence: evidence(), told: Told::Nothing }
+                Phase::MetricsOnly { evidence: evidence(), reported: Reported::Nothing }
             }
         };
         let transition = self.enter(phase, Reason::Override);
@@ -154,25 +154,25 @@ impl Machine {
         transition
     }
 
-    /// Closes with no evidence, whatever the state was.
+    /// Closes the circuit without evidence, whatever its state was.
     pub(crate) fn reset(&mut self, reason: Reason, policy: &Policy, now: Timestamp) -> Transition {
         self.reopenings = 0;
         self.origin = Origin::Local;
         self.enter(Phase::Closed(Evidence::new(policy.window(), now)), reason)
     }
 
-    /// The override in force ends at another time.
+    /// Changes when the override in force ends.
     pub(crate) fn set_ends(&mut self, ends: Timestamp) {
         self.ends = ends;
     }
 
-    /// When the override in force ends.
+    /// Returns when the override in force ends.
     pub(crate) fn ends(&self) -> Timestamp {
         self.ends
     }
 
-    /// Goes over to another policy. The state and its open interval stay. So does the evidence if
-    /// the window is the same; otherwise it starts anew.
+    /// Changes to another policy. The state and its open interval stay. So does the evidence if the
+    /// window is the same; otherwise it starts anew.
     pub(crate) fn reshape(&mut self, old: &Policy, new: &Policy, now: Timestamp) {
         if old.window() == new.window() {
             return;
@@ -182,14 +182,15 @@ impl Machine {
         }
     }
 
-    /// Ends the open interval now, so that the next call is a probe. `None` if the circuit is not
-    /// open, or if the cluster decides when it probes.
+    /// Ends the open interval now, so that the next call is a probe. Returns `None` if the circuit
+    /// is not open, or if the cluster decides when it probes.
     pub(crate) fn probe_now(&mut self, now: Timestamp) -> Option<Transition> {
         let open = self.state() == State::Open && !self.asks();
         open.then(|| self.enter(Phase::Open { until: now }, Reason::Override))
     }
 
-    /// Until when admissions are rejected without a look at anything else; `None` while some pass.
+    /// Returns until when admissions are rejected without a look at anything else; `None` while
+    /// some calls pass.
     pub(crate) fn rejects_until(&self, policy: &Policy) -> Option<Timestamp> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
@@ -197,19 +198,19 @@ impl Machine {
             Phase::HalfOpen(round) if self.asks() => {
                 (!round.has_spare()).then(|| round.refused_until())
             }
-            Phase::HalfOpen(round) if round.out() as u64 >= self.places(policy) => {
+            Phase::HalfOpen(round) if round.out() as u64 >= self.slots(policy) => {
                 round.next_expiry()
             }
             _ => None,
         }
     }
 
-    /// Whether successes are counted at all.
+    /// Returns whether successes are counted at all.
     pub(crate) fn counts(&self) -> bool {
         self.phase.evidence().is_some_and(Evidence::has_window)
     }
 
-    /// When the current bucket of evidence ends, where there are buckets.
+    /// Returns when the current bucket of evidence ends, if there are buckets.
     pub(crate) fn bucket_end(&self) -> Option<Timestamp> {
         self.phase.evidence().and_then(Evidence::bucket_end)
     }
@@ -230,7 +231,7 @@ impl Machine {
         self.phase.evidence().map(Evidence::tally).unwrap_or_default()
     }
 
-    /// Probes out, and probes passed.
+    /// Returns how many probes are out, and how many have passed.
     pub(crate) fn probes(&self) -> (usize, u64) {
         match &self.phase {
             Phase::HalfOpen(round) => (round.out(), round.passed()),
@@ -238,8 +239,8 @@ impl Machine {
         }
     }
 
-    /// Opens for the interval of the policy, counted from `from`; and until the hint, counted from
-    /// `now`, is over.
+    /// Opens for the interval of the policy, counted from `from`, and at least until the hint,
+    /// counted from `now`, is over.
     fn open(
         &mut self,
         reason: Reason,

@@ -8,41 +8,43 @@ use crate::timestamp::Timestamp;
 
 /// The state of a circuit.
 ///
-/// The first three are those a circuit moves through by itself; the others are overrides, set by
-/// hand and kept until [`reset`](crate::Circuit::reset).
+/// A circuit moves through the first three by itself. The others are [overrides](crate::overrides):
+/// an operator sets them, and they last until [`reset`](crate::Circuit::reset), the next override,
+/// or the end of their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
     /// Calls pass and are counted.
     Closed,
-    /// Calls are rejected until the open interval is over.
+    /// Calls are rejected until the open interval ends.
     Open,
     /// A few calls pass as probes; the others are rejected.
     HalfOpen,
-    /// By hand: calls are rejected, for as long as it takes.
+    /// Override: calls are rejected.
     ForcedOpen,
-    /// By hand: calls pass and are counted, and nothing trips.
+    /// Override: calls pass and are counted, but never open the circuit.
     ForcedClosed,
-    /// By hand: calls pass, and nothing is counted.
+    /// Override: calls pass, and nothing is counted.
     Disabled,
-    /// By hand: calls pass and are counted, and what would trip is told, not done.
+    /// Override: calls pass and are counted. When they would have opened the circuit, it sends
+    /// [`Event::WouldTrip`](crate::event::Event::WouldTrip) instead.
     MetricsOnly,
 }
 
 impl State {
-    /// Whether calls pass, all of them.
+    /// Returns whether all calls pass in this state.
     #[must_use]
     pub const fn passes_all(self) -> bool {
         matches!(self, Self::Closed | Self::ForcedClosed | Self::Disabled | Self::MetricsOnly)
     }
 
-    /// Whether only a hand sets it, and ends it.
+    /// Returns whether the state is an override: only an operator sets and ends it.
     #[must_use]
     pub const fn is_overridden(self) -> bool {
         !matches!(self, Self::Closed | Self::Open | Self::HalfOpen)
     }
 
-    /// The state's name in logs and metrics, in snake case.
+    /// Returns the state's name in logs and metrics, in snake case: `half_open`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +60,7 @@ impl State {
 }
 
 impl fmt::Display for State {
-    /// The state as in a sentence: `half-open`.
+    /// Writes the state as in a sentence: `half-open`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::HalfOpen => "half-open",
@@ -70,7 +72,7 @@ impl fmt::Display for State {
     }
 }
 
-/// A state that only a hand can set.
+/// A state that only an override sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OverrideState {
     /// [`State::ForcedOpen`].
@@ -87,7 +89,7 @@ impl OverrideState {
     const ALL: [Self; 4] =
         [Self::ForcedOpen, Self::ForcedClosed, Self::Disabled, Self::MetricsOnly];
 
-    /// The state that it sets.
+    /// Returns the [`State`] of a circuit under this override.
     #[must_use]
     pub const fn state(self) -> State {
         match self {
@@ -98,24 +100,24 @@ impl OverrideState {
         }
     }
 
-    /// The one whose state has this [name](State::as_str).
+    /// Returns the override whose state has this [name](State::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|setting| setting.state().as_str() == name)
     }
 }
 
-/// Who decided a state.
+/// What decided a state: this process, or the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// This process, by its own evidence, its own probes, or a hand that set it here.
+    /// This process: its own evidence, its own probes, or an override that was set in it.
     Local,
-    /// The cluster: it is the same on every replica.
+    /// The cluster, through the [backend](crate::backend). The state is the same on every replica.
     Cluster,
 }
 
 impl Origin {
-    /// The origin's name in logs and metrics.
+    /// Returns the origin's name in logs and metrics: `local` or `cluster`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -134,12 +136,12 @@ pub(super) enum Phase {
     ForcedOpen,
     ForcedClosed(Evidence),
     Disabled,
-    MetricsOnly { evidence: Evidence, told: Told },
+    MetricsOnly { evidence: Evidence, reported: Reported },
 }
 
-/// What would have opened a metrics-only circuit, has been told, and still would.
+/// What would have opened a metrics-only circuit, was reported, and still would open it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Reported {
     Nothing,
     Condition,
     /// A run of calls without completions.
@@ -159,7 +161,7 @@ impl Phase {
         }
     }
 
-    /// The evidence of a phase that keeps some.
+    /// Returns the evidence, if the phase keeps any.
     pub(super) fn evidence(&self) -> Option<&Evidence> {
         match self {
             Self::Closed(evidence)

@@ -1,4 +1,4 @@
-//! Who may call, and how the half-open round goes.
+//! Which calls are admitted, and how the half-open round goes.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 impl Machine {
-    /// Does one thing that has become due by `now`. To be called before [`admit`](Self::admit),
-    /// until it returns `None`.
+    /// Does one thing that has become due by `now`. Call it before [`admit`](Self::admit), until it
+    /// returns `None`.
     ///
-    /// A probe that outlived its lease fails its round as of the moment at which the lease ended;
-    /// an open interval that is over leads to half-open. One can follow the other.
+    /// A probe that outlived its lease fails its round as of the moment its lease ended. An open
+    /// interval that has ended leads to half-open. One can follow the other.
     pub(crate) fn catch_up(
         &mut self,
         now: Timestamp,
@@ -39,9 +39,9 @@ impl Machine {
         }
     }
 
-    /// Answers a call that asks to be made.
+    /// Decides whether a call may be made.
     pub(crate) fn admit(&mut self, begin: Begin, now: Timestamp, policy: &Policy) -> Admission {
-        let (asks, places) = (self.asks(), self.places(policy));
+        let (asks, slots) = (self.asks(), self.slots(policy));
         let making = begin == Begin::Now;
         match &mut self.phase {
             Phase::Closed(_)
@@ -55,21 +55,20 @@ impl Machine {
                 None if round.refused_until() > now => Admission::Rejected,
                 None => Admission::Ask,
             },
-            Phase::HalfOpen(round) => {
-                match round.lease(making, places, now, policy.probe_lease()) {
-                    Some(lease) => Admission::Granted(Some(lease)),
-                    None => Admission::Rejected,
-                }
-            }
+            Phase::HalfOpen(round) => match round.lease(making, slots, now, policy.probe_lease()) {
+                Some(lease) => Admission::Granted(Some(lease)),
+                None => Admission::Rejected,
+            },
         }
     }
 
-    /// Begins the call of a lease that was granted for later. False if the lease has run out, or
-    /// its round has failed.
+    /// Begins the call of a lease that was reserved. Returns false if the lease has expired, or its
+    /// round has failed.
     pub(crate) fn begin(&mut self, lease: LeaseId, now: Timestamp, policy: &Policy) -> bool {
         let asks = self.asks();
         match &mut self.phase {
-            // The ledger's lease runs from when it was given, and only the ledger can prolong it.
+            // The backend's lease runs from the moment it was granted, and only the backend can
+            // prolong it.
             Phase::HalfOpen(round) if asks => round.begin(lease, now, None),
             Phase::HalfOpen(round) => {
                 round.hung_since(now).is_none()
@@ -79,7 +78,7 @@ impl Machine {
         }
     }
 
-    /// For how long the call of a lease has been under way.
+    /// Returns for how long the call of a lease has been running.
     pub(crate) fn ran(&self, lease: LeaseId, now: Timestamp) -> Duration {
         match &self.phase {
             Phase::HalfOpen(round) => round.ran(lease, now),
@@ -87,7 +86,7 @@ impl Machine {
         }
     }
 
-    /// Whether a lease still holds its place.
+    /// Returns whether a lease still holds its probe slot.
     pub(crate) fn holds(&self, lease: LeaseId, now: Timestamp) -> bool {
         match &self.phase {
             Phase::HalfOpen(round) => {
@@ -113,23 +112,23 @@ impl Machine {
             Outcome::Success | Outcome::Ignored => None,
         };
         if let Some(expired) = round.hung_since(now).filter(|_| !asks) {
-            // The round is over since then, and this result came after it. Only its hint counts:
-            // the upstream asked to be left alone.
+            // The round ended then, and this result came after it. Only its hint counts: the
+            // upstream asked for a pause.
             let times = (expired, now);
             let transition = self.reopen(Reason::ProbeExpired, hint, times, policy, draw);
-            return Some(Effect::Tell(Event::Transition(transition)));
+            return Some(Effect::Notify(Event::Transition(transition)));
         }
         let slow = ended.slow && policy.counts_slow_calls();
         let verdict = match (round.give_back(lease, now)?, ended.outcome) {
-            // Whatever it says now, it was too long in coming.
+            // Whatever it reports now, it took too long.
             (Returned::Late, _) => Verdict::Failed { reason: Reason::ProbeExpired, hint },
             (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => Verdict::Released,
-            // One failed probe is enough: a caller paid for it, another would for the next.
+            // One failed probe is enough: a caller paid for it, and another would pay for the next.
             (Returned::InTime, Outcome::Failure { .. }) => {
                 Verdict::Failed { reason: Reason::ProbeFailed, hint }
             }
-            // Slow calls may be what opened the circuit. If a slow probe closed it, an upstream that
-            // is saturated would get all its calls back at every probe.
+            // Slow calls may be what opened the circuit. If a slow probe closed it, a saturated
+            // upstream would get all its calls back at every probe.
             (Returned::InTime, Outcome::Success) if slow => {
                 Verdict::Failed { reason: Reason::ProbeSlow, hint: None }
             }
@@ -139,10 +138,10 @@ impl Machine {
             return Some(Effect::Settle(lease, verdict));
         }
         let transition = self.settle(verdict, now, policy, draw);
-        transition.map(|transition| Effect::Tell(Event::Transition(transition)))
+        transition.map(|transition| Effect::Notify(Event::Transition(transition)))
     }
 
-    /// What the end of a probe of our own makes of the round.
+    /// Applies the result of one of our own probes to the round.
     pub(crate) fn settle(
         &mut self,
         verdict: Verdict,

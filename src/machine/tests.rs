@@ -1,4 +1,4 @@
-//! What the rest of the crate does not ask the machine yet, or cannot show from outside.
+//! What the rest of the crate does not use yet, or what cannot be shown from outside.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ fn running_calls_alone_do_not_send_successes_to_the_lock() {
 }
 
 #[test]
-fn metrics_only_tells_of_running_calls_once_and_starts_without_them() {
+fn metrics_only_reports_running_calls_once_and_starts_without_them() {
     let policy = policy(|it| it.slow_call_duration(s(2)).slow_call_rate(0.5).minimum_calls(5));
     let mut machine = Machine::new(&policy, START);
     machine.set_overdue(4);
@@ -161,8 +161,8 @@ fn metrics_only_tells_of_running_calls_once_and_starts_without_them() {
     assert_eq!(machine.tally(), Tally::default());
     for overdue in [5, 6, 0, 5] {
         machine.set_overdue(overdue);
-        let told = reason(machine.judge(START, &policy, 0));
-        assert_eq!(told, (overdue == 5).then_some(Reason::SlowCallRate), "{overdue}");
+        let reported = reason(machine.judge(START, &policy, 0));
+        assert_eq!(reported, (overdue == 5).then_some(Reason::SlowCallRate), "{overdue}");
     }
 }
 

@@ -10,31 +10,36 @@ use super::window::Tally;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// So many failures without a success between them.
+    /// Too many consecutive failures
+    /// ([`consecutive_failures`](crate::policy::PolicyBuilder::consecutive_failures)).
     ConsecutiveFailures,
-    /// The failure rate of the window.
+    /// The failure rate of the window
+    /// ([`failure_rate`](crate::policy::PolicyBuilder::failure_rate)).
     FailureRate,
-    /// The number of failures in the window.
+    /// The number of failures in the window
+    /// ([`failure_count`](crate::policy::PolicyBuilder::failure_count)).
     FailureCount,
-    /// The rate of slow calls in the window.
+    /// The slow-call rate of the window
+    /// ([`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate)).
     SlowCallRate,
-    /// As many calls in a row as the policy's minimum of calls were cancelled or failed, and none
-    /// was answered well in between: the upstream hangs, and a timeout outside of the circuit
+    /// As many consecutive calls as the policy's
+    /// [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) were cancelled or failed, and
+    /// the last of them was cancelled. The upstream hangs, and a timeout outside the circuit
     /// breaker hides it.
     NoCompletions,
-    /// The open interval is over, and somebody asked.
+    /// The open interval ended, and a call asked for a permit.
     IntervalOver,
     /// A probe failed.
     ProbeFailed,
-    /// A probe succeeded, but was slow, and the policy counts slow calls.
+    /// A probe succeeded but was slow, and the policy counts slow calls.
     ProbeSlow,
-    /// A probe lasted longer than its lease.
+    /// A probe outlived its lease ([`probe_lease`](crate::policy::PolicyBuilder::probe_lease)).
     ProbeExpired,
-    /// Enough probes succeeded in a row.
+    /// Enough consecutive probes succeeded.
     ProbesSucceeded,
-    /// An operator: an override, a reset, or an [order to probe](crate::Circuit::probe_now).
+    /// An operator acted: an override, a reset, or [`probe_now`](crate::Circuit::probe_now).
     Override,
-    /// The time of an override is over.
+    /// The time of an override ended.
     OverrideOver,
 }
 
@@ -54,13 +59,13 @@ impl Reason {
         Self::OverrideOver,
     ];
 
-    /// The reason of this [name](Self::as_str).
+    /// Returns the reason of this [name](Self::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
-    /// The reason as a number, and back: within a process only.
+    /// The reason as a number. It means something only within this process.
     pub(crate) const fn code(self) -> u64 {
         self as u64
     }
@@ -70,7 +75,7 @@ impl Reason {
         Self::ALL.get(code as usize).copied().unwrap_or(Self::Override)
     }
 
-    /// The reason's name in logs and metrics, in snake case.
+    /// Returns the reason's name in logs and metrics, in snake case: `failure_rate`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +96,7 @@ impl Reason {
 }
 
 impl Reason {
-    /// The reason with its numbers, for people: `12 of 20 calls failed`.
+    /// Returns the reason with its numbers, for people: `12 of 20 calls failed`.
     pub(crate) fn with(self, tally: &Tally) -> impl fmt::Display + use<> {
         Explained { reason: self, tally: *tally }
     }
@@ -138,18 +143,21 @@ impl fmt::Display for Reason {
 pub struct Transition {
     /// The state that ended.
     pub from: State,
-    /// The state that began. An override set again begins again: then the two are the same.
+    /// The state that began. It is the same as [`from`](Self::from) after
+    /// [`probe_now`](crate::Circuit::probe_now), after a reset of a closed circuit, when an
+    /// override is set again, and when other replicas have probed an open circuit in between.
     pub to: State,
-    /// Why.
+    /// Why the state changed.
     pub reason: Reason,
-    /// The generation that began. It grows with each transition of the circuit, so that
-    /// transitions that arrive out of order can be put in order.
+    /// The generation that began. It grows with each transition of the circuit, so that transitions
+    /// that arrive out of order can be sorted.
     pub generation: u64,
-    /// What had been counted in the state that ended: on a trip, the evidence.
+    /// What the circuit had counted in the state that ended: on a trip, the evidence.
     pub tally: Tally,
-    /// Where the circuit opened by itself: for how long from now on, jitter included.
+    /// How long the circuit stays open from now on, jitter included. `None` if it did not open by
+    /// itself.
     pub open_for: Option<Duration>,
-    /// Who decided. Without a backend it is always this process.
+    /// What decided: this process or the cluster. Without a backend it is always this process.
     pub origin: Origin,
 }
 
@@ -164,23 +172,24 @@ impl fmt::Display for Transition {
     }
 }
 
-/// Something that happened to a circuit.
+/// What happened to a circuit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Its state changed.
+    /// The circuit changed its state.
     Transition(Transition),
-    /// It is in [`State::MetricsOnly`], and its evidence has just come to what would have opened
-    /// it. Told once; again only after the evidence has been below that meanwhile.
+    /// The circuit is in [`State::MetricsOnly`], and its evidence now meets a condition that would
+    /// have opened it. Sent once; sent again only after the evidence has met no condition in
+    /// between.
     WouldTrip {
-        /// The condition that holds.
+        /// The condition that the evidence meets.
         reason: Reason,
     },
-    /// Ten calls in a row were cancelled or failed, with no success between them, and the last one was
-    /// cancelled and left no evidence. A timeout outside the circuit breaker does that: put it inside, and
-    /// each call counts as a failure. Sent once for a circuit.
+    /// Ten or more consecutive calls were cancelled or failed, and the last of them was cancelled
+    /// and left no evidence. The usual cause is a timeout outside the circuit breaker: put it
+    /// inside, so that each such call counts as a failure. Sent once per circuit.
     CallsCancelled {
-        /// How many calls in a row were cancelled or failed.
+        /// How many consecutive calls were cancelled or failed.
         calls: u64,
     },
 }

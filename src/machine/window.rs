@@ -4,7 +4,7 @@
 //!
 //! - The memory is fixed when the window is made; it does not grow with calls.
 //! - The [`Tally`] is the sum of what is in the window, to the call.
-//! - [`Evidence::successes`] of `n` leaves what `n` single successes would leave.
+//! - [`Evidence::successes`] of `n` does the same as `n` single successes.
 
 mod count;
 mod mark;
@@ -31,7 +31,7 @@ enum Kept {
 pub(crate) struct Evidence {
     streak: u64,
     unanswered: u64,
-    /// Calls still running that are slow already.
+    /// Running calls that are slow already.
     overdue: u64,
     window: Kept,
 }
@@ -60,17 +60,18 @@ impl Evidence {
         }
     }
 
-    /// Calls in a row that were cancelled or failed, and those of them that failed.
+    /// Returns how many consecutive calls were cancelled or failed, and how many consecutive calls
+    /// failed.
     pub(crate) fn run(&self) -> (u64, u64) {
         (self.unanswered, self.streak)
     }
 
-    /// A call was answered, which says nothing else.
+    /// Records an answer that is no other evidence.
     pub(crate) fn completed(&mut self) {
         self.unanswered = self.streak;
     }
 
-    /// A run of `n` successes, none of them slow.
+    /// Adds `n` consecutive successes, none of them slow.
     pub(crate) fn successes(&mut self, n: u64) {
         if n == 0 {
             return;
@@ -96,7 +97,7 @@ impl Evidence {
         self.overdue
     }
 
-    /// Lets go of what has become too old.
+    /// Drops what has become too old.
     pub(crate) fn slide(&mut self, now: Timestamp) {
         if let Kept::Time(window) = &mut self.window {
             window.slide(now);
@@ -122,7 +123,7 @@ impl Evidence {
         }
     }
 
-    /// When the current bucket ends, where there are buckets.
+    /// Returns when the current bucket ends, if there are buckets.
     pub(crate) fn bucket_end(&self) -> Option<Timestamp> {
         match &self.window {
             Kept::Time(window) => Some(window.bucket_end()),

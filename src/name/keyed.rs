@@ -4,12 +4,12 @@ use std::fmt::{self, Write};
 
 use super::CircuitName;
 
-/// `layer:key`, in which the key is escaped, and no longer than a name may be.
+/// `layer:key`, with the key escaped, and no longer than a name may be.
 ///
-/// What may not stand in a log, a label or a key of Redis is written as in URLs, byte by byte: `%0A`.
-/// Where that is too long, the end is `~` and a hash of the whole key. Both can be read as nothing
-/// else, as `%` and `~` of the key are escaped. The hash is the same in every process, now and later:
-/// replicas share circuits by these names.
+/// Bytes that must not appear in a log, a label or a Redis key are written as in URLs: `%0A`. A
+/// name that is too long ends in `~` and a hash of the whole key. Neither form is ambiguous,
+/// because `%` and `~` of the key are escaped. The hash is the same in every process and version,
+/// because replicas share circuits by these names.
 pub(crate) struct KeyedName {
     bytes: [u8; CircuitName::MAX_BYTES],
     len: usize,
@@ -19,7 +19,7 @@ pub(crate) struct KeyedName {
 const TAIL: usize = 33;
 
 impl KeyedName {
-    /// The most bytes the name of a layer may have, so that there is room for keys.
+    /// The largest length of a layer's name in bytes, so that there is room for keys.
     pub(crate) const MOST_PREFIX: usize = 64;
 
     pub(crate) fn new(layer: &str, key: &str) -> Self {
@@ -30,7 +30,7 @@ impl KeyedName {
             .and_then(|()| name.write_key(key));
         if written.is_err() {
             name.len = name.len.min(CircuitName::MAX_BYTES - TAIL);
-            // It fits, as the name of the layer does.
+            // It fits, because the name of the layer does.
             let _ = write!(name, "~{:032x}", hash(key.as_bytes()));
         }
         name
@@ -77,7 +77,7 @@ fn is_plain(byte: u8) -> bool {
     PLAIN[usize::from(byte)]
 }
 
-/// Looked up, as this is asked for each byte of each call's key.
+/// A table, because every byte of every call's key is looked up.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let marks = b"-._:/@[]{}*+,=!$()";
@@ -124,7 +124,7 @@ mod tests {
             assert!(one.as_str().starts_with(&format!("{layer}:")));
             assert_ne!(one, other);
         }
-        // Fixed: other processes find the circuit by it.
+        // Fixed, because other processes find the circuit by it.
         let known = KeyedName::new("up", &"k".repeat(200));
         assert_eq!(known.as_str()[..5], *"up:kk");
         assert_eq!(hash(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);

@@ -1,4 +1,4 @@
-//! What a policy is refused for.
+//! Which policies are refused, and why.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,12 +7,13 @@ use super::fraction::Numbers;
 use super::settings::Policy;
 use super::window::Window;
 
-/// The most results a count window may hold: a million, at two bits each.
+/// The largest count window: a million results, at two bits each.
 pub(super) const MAX_COUNT_WINDOW: u64 = 1_000_000;
-/// The most buckets a time window may have: a second each for an hour.
+/// The most buckets of a time window: one per second for an hour.
 const MAX_BUCKETS: u32 = 3_600;
 
-/// A policy that cannot work: every reason why.
+/// The error of [`PolicyBuilder::build`](crate::policy::PolicyBuilder::build): the policy cannot
+/// work. It names every problem at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// One sentence per setting, each with its name, its value and what was expected.
+    /// Returns one sentence per wrong setting, each with its name, its value and what was expected.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -81,7 +82,7 @@ impl Checks {
         self.duration("slow_call_duration", policy.slow_call_duration);
         self.count("minimum_calls", Some(policy.minimum_calls));
         let timed = numbers.slow_call_rate.is_none() || policy.slow_call_duration.is_some();
-        self.that(timed, "slow_call_duration", "not set", "a limit, for slow_call_rate needs one");
+        self.that(timed, "slow_call_duration", "not set", "a limit: slow_call_rate needs one");
         let conditions = policy.consecutive_failures.is_some()
             || numbers.failure_rate.is_some()
             || policy.failure_count.is_some()
@@ -95,9 +96,7 @@ impl Checks {
                 let fits = (1..=MAX_COUNT_WINDOW).contains(&calls);
                 self.that(fits, "count_window", calls, "1 to 1000000");
                 let failures = policy.failure_count.unwrap_or(0);
-                let most = format!(
-                    "at most count_window ({calls}), or so many failures are never in the window"
-                );
+                let most = format!("at most count_window ({calls})");
                 self.that(failures <= calls || !fits, "failure_count", failures, &most);
             }
             Window::Time { length, buckets } => {

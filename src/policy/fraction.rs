@@ -1,4 +1,4 @@
-//! Numbers as people write them, and as the rules decide: in parts per million.
+//! Numbers as people write them, and as the rules decide with them: in parts per million.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::settings::Policy;
 /// One whole.
 pub(crate) const WHOLE: u32 = 1_000_000;
 
-/// The numbers of a policy that is being made, as they were given: not all of them can work.
+/// The numbers of a policy that is being built, as they were given and not yet checked.
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
     pub(super) failure_rate: Option<f64>,
@@ -26,7 +26,7 @@ impl Numbers {
         }
     }
 
-    /// Puts the numbers into a policy, in parts per million.
+    /// Converts the numbers to parts per million and stores them in a policy.
     pub(super) fn put(&self, policy: &mut Policy) {
         policy.failure_rate = self.failure_rate.map(rate_parts);
         policy.slow_call_rate = self.slow_call_rate.map(rate_parts);
@@ -35,18 +35,19 @@ impl Numbers {
     }
 }
 
-/// Parts as a fraction.
+/// Converts parts to a fraction.
 pub(super) fn rate(parts: u32) -> f64 {
     f64::from(parts) / f64::from(WHOLE)
 }
 
-/// Parts as a number.
+/// Converts parts to a number.
 #[expect(clippy::cast_precision_loss, reason = "for people; the rules decide in integers")]
 pub(super) fn number(parts: u64) -> f64 {
     parts as f64 / f64::from(WHOLE)
 }
 
-/// A rate in parts. One that is above zero stays so: at zero parts every call would meet it.
+/// Converts a rate to parts. A rate above zero stays above zero: at zero parts, every call would
+/// meet it.
 fn rate_parts(rate: f64) -> u32 {
     share_parts(rate).max(1)
 }
@@ -55,8 +56,8 @@ fn share_parts(share: f64) -> u32 {
     u32::try_from(parts(share)).unwrap_or(WHOLE).min(WHOLE)
 }
 
-/// A number in parts, rounded down, so that 2 of 3 calls are at a rate of 2.0 / 3.0. A little is
-/// added first, as many a decimal has no exact counterpart in binary.
+/// Converts a number to parts, rounded down, so that 2 of 3 calls are at a rate of 2.0 / 3.0. A
+/// small amount is added first, because many decimals have no exact binary form.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -66,7 +67,7 @@ fn parts(number: f64) -> u64 {
     number.mul_add(f64::from(WHOLE), 0.001) as u64
 }
 
-/// Parts as people read them: `50 %`, `33.3333 %`.
+/// Writes parts as a percentage: `50 %`, `33.3333 %`.
 pub(super) struct Percent(pub(super) u32);
 
 impl fmt::Display for Percent {

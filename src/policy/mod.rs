@@ -1,7 +1,6 @@
-//! When a circuit opens and how it closes: the settings beside [`Policy`](crate::Policy) itself.
+//! When a circuit opens and how it closes: the settings that belong to [`Policy`].
 //!
-//! [`Policy::builder`](crate::Policy::builder) returns a [`PolicyBuilder`], which checks all settings
-//! when it builds.
+//! [`Policy::builder`] returns a [`PolicyBuilder`], which checks all settings when it builds.
 
 mod builder;
 pub(crate) mod check;

@@ -1,4 +1,4 @@
-//! Policies named after what they protect.
+//! Presets: policies named after what they protect.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 const S: fn(u64) -> Duration = Duration::from_secs;
 
 impl Policy {
-    /// For a database behind a connection pool.
+    /// Returns a policy for a database behind a connection pool.
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
@@ -35,16 +35,16 @@ impl Policy {
             .preset()
     }
 
-    /// For a cache that the caller can do without.
+    /// Returns a policy for a cache that the caller can work without.
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
-    /// | consecutive failures | 3 | a miss is cheap, a hanging cache is not: give up early |
+    /// | consecutive failures | 3 | a miss is cheap, a cache that hangs is not: give up early |
     /// | failure rate | 50 % of at least 50 calls in 10 s | caches see many calls; a short window forgets fast |
-    /// | slow calls | 50 % over 100 ms | a cache slower than what it caches is of no use |
-    /// | open for | 2 s, doubling to 30 s | trying again costs little, and each second without the cache is load elsewhere |
+    /// | slow calls | 50 % over 100 ms | a cache that is slower than its source has no benefit |
+    /// | open for | 2 s, doubling to 30 s | probing again costs little, and each second without the cache is load elsewhere |
     /// | probes | 3 at a time, 3 to close | the answer is quick |
-    /// | probe lease | 1 s | ten times what is slow |
+    /// | probe lease | 1 s | ten times the slow-call limit |
     #[must_use]
     pub fn cache() -> Self {
         Self::builder()
@@ -62,7 +62,7 @@ impl Policy {
             .preset()
     }
 
-    /// For an HTTP or gRPC API of somebody else.
+    /// Returns a policy for a third-party HTTP or gRPC API.
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
@@ -89,17 +89,18 @@ impl Policy {
             .preset()
     }
 
-    /// For the service that checks who a caller is.
+    /// Returns a policy for the service that authenticates callers.
     ///
-    /// While it is open nobody gets in, so it trips late and is tried again soon. A wrong password
-    /// is a success of the service: classify it so, or one attacker opens the circuit for all.
+    /// While its circuit is open, no one can log in. So it opens late and probes soon. A wrong
+    /// password is a success of the service: classify it as one, or a single attacker opens the
+    /// circuit for all.
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
-    /// | consecutive failures | 10 | opening locks everybody out; be sure |
+    /// | consecutive failures | 10 | opening locks out every user; be sure |
     /// | failure rate | 75 % of at least 50 calls in 30 s | half of the logins is better than none |
     /// | slow calls | off | a slow login is still a login |
-    /// | open for | 5 s, doubling to 30 s | nobody waits five minutes to log in |
+    /// | open for | 5 s, doubling to 30 s | users cannot wait five minutes to log in |
     /// | probes | 5 at a time, 2 to close | find out quickly |
     /// | probe lease | 10 s | password hashes are slow by design |
     #[must_use]

@@ -1,4 +1,4 @@
-//! What a policy says, for programs and for people.
+//! Reading a policy: getters, and one line for logs.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,41 +8,41 @@ use super::settings::{Cancelled, Policy};
 use super::window::Window;
 
 impl Policy {
-    /// Returns how many failures in a row open the circuit; `None` if it does not look at them.
+    /// Returns how many consecutive failures open the circuit, or `None` if this condition is off.
     #[must_use]
     pub fn consecutive_failures(&self) -> Option<u64> {
         self.consecutive_failures
     }
 
-    /// Returns the failure rate that opens the circuit, from 0 to 1; `None` if it does not look at
-    /// the rate.
+    /// Returns the failure rate that opens the circuit, from 0 to 1, or `None` if this condition is
+    /// off.
     #[must_use]
     pub fn failure_rate(&self) -> Option<f64> {
         self.failure_rate.map(rate)
     }
 
-    /// Returns how many failures in the window open the circuit; `None` if it does not look at
-    /// their number.
+    /// Returns how many failures in the window open the circuit, or `None` if this condition is
+    /// off.
     #[must_use]
     pub fn failure_count(&self) -> Option<u64> {
         self.failure_count
     }
 
-    /// Returns the rate of slow calls that opens the circuit, from 0 to 1; `None` if it does not
-    /// look at the rate.
+    /// Returns the slow-call rate that opens the circuit, from 0 to 1, or `None` if this condition
+    /// is off.
     #[must_use]
     pub fn slow_call_rate(&self) -> Option<f64> {
         self.slow_call_rate.map(rate)
     }
 
-    /// Returns the duration past which a call is slow; `None` if no call is.
+    /// Returns the duration above which a call is slow, or `None` if no call is.
     #[must_use]
     pub fn slow_call_duration(&self) -> Option<Duration> {
         self.slow_call_duration
     }
 
-    /// Returns how many calls there must be in the window before rates mean something. A count
-    /// window that holds fewer must be full.
+    /// Returns how many calls the window must hold before rates are judged. A count window that
+    /// holds fewer must be full.
     #[must_use]
     pub fn minimum_calls(&self) -> u64 {
         self.minimum_calls
@@ -54,13 +54,14 @@ impl Policy {
         self.window
     }
 
-    /// Returns how long the circuit stays open at first, before jitter.
+    /// Returns the first open interval, before jitter.
     #[must_use]
     pub fn open_for(&self) -> Duration {
         self.open_for
     }
 
-    /// Returns how many times as long each next open interval is while probes fail.
+    /// Returns the factor by which each open interval is longer than the one before, while probes
+    /// fail.
     #[must_use]
     pub fn backoff(&self) -> f64 {
         number(self.multiplier)
@@ -72,25 +73,25 @@ impl Policy {
         self.longest
     }
 
-    /// Returns by what fraction of it jitter lengthens an open interval at most, from 0 to 1.
+    /// Returns the largest fraction by which jitter lengthens an open interval, from 0 to 1.
     #[must_use]
     pub fn jitter(&self) -> f64 {
         rate(self.jitter)
     }
 
-    /// Returns how many probes may be under way at once.
+    /// Returns how many probes may run at once.
     #[must_use]
     pub fn probes(&self) -> u64 {
         self.probes
     }
 
-    /// Returns how many probes in a row must succeed before the circuit closes.
+    /// Returns how many consecutive probes must succeed before the circuit closes.
     #[must_use]
     pub fn successes_to_close(&self) -> u64 {
         self.successes_to_close
     }
 
-    /// Returns how long a probe may last before it counts as failed.
+    /// Returns how long a probe may take before it counts as failed.
     #[must_use]
     pub fn probe_lease(&self) -> Duration {
         self.probe_lease
@@ -140,8 +141,8 @@ impl Policy {
 }
 
 impl fmt::Display for Policy {
-    /// One line for people. It says what is set, and may change from version to version: for
-    /// programs there are the methods.
+    /// Writes one line for people. The text may change between versions; programs should use the
+    /// getters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "opens {}", self.conditions().join(", or "))?;
         write!(f, "; open for {:?}", self.open_for)?;

@@ -7,13 +7,18 @@ use crate::outcome::Outcome;
 
 /// When a circuit opens, and how it closes again.
 ///
-/// What the default says: a circuit opens after 5 failures in a row, or when half of at least 20
-/// calls of the last 60 s have failed. It stays open for 30 s, and twice as long each time its
-/// probes fail, up to 5 minutes. Then up to 3 calls at once are let through as probes; two good
-/// ones in a row close it, and one bad one opens it again.
+/// By default:
 ///
-/// Start from the default or from the policy that is named after what you protect, and change what
-/// you know better:
+/// - A circuit opens after 5 consecutive failures, or when at least half of the calls of the last
+///   60 s have failed and there were at least 20 of them.
+/// - It stays open for 30 s. Each time a probe fails, the next interval is twice as long, up to 5
+///   minutes.
+/// - It is then half-open and lets up to 3 calls at once through as probes. Two consecutive
+///   successes close it; one failure opens it again.
+///
+/// Start from the default, or from the preset for what you protect ([`database`](Self::database),
+/// [`cache`](Self::cache), [`http_api`](Self::http_api), [`authentication`](Self::authentication)),
+/// and change what you know better:
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,10 +36,10 @@ use crate::outcome::Outcome;
 /// # Ok::<(), tower_breaker::PolicyError>(())
 /// ```
 ///
-/// A policy that is built can work: what cannot is refused by
-/// [`build`](crate::policy::PolicyBuilder::build), with every problem named at once.
+/// [`build`](crate::policy::PolicyBuilder::build) refuses a policy that cannot work, and its error
+/// names every problem at once. So every `Policy` value can work.
 ///
-/// A policy can be read, by methods named like those of its builder, and as a line for people:
+/// A policy can be read with methods named like those of its builder, and printed as one line:
 ///
 /// ```
 /// # use tower_breaker::Policy;
@@ -50,7 +55,7 @@ use crate::outcome::Outcome;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) consecutive_failures: Option<u64>,
-    /// In parts per million, as are the other fractions.
+    /// In parts per million, like the other fractions.
     pub(crate) failure_rate: Option<u32>,
     pub(crate) failure_count: Option<u64>,
     pub(crate) slow_call_rate: Option<u32>,
@@ -68,30 +73,34 @@ pub struct Policy {
     pub(crate) quorum: u64,
 }
 
-/// What a cancelled call counts as: one whose future was dropped before it ended, as by a timeout
-/// outside the circuit breaker or by a client that went away.
+/// What a cancelled call counts as.
 ///
-/// A panic is not a cancellation; it is a failure.
+/// A call is cancelled when its future is dropped before it completes: by a timeout outside the
+/// circuit breaker, or because a client disconnected. A panic is not a cancellation; it counts as a
+/// failure.
+///
+/// Set it with [`PolicyBuilder::cancelled`](crate::policy::PolicyBuilder::cancelled).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cancelled {
-    /// As a failure if it had run longer than the policy's
-    /// [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration), as ignored otherwise, and always
-    /// as ignored where none is set. The default: most callers that go away say nothing about the
-    /// upstream, those that waited too long do.
+    /// A failure if the call ran longer than the policy's
+    /// [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration); otherwise ignored.
+    /// Without a `slow_call_duration`, every cancelled call is ignored. This is the default,
+    /// because a client that disconnects early says nothing about the upstream, and a client that
+    /// waited too long does.
     ///
-    /// One call that is ignored so leaves no evidence, but many in a row do: see
+    /// One ignored call leaves no evidence, but many in a row do: see
     /// [`Reason::NoCompletions`](crate::event::Reason::NoCompletions).
     #[default]
     FailureIfSlow,
-    /// As a failure. For a timeout outside the circuit breaker, where nothing else cancels calls.
+    /// A failure. Choose this if only a timeout cancels calls.
     Failure,
-    /// As nothing, however many there are in a row.
+    /// Nothing, however many calls in a row are cancelled.
     Ignored,
 }
 
 impl Policy {
-    /// What a call counts as that was dropped after it had run for `ran`.
+    /// Returns what a call counts as that was cancelled after `ran`.
     pub(crate) fn cancelled_after(&self, ran: Duration) -> Outcome {
         match self.cancelled {
             Cancelled::Failure => Outcome::failure(),
@@ -108,12 +117,12 @@ impl Policy {
         self.slow_call_duration.is_some_and(|limit| ran > limit)
     }
 
-    /// Whether slow calls are held against the upstream.
+    /// Returns whether slow calls are evidence.
     pub(crate) fn counts_slow_calls(&self) -> bool {
         self.slow_call_rate.is_some()
     }
 
-    /// The duration past which a call that is still running is evidence already.
+    /// Returns the duration after which a call that still runs is evidence already.
     pub(crate) fn watched_duration(&self) -> Option<Duration> {
         self.slow_call_duration.filter(|_| self.counts_slow_calls())
     }

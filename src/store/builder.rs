@@ -1,4 +1,4 @@
-//! How a store is set up.
+//! How a store is built.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::machine::Event;
 use crate::name::CircuitName;
 use crate::policy::Policy;
 
-/// Sets up a [`Store`].
+/// Builds a [`Store`].
 ///
 /// ```
 /// use tower_breaker::{Policy, Store};
@@ -31,18 +31,18 @@ pub struct StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// The policy of circuits that nobody gave one of their own. Default: [`Policy::default`].
+    /// Sets the policy of circuits that have none of their own. Default: [`Policy::default`].
     pub fn default_policy(mut self, policy: Policy) -> Self {
         self.settings.default_policy = policy;
         self
     }
 
-    /// The policy of the circuit `name`. A later one for the same name replaces it. See
-    /// [`Store::set_policy`] for the order of policies.
+    /// Sets the policy of the circuit `name`. If it is called again for the same name, the last
+    /// policy holds. [`Store::set_policy`] describes which of several policies is in force.
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes.
+    /// Panics if the name is empty or longer than 128 bytes.
     #[track_caller]
     pub fn policy<N>(mut self, name: N, policy: Policy) -> Self
     where
@@ -53,9 +53,11 @@ impl StoreBuilder {
         self
     }
 
-    /// Calls `observer` with all that happens to every circuit of the store. As
-    /// [`Circuit::on_change`](crate::Circuit::on_change), for circuits that are still to be made
-    /// too.
+    /// Adds an observer that is called with every [`Event`] of every circuit of the store, circuits
+    /// that are made later included.
+    ///
+    /// [`Circuit::on_change`](crate::Circuit::on_change) does the same for one circuit, and
+    /// describes when and where observers run.
     ///
     /// ```
     /// use tower_breaker::Store;
@@ -73,116 +75,128 @@ impl StoreBuilder {
         self
     }
 
-    /// Whether circuits do anything. Default: true. If not, each is [disabled](crate::Circuit::disable)
-    /// in this process when it is made, and no backend is asked: to try whether a circuit breaker is
-    /// what is wrong.
+    /// Sets whether circuits have any effect. Default: true.
+    ///
+    /// If false, every circuit of the store is [disabled](crate::Circuit::disable) in this process
+    /// when it is made: all calls pass, nothing is counted, and the backend is not used. Use it to
+    /// find out whether a circuit breaker causes a problem.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.settings.disabled = !enabled;
         self
     }
 
-    /// Sets how many circuits of [keys](crate::CircuitBreakerLayer::keyed_by) there may be at once, those
-    /// of all layers and of all [`keyed`](Store::keyed) together. Default: 10 000. Zero: none, and every such
-    /// call passes through uncounted.
+    /// Sets how many circuits of [keys](crate::CircuitBreakerLayer::keyed_by) the store keeps at
+    /// once, those of all layers and of [`Store::keyed`] together. Default: 10,000. With zero it
+    /// keeps none, and every such call passes through uncounted.
     ///
-    /// Where the limit is reached, a new key evicts a circuit. First choice: one that has counted no failure
-    /// and no slow call, the least recently asked of those that are looked at. Second choice: the least
-    /// recently asked of the others, even one that is open. Never one in use, or under an override that is in
-    /// force: if all that are looked at are so, the new key's calls pass through uncounted, and the store
-    /// logs a warning, at most one a minute.
+    /// When the limit is reached, a new key evicts a circuit. The first choice is a circuit that
+    /// has counted no failure and no slow call: of those examined, the least recently used. The
+    /// second choice is the least recently used of the others, even if it is open. A circuit that
+    /// is in use, or under an override, is never evicted. If all circuits examined are so, the
+    /// calls of the new key pass through uncounted, and the store logs a warning, at most one a
+    /// minute.
     ///
     /// # Guarantees
     ///
-    /// Keys may come from outside. A client that picks them
+    /// Keys may come from outside. A client that chooses them
     ///
-    /// - cannot keep a circuit from a new key, unless its calls under way hold the circuits;
-    /// - cannot, but by a small chance, evict a circuit that has counted failures, slow calls or cancelled
-    ///   calls and is asked for more often than its own keys are: one that is asked for once while half as
-    ///   many new keys come as the limit is stays, at limits of some hundreds or more;
-    /// - with calls that fail, does evict circuits that have counted none of these. Such a circuit is made
-    ///   anew by its next call, and loses its count of successes;
-    /// - with calls that succeed, can evict only circuits that have counted no failure, and, for each of its
-    ///   calls that are under way at once, one more.
+    /// - cannot keep a new key from getting a circuit, unless its running calls hold the circuits;
+    /// - cannot, except with a small probability, evict a circuit that has counted failures, slow
+    ///   calls or cancelled calls and is used more often than the client's own keys: with a limit
+    ///   of some hundreds or more, a circuit stays if it is used at least once per `limit / 2` new
+    ///   keys;
+    /// - can, with calls that fail, evict circuits that have counted none of these. The next call
+    ///   makes such a circuit anew; it loses its count of successes;
+    /// - can, with calls that succeed, evict only circuits that have counted no failure, and one
+    ///   other for each of its calls that run at once.
     ///
-    /// So make the limit twice the number of keys that are in use in earnest, or more.
+    /// So set the limit to at least twice the number of keys that are really in use.
     pub fn key_limit(mut self, limit: usize) -> Self {
         self.settings.keys.limit = limit;
         self
     }
 
-    /// Sets how long a circuit of a [key](crate::CircuitBreakerLayer::keyed_by) is kept after it was last
-    /// asked for. Default: 10 min; at least 1 s, and a shorter time is taken as that.
-    /// [`Duration::MAX`]: as long as there is room.
+    /// Sets how long the store keeps the circuit of a [key](crate::CircuitBreakerLayer::keyed_by)
+    /// after its last use. Default: 10 min. A shorter time than 1 s counts as 1 s;
+    /// [`Duration::MAX`] keeps circuits until the [limit](Self::key_limit) is reached.
     ///
-    /// To ask for it by its name counts too. The store forgets only a circuit that would reject nothing: one
-    /// that is closed, open with its interval over, or half-open with a free probe slot; and not one that is
-    /// in use (a handle or a permit of it is out), or under an override that is in force. Calls with keys
-    /// look for idle circuits little by little; no timer runs for it.
+    /// Looking a circuit up by its name is a use too. The store forgets only a circuit that would
+    /// reject nothing: one that is closed, open with its interval over, or half-open with a free
+    /// probe slot. It does not forget a circuit that is in use (a handle or a permit of it exists)
+    /// or under an override. Calls with keys examine idle circuits a few at a time; there is no
+    /// timer.
     pub fn key_idle(mut self, idle: Duration) -> Self {
         self.settings.keys.idle = idle.max(Duration::from_secs(1));
         self
     }
 
-    /// Shares the circuits with all stores that use the same ledger. Default: none.
+    /// Shares the circuits with all stores that use the same backend. Default: no backend; circuits
+    /// belong to this process.
     ///
-    /// Closed circuits still decide in this process, and cost what they cost without it. What is
-    /// counted is told to the ledger in the background, and what the ledger says is taken on; a call
-    /// waits for it only where it would be a probe, or where the circuit is new, and then no longer
-    /// than the [deadline](Self::deadline). A ledger that is slow or gone is done without.
+    /// A closed circuit still decides in this process, at the same cost as without a backend. In
+    /// the background, the store reports what circuits have counted and applies what the backend
+    /// reports. A call waits for the backend only if it would be a probe or the circuit is new, and
+    /// never longer than the [deadline](Self::deadline). While the backend is slow or does not
+    /// answer, circuits decide without it.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.settings.backend = Some(Arc::new(backend));
         self
     }
 
-    /// What this process is called in the ledger. Default: its process id. Need not be unique: each
-    /// start is told apart.
+    /// Sets the name of this process in the backend. Default: its process id. It need not be
+    /// unique: the backend distinguishes every start of a process.
     pub fn replica(mut self, name: impl Into<String>) -> Self {
         self.settings.cluster.replica = name.into();
         self
     }
 
-    /// How long a call may wait for the backend, at most. Default: 50 ms; from 1 ms to 10 s, and
-    /// what is outside is taken as the nearest.
+    /// Sets the longest time that a call may wait for the backend. Default: 50 ms. The range is 1
+    /// ms to 10 s; a value outside it is clamped.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         let longest = Duration::from_secs(10);
         self.settings.cluster.deadline = deadline.clamp(Duration::from_millis(1), longest);
         self
     }
 
-    /// How often a circuit reports what it has counted, at most, unless there is reason to hurry:
-    /// three failures in a row are told at once. Default: 100 ms; from 10 ms to 10 s, and what is
-    /// outside is taken as the nearest.
+    /// Sets how often a circuit reports what it has counted. Default: 100 ms. The range is 10 ms to
+    /// 10 s; a value outside it is clamped.
+    ///
+    /// Three consecutive failures are reported at once.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         let longest = Duration::from_secs(10);
         self.settings.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);
         self
     }
 
-    /// How many commands a second the store sends that can wait: reports of successes, and polls.
-    /// Circuits take turns. Failures, probes and overrides are not held back. Default: 50; from 1 to
-    /// 100 000, and what is outside is taken as the nearest.
+    /// Sets how many deferrable commands per second the store sends: reports of successes, and
+    /// polls. Circuits take turns. Default: 50. The range is 1 to 100,000; a value outside it is
+    /// clamped.
+    ///
+    /// Failures, probes and overrides are never held back.
     pub fn budget(mut self, commands_per_second: u32) -> Self {
         self.settings.cluster.budget = commands_per_second.clamp(1, 100_000);
         self
     }
 
-    /// Calls `observer` when the backend is lost, and when it is back. Let it be quick: others wait
-    /// for it.
+    /// Adds an observer that is called when the backend stops answering, and when it answers again.
+    ///
+    /// It runs in a task that serves all circuits of the store, so it should return quickly.
     pub fn on_backend(mut self, observer: impl Fn(&BackendStatus) + Send + Sync + 'static) -> Self {
         self.settings.backend_observers.push(Arc::new(observer));
         self
     }
 
-    /// The store.
+    /// Builds the store.
     ///
-    /// With a backend it has tasks in the tokio runtime in which it is built. That must go on running
-    /// for as long as circuits are used, wherever they are: a multi-threaded one does by itself, a
-    /// current-thread one only inside `block_on`. If it is dropped, circuits decide alone; but if it
-    /// is kept and not driven, a call that waits for the cluster waits until it is.
+    /// With a backend, the store spawns tasks in the current tokio runtime. Keep that runtime
+    /// running for as long as circuits are used: a multi-threaded runtime does so by itself, a
+    /// current-thread runtime only inside `block_on`. If the runtime is dropped, circuits decide
+    /// without the backend. If it exists but is not driven, a call that waits for the backend waits
+    /// until it is.
     ///
     /// # Panics
     ///
-    /// With a backend, outside of a tokio runtime.
+    /// Panics if there is a backend and the method is called outside a tokio runtime.
     #[must_use]
     #[track_caller]
     pub fn build(self) -> Store {
@@ -203,13 +217,13 @@ impl fmt::Debug for StoreBuilder {
 }
 
 impl Store {
-    /// Returns a store for this process alone, with the default policy.
+    /// Returns a store whose circuits belong to this process, with the default policy.
     #[must_use]
     pub fn in_memory() -> Self {
         StoreBuilder::default().build()
     }
 
-    /// Returns a builder of a store: with policies of its own, a backend, observers.
+    /// Returns a builder, to set policies, a backend, observers and bounds.
     pub fn builder() -> StoreBuilder {
         StoreBuilder::default()
     }

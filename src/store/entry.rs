@@ -1,4 +1,4 @@
-//! A circuit as its store has it.
+//! A circuit as its store keeps it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +17,13 @@ pub(super) type Circuits = DashMap<CircuitName, Entry>;
 pub(super) struct Entry {
     pub(super) circuit: Circuit,
     pub(super) chosen: Chosen,
-    /// Of a circuit of a key.
+    /// Set if the circuit belongs to a key.
     pub(super) used: Option<Used>,
-    /// Of a circuit that a backend shares.
+    /// Set if a backend shares the circuit.
     pub(super) peer: Option<Arc<Peer>>,
 }
 
-/// Who chose the policy in force. A later variant overrules an earlier one.
+/// What chose the policy in force. A later variant overrules an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Chosen {
     ByDefault,
@@ -31,13 +31,14 @@ pub(super) enum Chosen {
     AtRuntime,
 }
 
-/// When the circuit of a key was last asked for.
+/// When the circuit of a key was last used.
 #[derive(Debug)]
 pub(super) struct Used {
     last: AtomicU64,
     /// How many circuits of keys had been made by then: an order where times are equal.
     made: AtomicU64,
-    /// Its store disables every circuit: that is no override of an operator's, and no reason to keep it.
+    /// The store disables every circuit. That is no override of an operator, and no reason to keep
+    /// the circuit.
     made_disabled: bool,
 }
 
@@ -50,10 +51,10 @@ pub(super) struct Look {
     pub(super) peek: Peek,
 }
 
-/// How far the time of the last use may lag behind: threads are to write seldom what others read.
+/// How far the time of the last use may lag behind, so that threads seldom write what others read.
 const LAG: Duration = Duration::from_millis(1);
 
-/// When a circuit is asked for.
+/// When a circuit is used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
     pub(super) now: Timestamp,
@@ -73,7 +74,7 @@ impl Used {
 }
 
 impl Entry {
-    /// Says that the circuit has been asked for.
+    /// Records a use of the circuit.
     #[inline]
     pub(super) fn touch(&self, ask: Ask) {
         let Some(used) = &self.used else { return };
@@ -95,8 +96,8 @@ impl Entry {
         Look { asked, made, in_use: !self.circuit.is_unused(), peek }
     }
 
-    /// Ends a circuit that has been taken out of the map. Not under a lock: this may drop what users
-    /// have put into observers.
+    /// Ends a circuit that was taken out of the map. Never call it under a lock: it may drop what
+    /// users have captured in observers.
     pub(super) fn release(self) {
         if let Some(peer) = &self.peer {
             peer.let_go();
@@ -115,12 +116,12 @@ impl Look {
         self.may_be_evicted() && !self.peek.rejects && now.since(self.asked) > idle
     }
 
-    /// Whether there is evidence against its upstream; or an operator has said what it is to do.
+    /// Returns whether there is evidence against the upstream, or an override.
     pub(super) fn is_suspect(&self) -> bool {
         self.peek.suspects || self.peek.overridden
     }
 
-    /// Which circuit a new key replaces first: the one with the least of this.
+    /// Orders circuits by their worth: a new key replaces the lowest first.
     pub(super) fn worth(&self) -> (bool, u64, Timestamp) {
         (self.is_suspect(), self.made, self.asked)
     }

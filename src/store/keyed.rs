@@ -12,11 +12,12 @@ use crate::event::log;
 use crate::name::{CircuitName, KeyedName};
 use crate::policy::Policy;
 
-/// A circuit for each key, without tower: for each host that a client calls, each tenant, each shard.
+/// A circuit for each key, without tower: for each host that a client calls, each tenant, each
+/// shard.
 ///
-/// Made by [`Store::keyed`]. In tower use
-/// [`CircuitBreakerLayer::keyed_by`](crate::CircuitBreakerLayer::keyed_by); a layer of the same name in
-/// the same store shares these circuits.
+/// [`Store::keyed`] returns it. In tower, use
+/// [`CircuitBreakerLayer::keyed_by`](crate::CircuitBreakerLayer::keyed_by); a layer with the same
+/// name in the same store shares these circuits.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -42,15 +43,15 @@ use crate::policy::Policy;
 ///
 /// # Bounds
 ///
-/// The store keeps at most [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and forgets
-/// those that are [idle](crate::StoreBuilder::key_idle). So ask for the circuit at each call, and do
-/// not keep it: a circuit that you hold is in use, and takes a place as long as you hold it.
+/// The store keeps at most [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and
+/// forgets those that are [idle](crate::StoreBuilder::key_idle). So look the circuit up for each
+/// call and do not keep it: a circuit that you hold is in use, and cannot make room for another.
 ///
-/// Keys may come from outside. Where the limit is reached, a new key evicts another circuit: first one
-/// that has counted no failure and no slow call, then the least recently asked of the others. A client
-/// that picks keys cannot keep a circuit from a new key, and cannot evict a circuit that has counted
-/// failures and is asked for more often than its own keys are. A circuit in use, or under an override, is
-/// never evicted.
+/// Keys may come from outside. When the limit is reached, a new key evicts another circuit: first
+/// one that has counted no failure and no slow call, then the least recently used of the others. A
+/// client that chooses keys cannot keep a new key from getting a circuit, and cannot evict a
+/// circuit that has counted failures and is used more often than the client's own keys. A circuit
+/// that is in use, or under an override, is never evicted.
 #[derive(Clone)]
 pub struct KeyedCircuits {
     pub(crate) store: Store,
@@ -61,11 +62,12 @@ pub struct KeyedCircuits {
 }
 
 impl Store {
-    /// Returns the circuits of keys of this name. See [`KeyedCircuits`].
+    /// Returns the circuits of keys under this name. See [`KeyedCircuits`].
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 64 bytes: keys would have no room.
+    /// Panics if the name is empty or longer than 64 bytes, which would leave too little room for
+    /// keys.
     #[track_caller]
     pub fn keyed<N>(&self, name: N) -> KeyedCircuits
     where
@@ -74,29 +76,32 @@ impl Store {
     {
         let layer = CircuitName::expect(name);
         let (bytes, most) = (layer.as_str().len(), KeyedName::MOST_PREFIX);
-        assert!(bytes <= most, "a name for keys has at most {most} bytes, this one has {bytes}");
+        assert!(
+            bytes <= most,
+            "the name of keyed circuits has at most {most} bytes, this one has {bytes}"
+        );
         KeyedCircuits { store: self.clone(), layer, policy: None, sharing: Sharing::Cluster }
     }
 }
 
 impl KeyedCircuits {
-    /// Sets the policy of these circuits. Default: the store's.
+    /// Sets the policy of these circuits. Default: that of the store.
     ///
-    /// A policy that the store has for the full name of a circuit (`name:key`) goes first, as
-    /// [`Store::set_policy`] says. Give all that share a name, layers included, the same policy: of two,
-    /// the one that first asks for a circuit holds, without a warning.
+    /// A policy that the store has for the full name of a circuit (`name:key`) takes precedence, as
+    /// [`Store::set_policy`] describes. Give all users of one name, layers included, the same
+    /// policy: if two differ, the one that first asks for a circuit holds, without a warning.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
     }
 
-    /// Returns the circuit of a key, which is made if there is none yet. Its name is `name:key`, with the
-    /// key [escaped](crate::CircuitBreakerLayer::keyed_by).
+    /// Returns the circuit of a key, and makes it if there is none. Its name is `name:key`, with
+    /// the key [escaped](crate::CircuitBreakerLayer::keyed_by).
     ///
-    /// `None`: make the call without a circuit. Either the limit is reached, and every circuit that was
-    /// looked at is in use or under an override; or the key is empty, which counts as no key, as in a
-    /// layer. In both cases the store logs a warning, at most one a minute.
+    /// Returns `None` if the call should be made without a circuit: the limit is reached and every
+    /// circuit examined is in use or under an override, or the key is empty. In both cases the
+    /// store logs a warning, at most one a minute.
     #[must_use]
     pub fn circuit(&self, key: &str) -> Option<Circuit> {
         if key.is_empty() {

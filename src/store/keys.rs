@@ -1,39 +1,40 @@
 //! The bounds of circuits that requests name.
 //!
-//! A request may carry any key, so the number of circuits of keys is bounded, and circuits that are not
-//! used any more make room. Laws:
+//! A request may carry any key, so the number of circuits of keys is bounded, and circuits that are
+//! no longer used make room. Laws:
 //!
 //! 1. There are never more circuits of keys than the limit.
-//! 2. A circuit is forgotten when it is idle (nothing asked for it for the idle time) and would reject
-//!    nothing any more: closed, open with its interval over, or half-open with a free probe slot.
-//! 3. Where the limit is reached, a new key evicts a circuit at once. First choice: one without
+//! 2. A circuit is forgotten when it is idle (not used for the idle time) and would reject nothing:
+//!    closed, open with its interval over, or half-open with a free probe slot.
+//! 3. When the limit is reached, a new key evicts a circuit at once. First choice: one without
 //!    evidence against its upstream (closed, and no failure and no slow call counted), the least
-//!    recently asked of those that are looked at. Second choice: the least recently asked of the others,
-//!    even one that rejects: an open circuit that nothing asks for protects nothing.
-//! 4. A circuit that is in use (a handle or a permit is out), or under an override that is in force, is
-//!    neither forgotten nor evicted. Only where that is true of all that are looked at, the new key's
-//!    call passes through uncounted.
-//! 5. Looking changes nothing and runs no user code. It may be done under the map's lock; what is taken
-//!    out of the map is dropped without any lock.
-//! 6. A call looks at no more than a few circuits. They wait in two queues, *clean* and *suspect*, by
-//!    what the last look at them has seen. For idle ones [`LOOKS`] of both are looked at now and then, so that
-//!    each has its turn within about one idle time; for room, at most [`LOOKS_FOR_ROOM`] of each, apart from
-//!    those in the clean queue that have become suspect since. These are moved, which is paid once for
-//!    each; at most [`MOST_MOVED`] at a time.
+//!    recently used of those that are looked at. Second choice: the least recently used of the
+//!    others, even one that rejects: an open circuit that no call uses protects nothing.
+//! 4. A circuit that is in use (a handle or a permit is out), or under an override that is in
+//!    force, is neither forgotten nor evicted. Only if that is true of all that are looked at, the
+//!    new key's call passes through uncounted.
+//! 5. Looking changes nothing and runs no user code. It may be done under the map's lock; what is
+//!    taken out of the map is dropped without any lock.
+//! 6. A call looks at no more than a few circuits. They wait in two queues, *clean* and *suspect*,
+//!    by what the last look at them has seen. For idle ones [`LOOKS`] of both are looked at from
+//!    time to time, so that each has its turn within about one idle time; for room, at most
+//!    [`LOOKS_FOR_ROOM`] of each, apart from those in the clean queue that have become suspect
+//!    since. These are moved, which is paid once for each; at most [`MOST_MOVED`] at a time.
 //!
-//! What follows for a client that picks keys:
+//! What follows for a client that chooses keys:
 //!
-//! - It cannot keep a circuit from a new key, unless its calls hold the circuits in use.
-//! - It cannot evict a circuit with evidence that is asked for more often than its own keys are. How long
-//!   ago a circuit was asked for is told by how many circuits of keys have been made since, so a flood
-//!   cannot be too quick for it. The choice is the least recent of a sample, so in numbers: one that is asked for once while half as many new keys
-//!   come as the limit is stays, but for a chance of about one in 2^31 at each look.
-//! - Keys whose calls succeed evict circuits without evidence. They evict others only where all those
-//!   without evidence that are looked at are in use: so not more than about one for each of their calls
-//!   that are under way at once. Two queues are needed for that: in one, the few clean circuits of a table
-//!   full of failing hosts would seldom be among those looked at, and each new key would cost a
-//!   circuit that is worth more. (Where thousands have become suspect since the last look, one for each
-//!   [`MOST_MOVED`] of them may be lost too.)
+//! - It cannot keep a new key from getting a circuit, unless its calls hold the circuits in use.
+//! - It cannot evict a circuit with evidence that is used more often than its own keys. How long
+//!   ago a circuit was used is measured by how many circuits of keys have been made since, so a
+//!   flood cannot be too quick for it. The choice is the least recent of a sample, so in numbers: a
+//!   circuit that is used once per `limit / 2` new keys stays, except with a probability of about 1
+//!   in 2^31 at each look.
+//! - Keys whose calls succeed evict circuits without evidence. They evict others only if all those
+//!   without evidence that are looked at are in use: so not more than about one for each of their
+//!   calls that run at once. Two queues are needed for that: in one, the few clean circuits of a
+//!   table full of failing hosts would seldom be among those looked at, and each new key would cost
+//!   a circuit that is worth more. (If thousands have become suspect since the last look, one for
+//!   each [`MOST_MOVED`] of them may be evicted too.)
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -45,7 +46,7 @@ use super::settings::KeySettings;
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
-/// How many circuits of each queue a call looks at, where it is its turn to look.
+/// How many circuits of each queue a call looks at, when it is its turn to look.
 const LOOKS: usize = 16;
 
 /// The same, for a new key that needs room.
@@ -80,11 +81,11 @@ struct Queues {
 /// Room for one more circuit, which is counted from here on.
 pub(super) enum Room {
     Free,
-    /// To be [released](Entry::release).
+    /// The circuit that made room. The caller must [release](Entry::release) it.
     Evicted(Entry),
 }
 
-/// What happens again and again, and is logged now and then.
+/// What happens again and again, and is logged from time to time.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     times: AtomicU64,
@@ -105,12 +106,12 @@ impl Keys {
         }
     }
 
-    /// Once for the store: a layer without a name may have thousands of keys.
+    /// Returns true once per store: a layer without a name may have thousands of keys.
     pub(super) fn is_unnamed_to_be_logged(&self) -> bool {
         !self.warned_unnamed.swap(true, Ordering::Relaxed)
     }
 
-    /// How many circuits have been made so far: the age of an ask, in a flood of new keys.
+    /// How many circuits were made so far: the age of a use, in a flood of new keys.
     #[inline]
     pub(super) fn made(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
@@ -121,8 +122,8 @@ impl Keys {
         self.made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Adds a circuit that has room and is in the map. Not while the map is locked: a look locks the
-    /// queues first.
+    /// Adds a circuit that has room and is in the map. Never call it while the map is locked: a
+    /// look locks the queues first.
     pub(super) fn add(&self, name: CircuitName) {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).clean.push_back(name);
     }
@@ -132,7 +133,8 @@ impl Keys {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Room for a new key's circuit. `None`: all that were looked at are in use or overridden.
+    /// Returns room for a new key's circuit, or `None` if all circuits that were looked at are in
+    /// use or overridden.
     pub(super) fn room(&self, circuits: &Circuits) -> Option<Room> {
         let limit = self.settings.limit;
         let more = |count| (count < limit).then_some(count + 1);
@@ -163,7 +165,7 @@ impl Keys {
                 break None;
             };
             let (name, look) = &mut seen[at];
-            // What has changed since is asked for just now.
+            // What has changed since was used just now.
             if let Some((_, entry)) = circuits.remove_if(name, |_, entry| entry.look() == *look) {
                 seen.remove(at);
                 break Some(entry);
@@ -187,10 +189,10 @@ impl Keys {
         self.next_look.compare_exchange(next, after, order, order).is_ok()
     }
 
-    /// Looks at the next circuits of both queues, and takes out those that may be forgotten: they are to
-    /// be [released](Entry::release).
+    /// Looks at the next circuits of both queues, and takes out those that may be forgotten. The
+    /// caller must [release](Entry::release) them.
     pub(super) fn forget_idle(&self, circuits: &Circuits, now: Timestamp) -> Vec<Entry> {
-        // If another thread is looking, that will do.
+        // If another thread is looking already, that is enough.
         let Ok(mut queues) = self.queues.try_lock() else { return Vec::new() };
         let idle = self.settings.idle;
         let mut gone = Vec::new();
@@ -226,12 +228,13 @@ impl Queues {
         }
     }
 
-    /// Takes the next name out of a queue, with what its circuit is like now.
+    /// Takes the next name out of a queue, with the current look at its circuit.
     fn next(&mut self, queue: Queue, circuits: &Circuits) -> Option<(CircuitName, Look)> {
         let queue = self.of(queue);
         loop {
             let name = queue.pop_front()?;
-            // It is there: only who holds the queues takes it out of the map.
+            // It is in the map, because only a holder of the queues takes it out. A name that is
+            // gone is skipped.
             let look = circuits.get(&name).map(|entry| entry.look());
             if let Some(look) = look {
                 return Some((name, look));
@@ -246,7 +249,8 @@ impl Queues {
 }
 
 impl Trouble {
-    /// How often it has happened since it was last logged, if it is to be logged again.
+    /// Counts, and returns how often it has happened since it was last logged, if it should be
+    /// logged again.
     pub(super) fn is_to_be_logged(&self, now: Timestamp) -> Option<u64> {
         self.times.fetch_add(1, Ordering::Relaxed);
         let next = self.next.load(Ordering::Relaxed);

@@ -1,5 +1,4 @@
-//! Where circuits live: what a [`Store`](crate::Store) has besides its
-//! [builder](crate::StoreBuilder).
+//! Where circuits live: what belongs to a [`Store`] besides its [builder](crate::StoreBuilder).
 
 pub(crate) mod builder;
 mod entry;

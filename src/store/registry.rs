@@ -20,7 +20,7 @@ pub(super) struct Registry {
     pub(super) circuits: Circuits,
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<CircuitName, Policy>,
-    /// Set while the store was in use.
+    /// Policies that were set while the store was in use.
     pub(super) set_policies: Mutex<HashMap<CircuitName, Policy>>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
@@ -28,27 +28,27 @@ pub(super) struct Registry {
     pub(super) keys: Keys,
 }
 
-/// Whose a circuit is, where there is a backend.
+/// Whether the cluster shares a circuit, if there is a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Cluster,
     Process,
 }
 
-/// A circuit, and who had chosen its policy before it was asked for.
+/// A circuit, and what had chosen its policy before it was asked for.
 pub(super) struct Found {
     pub(super) circuit: Circuit,
     pub(super) chosen: Chosen,
 }
 
 impl Found {
-    /// Whether the policy that it was asked for with is to be put in force.
+    /// Returns whether the policy that the caller asked with must be put in force.
     pub(super) fn takes_policy(&self) -> bool {
         self.chosen == Chosen::ByDefault
     }
 }
 
-/// What came of an insertion.
+/// The result of an insertion.
 pub(super) enum Made {
     New(Found),
     /// Another thread was first.
@@ -86,8 +86,8 @@ impl Registry {
         Ask { now: clock::coarse(), made: self.keys.made() }
     }
 
-    /// Looks up a circuit, which counts as use. A policy that it is asked for with is noted; the caller puts
-    /// it in force, without a lock.
+    /// Looks up a circuit, which counts as use. If the caller asks with a policy, the entry records
+    /// that; the caller puts it in force, without a lock.
     #[inline]
     pub(super) fn find(&self, name: &str, policy: Option<&Policy>, ask: Ask) -> Option<Found> {
         let entry = self.circuits.get(name)?;
@@ -99,8 +99,8 @@ impl Registry {
         self.circuits.get_mut(name).map(|mut entry| entry.take_policy(policy, ask))
     }
 
-    /// Makes a circuit. Not under a lock: what an earlier circuit's observers have captured may be dropped
-    /// here.
+    /// Makes a circuit. Never call it under a lock: what an earlier circuit's observers have
+    /// captured may be dropped here.
     pub(super) fn entry(&self, name: CircuitName, width: Width) -> Entry {
         let set = self.set_policies().get(&name).cloned();
         let (policy, chosen) = match (set, self.policies.get(&name)) {
@@ -110,7 +110,7 @@ impl Registry {
         };
         let observers = self.observers(&name);
         let circuit = if self.disabled {
-            // Before there are observers: nothing changes for them.
+            // Before there are observers: for them nothing changes.
             let circuit = Circuit::new(name, policy, Vec::new(), width);
             drop(circuit.disable("disabled in the settings of the store"));
             for observer in observers {
@@ -123,12 +123,12 @@ impl Registry {
         Entry { circuit, chosen, used: None, peer: None }
     }
 
-    /// Puts a new circuit into the map, unless there is one of its name by now.
+    /// Inserts a new circuit into the map, unless the map has one of its name by now.
     pub(super) fn insert(&self, entry: Entry, sharing: Sharing, policy: Option<&Policy>) -> Made {
         let ask = self.ask();
         let name = entry.circuit.name().clone();
         let mut new = Some(entry);
-        // Under the lock: no user code. What is left in `new` is dropped after it.
+        // Under the lock: no user code. What remains in `new` is dropped after it.
         let (found, peer) = match self.circuits.entry(name) {
             Slot::Occupied(mut slot) => (slot.get_mut().take_policy(policy, ask), None),
             Slot::Vacant(slot) => {
@@ -148,22 +148,22 @@ impl Registry {
         if let (Some(replica), Some(peer)) = (&self.replica, peer) {
             replica.run_keeper(peer, found.circuit.clone());
         }
-        // It may have been set since the policies were looked at.
+        // It may have been set after the policies were looked at.
         self.enforce_set_policy(&found.circuit);
         Made::New(found)
     }
 
-    /// Puts a policy in force that code came with. Not under a lock: observers may be called.
+    /// Puts a policy of the code in force. Never call it under a lock: observers may be called.
     pub(super) fn put_in_force(&self, circuit: &Circuit, policy: Policy) {
         if circuit.policy() != policy {
             circuit.set_policy(policy);
         }
-        // One may have been set meanwhile, which goes first.
+        // Another policy may have been set meanwhile, which takes precedence.
         self.enforce_set_policy(circuit);
     }
 
-    /// Puts the policy in force that [`Store::set_policy`] has for the circuit, if there is one. Not under a
-    /// lock: observers may be called.
+    /// Puts the policy of [`Store::set_policy`] in force, if there is one for the circuit. Never
+    /// call it under a lock: observers may be called.
     pub(super) fn enforce_set_policy(&self, circuit: &Circuit) {
         let set = || self.set_policies().get(circuit.name()).cloned();
         if set().is_none() {
@@ -172,7 +172,7 @@ impl Registry {
         if let Some(mut entry) = self.circuits.get_mut(circuit.name().as_str()) {
             entry.chosen = Chosen::AtRuntime;
         }
-        // Another thread may set another one meanwhile: until the two agree.
+        // Another thread may set another policy meanwhile: repeat until the two agree.
         while let Some(policy) = set().filter(|policy| circuit.policy() != *policy) {
             circuit.set_policy(policy);
         }
@@ -182,7 +182,7 @@ impl Registry {
         self.set_policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log, then those whom the builder was given.
+    /// The log, then the observers of the builder.
     pub(super) fn observers(&self, circuit: &CircuitName) -> Vec<Observer> {
         let log: StoreObserver = Arc::new(log::trace);
         let bind = |observer: StoreObserver| -> Observer {
@@ -194,7 +194,7 @@ impl Registry {
 }
 
 impl Entry {
-    /// The circuit, for one who asks for it with this policy, or with none.
+    /// Returns the circuit, for a caller that asks with this policy or with none.
     pub(super) fn take_policy(&mut self, policy: Option<&Policy>, ask: Ask) -> Found {
         self.touch(ask);
         let chosen = self.chosen;

@@ -1,4 +1,4 @@
-//! The settings of a store, as its builder gathers them.
+//! The settings of a store, as its builder collects them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Settings {
     pub(super) keys: KeySettings,
 }
 
-/// The bounds of circuits that are named by requests.
+/// The bounds of circuits that requests name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeySettings {
     pub(super) limit: usize,
@@ -41,7 +41,7 @@ impl Default for KeySettings {
     }
 }
 
-/// How a store gets on with its backend.
+/// How a store uses its backend.
 #[derive(Clone, Debug)]
 pub(super) struct ClusterSettings {
     pub(super) replica: String,

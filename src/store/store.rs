@@ -15,14 +15,16 @@ use crate::policy::Policy;
 /// The circuits of this process, by name.
 ///
 /// Make one when the program starts, and give a clone of it to every layer. Clones share all
-/// circuits; nothing else creates any. A circuit stays until the last clone of its store is
-/// dropped, and longer where a layer, a service or a [`Circuit`] still uses it. Do not name circuits
-/// after what requests say: nothing bounds their number. Use
-/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) or [`keyed`](Self::keyed) for that: these bound it.
+/// circuits, and only the store makes circuits. A circuit lives until the last clone of its store
+/// is dropped, and longer while a layer, a service or a [`Circuit`] uses it.
 ///
-/// What happens to circuits is told to the log, as `tracing` events of the target `tower_breaker`: a
-/// circuit that opens is a warning, everything else is for information. See
-/// [`StoreBuilder::on_change`] for your own use of it.
+/// Do not build names from requests: nothing bounds the number of named circuits. For a circuit per
+/// host or tenant, use [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) or
+/// [`keyed`](Self::keyed), which bound it.
+///
+/// State changes are logged as `tracing` events with target `tower_breaker`. A circuit that opens
+/// is a warning; a circuit that recovers is logged at level info. To observe them in code, use
+/// [`StoreBuilder::on_change`](crate::StoreBuilder::on_change).
 ///
 /// ```
 /// use tower_breaker::{CircuitBreakerLayer, Store};
@@ -45,22 +47,26 @@ impl Store {
         Self { registry: Arc::new(Registry::new(settings)) }
     }
 
-    /// How the backend is.
+    /// Returns whether the backend answers.
     #[must_use]
     pub fn backend(&self) -> BackendStatus {
         self.registry.replica.as_ref().map_or(BackendStatus::None, |replica| replica.status())
     }
 
-    /// Tells the backend what it does not know yet, and lets go of it; for the end of a program. True
-    /// if all was told within that time; what was not is lost with this process, which harms nobody:
-    /// at most `report_interval` of results.
+    /// Sends the backend what it does not know yet, and disconnects from it. Call it when the
+    /// program ends.
     ///
-    /// From then on every circuit of this store decides alone. Dropping the store instead is fine too:
-    /// its circuits go on being shared as long as a service uses them.
+    /// Returns true if all was sent within that time. Otherwise the rest is discarded, which is
+    /// harmless: at most the results of one
+    /// [`report_interval`](crate::StoreBuilder::report_interval).
+    ///
+    /// Afterwards every circuit of this store decides without the backend. Calling this is
+    /// optional: if the store is dropped instead, its circuits stay shared as long as a service
+    /// uses them.
     ///
     /// # Cancellation
     ///
-    /// It goes on in the background.
+    /// If the future is dropped, the shutdown continues in the background.
     pub async fn shutdown(&self, within: Duration) -> bool {
         match &self.registry.replica {
             Some(replica) => replica.shut_down(within).await,
@@ -68,14 +74,15 @@ impl Store {
         }
     }
 
-    /// Returns the circuit of this name, which is made if there is none yet.
+    /// Returns the circuit with this name, and makes it if there is none.
     ///
-    /// To look at a circuit, or to override it, use [`get`](Self::get), which makes none for a name that is
-    /// misspelt.
+    /// To inspect or override a circuit, use [`get`](Self::get) instead, which makes none for a
+    /// misspelt name.
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes. For names from outside use [`CircuitName::new`].
+    /// Panics if the name is empty or longer than 128 bytes. For names from outside, use
+    /// [`CircuitName::new`].
     #[track_caller]
     pub fn circuit<N>(&self, name: N) -> Circuit
     where
@@ -85,15 +92,15 @@ impl Store {
         self.resolve(CircuitName::expect(name), None, Sharing::Cluster)
     }
 
-    /// Returns the circuit of this name, with a policy of its own.
+    /// Returns the circuit with this name, and gives it a policy of its own.
     ///
-    /// If the circuit exists, and has its policy by default, this policy is put in force; the state and the
-    /// observers stay. If it was given another policy before, that one holds, and the store logs a warning.
-    /// See [`set_policy`](Self::set_policy) for the order of policies.
+    /// If the circuit exists and has a default policy, the new policy is put in force; state and
+    /// observers stay. If the circuit was given a different policy before, that one holds, and the
+    /// store logs a warning. [`set_policy`](Self::set_policy) describes the precedence.
     ///
     /// # Panics
     ///
-    /// As [`circuit`](Self::circuit).
+    /// Panics if the name is empty or longer than 128 bytes.
     #[track_caller]
     pub fn circuit_with<N>(&self, name: N, policy: Policy) -> Circuit
     where
@@ -103,10 +110,10 @@ impl Store {
         self.resolve(CircuitName::expect(name), Some(policy), Sharing::Cluster)
     }
 
-    /// Returns the circuit of this name, if there is one. Never makes one.
+    /// Returns the circuit with this name, or `None` if there is none. It never makes one.
     ///
-    /// The circuit of a key has the name `name:key`. To ask for it counts as use: it is not
-    /// [idle](StoreBuilder::key_idle) then.
+    /// The circuit of a key has the name `name:key`. Looking it up counts as use, so that it is not
+    /// [idle](crate::StoreBuilder::key_idle).
     ///
     /// ```
     /// use tower_breaker::Store;
@@ -121,8 +128,8 @@ impl Store {
         self.registry.find(name, None, self.registry.ask()).map(|found| found.circuit)
     }
 
-    /// Returns all circuits, ordered by name: the named ones, and those of keys that are in the store now.
-    /// [`Circuit::is_keyed`] tells them apart.
+    /// Returns all circuits in the order of their names: the named ones, and those of keys that the
+    /// store has now. [`Circuit::is_keyed`] distinguishes them.
     ///
     /// ```
     /// use tower_breaker::Store;
@@ -141,28 +148,28 @@ impl Store {
         circuits
     }
 
-    /// Changes the policy of a circuit while it runs; or, if there is no circuit of this name yet, of the one
-    /// that is made later. The circuit keeps its state, its observers, and the evidence that it has counted
-    /// where the window stays the same.
+    /// Changes the policy of a circuit while it runs.
     ///
-    /// For a circuit of a key give its full name, `name:key`. The store remembers the policy for as long as
-    /// it lives, also while the circuit of a key is forgotten in between.
+    /// The circuit keeps its state and its observers. It keeps its evidence if the window stays the
+    /// same. If there is no circuit with this name yet, one that is made later gets the policy. For
+    /// the circuit of a key, pass its full name, `name:key`. The store remembers the policy for as
+    /// long as it lives, even if it forgets the circuit of a key in between.
+    ///
+    /// The change applies to this process and ends with it. To change a policy for good, change it
+    /// in every replica and in the configuration.
     ///
     /// # Which policy is in force
     ///
-    /// The first of these that there is:
+    /// The first of these that exists:
     ///
-    /// 1. the last one that was set with this method;
-    /// 2. the one that [`StoreBuilder::policy`] has for the name;
-    /// 3. the first one that code came with: a layer's, [`circuit_with`](Self::circuit_with)'s, or that of
-    ///    [`KeyedCircuits`];
-    /// 4. the store's [default policy](StoreBuilder::default_policy).
+    /// 1. the last one set with this method;
+    /// 2. the one that [`StoreBuilder::policy`](crate::StoreBuilder::policy) has for the name;
+    /// 3. the first one that came with a layer, [`circuit_with`](Self::circuit_with) or
+    ///    [`KeyedCircuits`](crate::store::KeyedCircuits);
+    /// 4. the store's [default policy](crate::StoreBuilder::default_policy).
     ///
-    /// A layer that comes later with a policy of its own does not undo what was set here, and the store logs
-    /// no warning then.
-    ///
-    /// It applies in this process only, and is gone when the process ends: set it in every replica, and
-    /// in the settings.
+    /// A layer that comes later with another policy does not replace one set here, and the store
+    /// logs no warning for it.
     ///
     /// ```
     /// use tower_breaker::{Policy, Store};
@@ -175,7 +182,8 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes. For names from outside use [`CircuitName::new`].
+    /// Panics if the name is empty or longer than 128 bytes. For names from outside, use
+    /// [`CircuitName::new`].
     #[track_caller]
     pub fn set_policy<N>(&self, name: N, policy: Policy)
     where

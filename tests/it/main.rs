@@ -1,6 +1,7 @@
 //! The one integration test binary. A promise broken is a test failed: see the names.
 
 mod support;
+mod words;
 
 mod autotraits;
 mod axum;

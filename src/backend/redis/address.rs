@@ -1,5 +1,5 @@
-//! What a URL says of where Redis is. No part of a URL is repeated in what is wrong with it: a password
-//! with a `/`, a `?`, a `#` or an `@` that is not percent-encoded makes any part of it a secret.
+//! Reads a Redis URL. No error repeats a part of the URL: a password with a `/`, `?`, `#` or `@`
+//! that is not percent-encoded makes any part of it a secret.
 
 use std::str::FromStr;
 
@@ -10,18 +10,20 @@ use super::config::{Mode, RedisConfig, RedisConfigError};
 const PARAMETERS: &str = "node, sentinelServiceName, sentinelUsername, sentinelPassword";
 
 impl RedisConfig {
-    /// What a URL says.
+    /// Returns the configuration of a URL.
     ///
     /// # Errors
     ///
-    /// Every problem at once. The URL is not repeated: it may bear a password.
+    /// Returns an error that names every problem at once. It does not repeat the URL, which may
+    /// contain a password.
     pub fn from_url(url: &str) -> Result<Self, RedisConfigError> {
         let (config, mut problems) = Self::read(url);
         problems.extend(config.problems().into_iter().map(|(_, problem)| problem));
         RedisConfigError::unless_none(problems).map(|()| config)
     }
 
-    /// The same, not checked as a whole: what the URL leaves out may be set apart.
+    /// Like [`from_url`](Self::from_url), but not checked as a whole: parts that the URL lacks may
+    /// be set apart.
     pub(crate) fn read(url: &str) -> (Self, Vec<String>) {
         read(url)
     }
@@ -35,14 +37,14 @@ impl FromStr for RedisConfig {
     }
 }
 
-/// What a URL says as far as it can be read, and why the rest cannot.
+/// Returns what can be read of a URL, and what is wrong with the rest.
 fn read(url: &str) -> (RedisConfig, Vec<String>) {
     match Url::parse(url) {
         Ok(url) => {
             let mut problems = Vec::new();
             (parse(&url, &mut problems), problems)
         }
-        // With a host, so that it is not said to be missing.
+        // With a host, so that none is reported as missing.
         Err(error) => (RedisConfig::new("unknown", 6379), vec![format!("this is no URL: {error}")]),
     }
 }
@@ -83,7 +85,7 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
     if let Some(password) = url.password() {
         config.credentials.password = decoded(password, "password", problems);
         if config.credentials.password.is_none() {
-            // One is there: it is not to be said to be missing, too.
+            // There is one, so none must be reported as missing.
             config.credentials.username = None;
         }
     }
@@ -130,7 +132,7 @@ fn host(url: &Url, default_port: u16) -> Option<(String, u16)> {
     Some((host.to_owned(), url.port().unwrap_or(default_port)))
 }
 
-/// A host and a port, and nothing that a URL may have beside them.
+/// Returns a host and a port, and refuses everything else that a URL may have.
 fn node(text: &str, default_port: u16) -> Option<(String, u16)> {
     let url = Url::parse(&format!("redis://{}", decode(text)?)).ok()?;
     let more = !url.username().is_empty()
@@ -141,7 +143,8 @@ fn node(text: &str, default_port: u16) -> Option<(String, u16)> {
     if more { None } else { host(&url, default_port) }
 }
 
-/// Percent-decoded; `None` if that is no text. A `+` is one: it is frequent in passwords.
+/// Decodes percent-encoding; `None` if the result is no text. A `+` stays a `+`: it is frequent in
+/// passwords.
 fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -28,7 +28,7 @@ pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
     if config.tls {
         client.tls = Some(super::tls::config(config.tls_ca_file.as_deref())?);
     }
-    // A finite number of attempts leaves a client that is dead.
+    // With a finite number of attempts, the client would be dead after the last.
     let mut reconnect = ReconnectPolicy::new_exponential(0, 20, 1_000, 2);
     reconnect.set_jitter(50);
     Builder::from_config(client)
@@ -40,16 +40,17 @@ pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
         .set_connection_config(ConnectionConfig {
             connection_timeout: Duration::from_millis(500),
             internal_command_timeout: Duration::from_millis(500),
-            // One would be fewer than a redirect in a cluster needs.
+            // A redirect in a cluster needs more than one.
             max_command_attempts: 3,
-            // With a bound here the client is dead after the first burst.
+            // With a bound here, the client would be dead after the first burst.
             max_command_buffer_len: 0,
             reconnect_on_auth_error: true,
-            // Whom we are connected to is not the master any more. Who is LOADING will have loaded.
+            // READONLY: the server we are connected to is no longer the master. LOADING is not
+            // here: that server will have loaded.
             reconnect_errors: vec![ReconnectError::ReadOnly, ReconnectError::ClusterDown],
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             unresponsive: UnresponsiveConfig {
-                // Not before a command's own time is over: who sets that longer means it.
+                // Not before a command's own timeout, which may be longer.
                 max_timeout: Some(config.command_timeout.max(Duration::from_millis(250))),
                 interval: Duration::from_millis(60),
             },

@@ -1,7 +1,7 @@
-//! What goes to the scripts, and what comes back.
+//! What is sent to the scripts, and what comes back.
 //!
-//! Answers are JSON. What this version does not know is ignored, and what is missing has its default,
-//! so that versions can share a ledger for as long as the schema's number is the same.
+//! Answers are JSON. Unknown fields are ignored, and missing ones have their default, so that
+//! versions can share a backend for as long as the number of the schema is the same.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::name::CircuitName;
 /// Numbers of a script are doubles; up to this one they are exact.
 const MOST: u64 = (1 << 53) - 1;
 
-/// A circuit's key: the prefix and the name are the hash tag, whole, so that the two keys of a
-/// circuit share a slot. What could end the tag, or a line of a log, is escaped.
+/// Returns a circuit's key. The prefix and the name are the hash tag, whole, so that both keys of a
+/// circuit are in one slot. What could end the tag, or a line of a log, is escaped.
 pub(super) fn key(prefix: &str, name: &str) -> String {
     let mut key = format!("{{{prefix}:");
     for character in name.chars() {
@@ -34,7 +34,7 @@ pub(super) fn key(prefix: &str, name: &str) -> String {
     key + "}"
 }
 
-/// The arguments of a verb.
+/// The arguments of an operation.
 #[derive(Default)]
 pub(super) struct Args(pub(super) Vec<String>);
 
@@ -49,7 +49,7 @@ impl Args {
         self
     }
 
-    /// A nonce names something; it is not counted with.
+    /// A nonce is a name, not a number to calculate with.
     pub(super) fn nonce(self, nonce: u64) -> Self {
         self.text(&format!("{nonce:x}"))
     }
@@ -126,13 +126,13 @@ impl Args {
         }
     }
 
-    pub(super) fn setting(self, setting: Option<&OverrideRecord>) -> Self {
-        let Some(setting) = setting else { return self.text("").text("").text("-1") };
+    pub(super) fn override_record(self, record: Option<&OverrideRecord>) -> Self {
+        let Some(record) = record else { return self.text("").text("").text("-1") };
         let args = self
-            .text(setting.state.state().as_str())
-            .text(&setting.reason)
-            .millis_or_never(setting.remaining);
-        match &setting.actor {
+            .text(record.state.state().as_str())
+            .text(&record.reason)
+            .millis_or_never(record.remaining);
+        match &record.actor {
             Some(actor) => args.text(actor),
             None => args,
         }
@@ -152,47 +152,47 @@ impl Args {
             .terms(&terms)
             .tally(&view.tally)
             .number(view.overridden.version)
-            .setting(view.overridden.record.as_ref())
+            .override_record(view.overridden.record.as_ref())
     }
 }
 
-/// What a script answers.
+/// A script's answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Reply {
     /// The server's time.
     pub(super) now: u64,
     refused: Option<String>,
-    view: Option<Told>,
+    view: Option<ReplyView>,
     lease: Option<u64>,
 }
 
 impl Reply {
     pub(super) fn parse(text: &str) -> Result<Self, BackendError> {
         serde_json::from_str(text).map_err(|error| {
-            BackendError::refused(format!("the ledger's answer is not of this version: {error}"))
+            BackendError::refused(format!("redis's answer is not of this version: {error}"))
         })
     }
 
-    /// The view, and what remains of a lease, if one was granted. `None`: it was too late for the
-    /// caller, and nothing was done.
+    /// Returns the view, and what remains of a lease if one was granted. `None`: the command
+    /// arrived too late for its caller, and nothing was done.
     pub(super) fn said(self) -> Result<Option<(View, Option<Duration>)>, BackendError> {
         match (self.view, self.refused.as_deref()) {
             (Some(view), _) => Ok(Some((view.into(), self.lease.map(Duration::from_millis)))),
             (None, Some("late")) => Ok(None),
             (None, _) => Err(BackendError::refused(
-                "the record was written by a newer version of tower-breaker, which this one must \
-                 not touch: upgrade this one, or delete the circuit's keys",
+                "the record was written by a newer version of tower-breaker, and this version must \
+                 not change it: upgrade this one, or delete the circuit's keys",
             )),
         }
     }
 }
 
-/// What a script tells all, if it is about a circuit.
+/// Returns what a script published, if it is about a circuit.
 pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
     #[derive(Deserialize)]
     struct Notice {
         name: String,
-        view: Told,
+        view: ReplyView,
     }
     let Notice { name, view } = serde_json::from_str(text).ok()?;
     Some((CircuitName::new(name).ok()?, view.into()))
@@ -200,7 +200,7 @@ pub(super) fn notice(text: &str) -> Option<(CircuitName, View)> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct ReplyView {
     generation: u64,
     revision: u64,
     state: String,
@@ -214,12 +214,12 @@ struct Told {
     passed: u64,
     out: u64,
     next_expiry: Option<u64>,
-    overridden: ToldImposed,
+    overridden: ReplyOverride,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldImposed {
+struct ReplyOverride {
     version: u64,
     state: Option<String>,
     reason: String,
@@ -227,42 +227,44 @@ struct ToldImposed {
     remaining: Option<u64>,
 }
 
-impl From<Told> for View {
-    fn from(told: Told) -> Self {
-        let terms = terms(told.terms);
-        let state = match told.state.as_str() {
-            "open" => RecordState::Open { terms, remaining: Duration::from_millis(told.remaining) },
+impl From<ReplyView> for View {
+    fn from(reply: ReplyView) -> Self {
+        let terms = terms(reply.terms);
+        let state = match reply.state.as_str() {
+            "open" => {
+                RecordState::Open { terms, remaining: Duration::from_millis(reply.remaining) }
+            }
             "half_open" => RecordState::HalfOpen {
                 terms,
-                passed: told.passed,
-                out: told.out,
-                next_expiry: told.next_expiry.map(Duration::from_millis),
+                passed: reply.passed,
+                out: reply.out,
+                next_expiry: reply.next_expiry.map(Duration::from_millis),
             },
             _ => RecordState::Closed,
         };
         Self {
-            generation: told.generation,
-            revision: told.revision,
+            generation: reply.generation,
+            revision: reply.revision,
             state,
-            reason: told.reason.as_deref().and_then(Reason::from_name),
-            tally: tally(told.tally),
-            shares: told.shares.into_iter().map(tally).collect(),
-            votes: told.votes,
-            overridden: told.overridden.into(),
+            reason: reply.reason.as_deref().and_then(Reason::from_name),
+            tally: tally(reply.tally),
+            shares: reply.shares.into_iter().map(tally).collect(),
+            votes: reply.votes,
+            overridden: reply.overridden.into(),
         }
     }
 }
 
-impl From<ToldImposed> for Overridden {
-    fn from(told: ToldImposed) -> Self {
-        let state = told.state.as_deref().and_then(OverrideState::from_name);
-        let setting = state.map(|state| OverrideRecord {
+impl From<ReplyOverride> for Overridden {
+    fn from(reply: ReplyOverride) -> Self {
+        let state = reply.state.as_deref().and_then(OverrideState::from_name);
+        let record = state.map(|state| OverrideRecord {
             state,
-            reason: told.reason,
-            actor: told.actor,
-            remaining: told.remaining.map(Duration::from_millis),
+            reason: reply.reason,
+            actor: reply.actor,
+            remaining: reply.remaining.map(Duration::from_millis),
         });
-        Self { version: told.version, record: setting }
+        Self { version: reply.version, record }
     }
 }
 
@@ -280,8 +282,8 @@ fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally
     Tally { calls, failures, slow_calls, consecutive_failures, ..Tally::default() }
 }
 
-/// Rounded up: what lasts at all lasts a millisecond. Cut off far from where a sum with the server's
-/// time would not be exact any more.
+/// Rounded up: what lasts at all lasts a millisecond. Cut off far below the numbers whose sum with
+/// the server's time would not be exact.
 fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX).min(u64::MAX >> 16)

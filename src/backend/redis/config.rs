@@ -1,4 +1,4 @@
-//! Where the ledger is, and how to get in.
+//! Where Redis is, and how to connect to it.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,9 +8,9 @@ use std::time::Duration;
 #[cfg(feature = "redis-tls")]
 use crate::backend::BackendError;
 
-/// Where Redis is, and how to get in.
+/// Where Redis is, and how to connect to it.
 ///
-/// Mostly there is a URL, as operators hand them out:
+/// Most deployments have a URL:
 ///
 /// ```
 /// use tower_breaker::backend::RedisConfig;
@@ -20,15 +20,16 @@ use crate::backend::BackendError;
 /// # Ok::<(), tower_breaker::backend::RedisConfigError>(())
 /// ```
 ///
-/// | scheme | what answers there |
+/// | scheme | server |
 /// | --- | --- |
-/// | `redis`, `rediss` | one server; a `s` more is TLS, and needs the feature `redis-tls` |
-/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which tell where the server is |
-/// | `redis-cluster`, `rediss-cluster` | nodes of a cluster; the others are found from there |
+/// | `redis`, `rediss` | one server; `rediss` is TLS, and needs the feature `redis-tls` |
+/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which know the server |
+/// | `redis-cluster`, `rediss-cluster` | nodes of a cluster; the other nodes are found through them |
 ///
-/// More hosts follow as `?node=host:port&node=host:port`. Sentinels need `sentinelServiceName`, and
-/// may need `sentinelUsername` and `sentinelPassword`. In user names and passwords, characters that
-/// mean something in a URL are percent-encoded (`%`, `/`, `?`, `#`, `@`, `:`, `&`); or set them apart:
+/// Add more hosts as `?node=host:port&node=host:port`. Sentinels need `sentinelServiceName`, and
+/// may need `sentinelUsername` and `sentinelPassword`. In user names and passwords, percent-encode
+/// the characters that mean something in a URL (`%`, `/`, `?`, `#`, `@`, `:`, `&`). Or set the
+/// parts with methods:
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,6 +43,8 @@ use crate::backend::BackendError;
 /// config.check()?;
 /// # Ok::<(), tower_breaker::backend::RedisConfigError>(())
 /// ```
+///
+/// Its `Debug` output shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
     pub(super) mode: Mode,
@@ -61,14 +64,14 @@ pub(super) enum Mode {
     Sentinel { service: String, credentials: Credentials },
 }
 
-/// Who we are.
+/// A user name and a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
 }
 
-/// A setting, or those that a URL may bear.
+/// A setting, or those that a URL may contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Address,
@@ -78,23 +81,24 @@ pub(crate) enum Part {
 }
 
 impl RedisConfig {
-    /// Finer than the first, a server's clock cannot tell; the last is longer than anybody waits.
+    /// The least is the resolution of a server's clock; the largest is longer than any caller
+    /// waits.
     pub(crate) const COMMAND_TIMEOUTS: RangeInclusive<Duration> =
         Duration::from_millis(1)..=Duration::from_secs(5);
 
-    /// One server.
+    /// Returns the configuration of one server.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self::of(Mode::Standalone, vec![(host.into(), port)])
     }
 
-    /// A cluster, of which these nodes are known.
+    /// Returns the configuration of a cluster. The other nodes are found through these.
     #[must_use]
     pub fn cluster<H: Into<String>>(nodes: impl IntoIterator<Item = (H, u16)>) -> Self {
         Self::of(Mode::Cluster, hosts(nodes))
     }
 
-    /// The server that these sentinels know as `service`.
+    /// Returns the configuration of the server that these sentinels know as `service`.
     #[must_use]
     pub fn sentinel<H: Into<String>>(
         service: impl Into<String>,
@@ -104,21 +108,21 @@ impl RedisConfig {
         Self::of(Mode::Sentinel { service: service.into(), credentials }, hosts(sentinels))
     }
 
-    /// The user, where it is not the server's default one.
+    /// Sets the user. Default: the server's default user.
     #[must_use]
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.credentials.username = Some(username.into());
         self
     }
 
-    /// The password. It is shown nowhere.
+    /// Sets the password. It is never shown.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.credentials.password = Some(password.into());
         self
     }
 
-    /// The user at the sentinels, if those ask for one. Without sentinels it does nothing.
+    /// Sets the user for the sentinels, if they need one. Has no effect without sentinels.
     #[must_use]
     pub fn sentinel_username(mut self, name: impl Into<String>) -> Self {
         if let Mode::Sentinel { credentials, .. } = &mut self.mode {
@@ -127,7 +131,7 @@ impl RedisConfig {
         self
     }
 
-    /// The password at the sentinels, if those ask for one. Without sentinels it does nothing.
+    /// Sets the password for the sentinels, if they need one. Has no effect without sentinels.
     #[must_use]
     pub fn sentinel_password(mut self, secret: impl Into<String>) -> Self {
         if let Mode::Sentinel { credentials, .. } = &mut self.mode {
@@ -136,48 +140,50 @@ impl RedisConfig {
         self
     }
 
-    /// The number of the database. A cluster has none but 0.
+    /// Sets the number of the database. Default: 0, which is the only one of a cluster.
     #[must_use]
     pub fn database(mut self, number: u8) -> Self {
         self.database = number;
         self
     }
 
-    /// Speaks TLS, and trusts whom the system trusts.
+    /// Connects with TLS, and trusts the certificate authorities of the system. Needs the feature
+    /// `redis-tls`.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Speaks TLS, and trusts only the certificates in this PEM file. It is read at connecting.
+    /// Connects with TLS, and trusts only the certificate authorities in this PEM file. The file is
+    /// read when the backend connects. Needs the feature `redis-tls`.
     #[must_use]
     pub fn tls_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.tls_ca_file = Some(path.into());
         self.tls()
     }
 
-    /// What all keys begin with, and what the channel is named after: `cb`, unless said otherwise.
-    /// Services that use one prefix share their circuits.
+    /// Sets the first part of all keys and of the channel: 1 to 64 bytes. Default: `cb`. Services
+    /// with the same prefix share their circuits.
     #[must_use]
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long a command may take, 1 ms to 5 s: 20 ms, unless said otherwise. Shorter than the
-    /// deadline of admissions, or nobody waits for the answer any more.
+    /// Sets how long a command may take: 1 ms to 5 s. Default: 20 ms. Keep it shorter than the
+    /// store's [deadline](crate::StoreBuilder::deadline), after which no call waits for the answer.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// Whether this can work, as far as that is known without trying.
+    /// Checks the configuration, without connecting.
     ///
     /// # Errors
     ///
-    /// Every problem at once.
+    /// Returns an error that names every problem at once.
     pub fn check(&self) -> Result<(), RedisConfigError> {
         let problems = self.problems().into_iter().map(|(_, problem)| problem);
         RedisConfigError::unless_none(problems.collect())
@@ -196,7 +202,7 @@ impl RedisConfig {
         }
     }
 
-    /// What is wrong, and with which setting.
+    /// Returns what is wrong, and with which setting.
     pub(crate) fn problems(&self) -> Vec<(Part, String)> {
         let mut problems = Vec::new();
         let mut unless = |good: bool, part: Part, problem: &str| {
@@ -247,7 +253,7 @@ impl RedisConfig {
         problems
     }
 
-    /// Whether the CA file can be used now, if there is one.
+    /// Checks whether the CA file can be used now, if there is one.
     #[cfg(feature = "redis-tls")]
     pub(crate) fn check_ca_file(&self) -> Result<(), BackendError> {
         match &self.tls_ca_file {
@@ -257,7 +263,7 @@ impl RedisConfig {
     }
 }
 
-/// Not to be mixed up with a URL, whose password would be shown.
+/// Whether this is a host, and not by mistake a URL, whose password would be shown.
 fn is_host(host: &str) -> bool {
     !host.contains(|c: char| "/?#@".contains(c) || c.is_whitespace() || c.is_control())
 }
@@ -268,7 +274,7 @@ fn hosts<H: Into<String>>(hosts: impl IntoIterator<Item = (H, u16)>) -> Vec<(Str
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is no host may be a whole URL.
+        // A host that is no host may be a whole URL.
         let shown = |(host, port): &(String, u16)| {
             (if is_host(host) { host.clone() } else { "…".to_owned() }, *port)
         };
@@ -294,7 +300,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A configuration that cannot work: every problem with it at once, and no secret.
+/// The error of a configuration that cannot work. It names every problem at once, and no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the Redis configuration cannot work: {}", problems.join("; "))]
 pub struct RedisConfigError {
@@ -302,7 +308,7 @@ pub struct RedisConfigError {
 }
 
 impl RedisConfigError {
-    /// What is wrong, one by one.
+    /// Returns the problems.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems

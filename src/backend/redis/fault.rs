@@ -4,11 +4,11 @@ use fred::error::{Error, ErrorKind};
 
 use crate::backend::BackendError;
 
-/// Servers of these versions and later have all that the scripts need.
+/// The oldest version with everything that the scripts need.
 const OLDEST: (u64, u64) = (6, 2);
 
-/// Why a first connection failed. Who speaks TLS and who does not wait for each other in silence, or
-/// hang up.
+/// Returns why a first connection failed. If one side speaks TLS and the other does not, they wait
+/// for each other in silence, or one hangs up.
 pub(super) fn first_connection(error: &Error, tls: bool) -> BackendError {
     let unexpected = match error.kind() {
         ErrorKind::Timeout => tls,
@@ -20,13 +20,14 @@ pub(super) fn first_connection(error: &Error, tls: bool) -> BackendError {
         return fault;
     }
     let expected = if tls { "speaks" } else { "does not speak" };
-    BackendError::unavailable(format!("{fault} (is it sure that it {expected} TLS there?)"))
+    BackendError::unavailable(format!("{fault}; check that the server {expected} TLS"))
 }
 
-/// Sorts an error into "nobody is there" and "it will not do that". The client's kinds are coarse, and
-/// a server before 7.0 wraps what a command answered to a script: what counts is the word in it.
+/// Distinguishes a server that does not answer from one that refuses. The client's kinds are
+/// coarse, and a server before 7.0 wraps what a command answered to a script; so the word in it
+/// decides.
 pub(super) fn fault(error: &Error) -> BackendError {
-    // A server that does not know `AUTH`, or a proxy, repeats what it was sent with it.
+    // A server that does not know `AUTH`, or a proxy, repeats the arguments that it was sent.
     let said = error.details().split(", with args").next().unwrap_or_default();
     let has = |word: &str| said.contains(word);
     if let Some(fault) = denied(said) {
@@ -34,14 +35,14 @@ pub(super) fn fault(error: &Error) -> BackendError {
     }
     if has("WRONGTYPE") {
         return BackendError::refused(
-            "a key of the circuit holds something that is not ours: delete it, or choose another \
+            "a key of the circuit holds data that is not ours: delete the key, or choose another \
              key prefix",
         );
     }
     if has("unknown command") && (has("HELLO") || has("hello")) {
         return too_old("older than 6.0");
     }
-    // What a server says of itself; after READONLY it is a replica, after OOM it is full.
+    // What a server says of itself: after READONLY it is a replica, after OOM it is full.
     let states = [
         "OOM",
         "READONLY",
@@ -71,8 +72,8 @@ pub(super) fn fault(error: &Error) -> BackendError {
     }
 }
 
-/// Whether nobody has answered, or nothing that can be understood. A server that says what is wrong
-/// with it is there, and the connection to it is good.
+/// Returns whether there was no answer, or none that can be understood. A server that reports an
+/// error of its own is there, and the connection to it works.
 pub(super) fn unanswered(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -95,11 +96,11 @@ fn denied(said: &str) -> Option<BackendError> {
     if has("NOAUTH") {
         return Some(BackendError::unavailable("redis asks for a password, and none is set"));
     }
-    // Of servers that answer scripts; before 7.0, and since.
+    // Of servers that run scripts; before 7.0, and since.
     let no_permission = ["NOPERM", "ACL failure", "user executing the script can't"];
     no_permission.into_iter().any(has).then(|| {
         BackendError::refused(
-            "the user may not do this: grant what docs/redis.md lists under \"Permissions\"",
+            "redis denies a permission: grant what docs/redis.md lists under \"Permissions\"",
         )
     })
 }
@@ -109,8 +110,8 @@ pub(super) fn too_old(version: &str) -> BackendError {
     BackendError::refused(format!("redis {major}.{minor} or later is needed, this is {version}"))
 }
 
-/// Whether a server of this version can do what the scripts need. One that tells no version it can
-/// take apart is given a try.
+/// Checks that a server of this version can do what the scripts need. A version that cannot be read
+/// passes.
 pub(super) fn check_version(version: &str) -> Result<(), BackendError> {
     let mut parts = version.split('.').map(str::parse);
     match (parts.next(), parts.next()) {
@@ -119,19 +120,20 @@ pub(super) fn check_version(version: &str) -> Result<(), BackendError> {
     }
 }
 
-/// What is wrong with how a server forgets, by its `INFO memory`. One without a limit never does.
+/// Returns what is wrong with how a server evicts, by its `INFO memory`. A server without a limit
+/// never evicts.
 pub(super) fn eviction(info: &str) -> Option<String> {
     let of = |name| info.lines().find_map(|line| line.trim().strip_prefix(name));
     let policy = of("maxmemory_policy:")?;
     (of("maxmemory:")? != "0" && policy.starts_with("allkeys-")).then(|| {
         format!(
-            "maxmemory-policy is {policy}: a server that is full may forget what a hand has set; \
-             use noeviction or volatile-*"
+            "maxmemory-policy is {policy}: a full server may evict overrides; use noeviction or \
+             volatile-*"
         )
     })
 }
 
-/// What the tried commands answered: one line each, the command and the answer.
+/// Checks what the tried commands answered: one line each, the command and the answer.
 pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
     let mut missing = Vec::new();
     for line in failed {
@@ -147,7 +149,7 @@ pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
         return Ok(());
     }
     Err(BackendError::refused(format!(
-        "the user may not use {} on our keys or channel: grant what docs/redis.md lists under \
+        "redis denies {} on our keys or channel: grant what docs/redis.md lists under \
          \"Permissions\"",
         missing.join(", ")
     )))
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_too_old_is_told_from_one_that_is_not() {
+    fn only_a_server_that_is_too_old_is_refused() {
         for old in ["5.0.14", "6.0.9", "6.1.240"] {
             assert!(check_version(old).unwrap_err().to_string().contains(old));
         }
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_repeats_of_what_it_was_sent_is_not_shown() {
+    fn an_error_that_repeats_what_was_sent_is_not_shown() {
         for said in [
             "ERR unknown command 'AUTH', with args beginning with: 'breaker' 'hunter2' ",
             "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `u`, `hunter2`, ",
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_wrapped_error_says_is_understood() {
+    fn the_word_in_a_wrapped_error_decides() {
         let said = "ERR Error running script (call to f_1): @user_script:3: WRONGTYPE Operation";
         let error = fault(&Error::new(ErrorKind::Unknown, said));
         assert!(!error.is_unavailable() && error.to_string().contains("not ours"));

@@ -1,8 +1,8 @@
-//! The connection: what is sent, what is heard, and what is done when nobody answers.
+//! The connection: what is sent, what is received, and what happens when there is no answer.
 //!
-//! Why it is as it is: while there is no connection, or the server hangs, the client queues without a
-//! bound, and what it queued may run when the caller has long gone. So commands in flight are counted,
-//! none is sent while there is no connection, each has the client's own timeout, and each script bears
+//! While there is no connection, or the server hangs, the client queues without a bound, and a
+//! queued command may run long after its caller has gone. So commands in flight are counted, none
+//! is sent while there is no connection, each has the client's own timeout, and each script carries
 //! the server's time after which it must not act.
 
 use std::collections::HashMap;
@@ -27,16 +27,16 @@ use crate::backend::{BackendError, Notice, View};
 use crate::clock;
 use crate::name::CircuitName;
 
-/// Enough for a burst; what is beyond it would only wait.
+/// Enough for a burst; commands beyond it would only wait.
 const MOST_IN_FLIGHT: usize = 256;
 
-/// What is not asked on behalf of a caller has a little more time.
+/// The timeout of commands that no caller waits for.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// So many pings without an answer, and a connection that seems alive is made anew.
+/// After this many pings without an answer, a connection that seems alive is replaced.
 const LOST_PINGS: u32 = 4;
 
-/// Enough for a replica that is busy to catch up.
+/// Enough for a busy replica to catch up.
 const NOTICES: usize = 1024;
 
 pub(super) struct Link {
@@ -81,14 +81,14 @@ impl Link {
         }
     }
 
-    /// Runs a verb that is of no use once its caller has gone.
+    /// Runs an operation that must not happen after its caller has gone.
     pub(super) async fn run(
         &self,
         verb: &Script,
         circuit: &CircuitName,
         args: Args,
     ) -> Result<(View, Option<Duration>), BackendError> {
-        let _place = self.take_place()?;
+        let _in_flight = self.begin_command()?;
         let key = codec::key(&self.prefix, circuit.as_str());
         let slot = self.slot(&key);
         for _ in 0..2 {
@@ -101,14 +101,14 @@ impl Link {
         Err(late())
     }
 
-    /// Runs a verb that is as right late as it is now.
+    /// Runs an operation that is as right late as now.
     pub(super) async fn run_whenever(
         &self,
         verb: &Script,
         circuit: &CircuitName,
         args: Args,
     ) -> Result<View, BackendError> {
-        let _place = self.take_place()?;
+        let _in_flight = self.begin_command()?;
         let key = codec::key(&self.prefix, circuit.as_str());
         let said = self.ask(verb, &key, circuit, 0, &args).await?;
         said.map(|(view, _)| view).ok_or_else(late)
@@ -134,8 +134,9 @@ impl Link {
         let sent = now();
         let answer = self.eval(verb, slot, all).await?;
         let reply = Reply::parse(&answer)?;
-        // Measured from the sending, it is too large by the way there: a caller that still waits is
-        // never refused, and one that has gone lingers for no longer than its timeout.
+        // Measured from the sending, it is too large by the time of the way there: a caller that
+        // still waits is never refused, and a command whose caller has gone acts for no longer than
+        // the timeout.
         self.ahead().insert(slot, reply.now.cast_signed() - sent.cast_signed());
         reply.said()
     }
@@ -150,8 +151,8 @@ impl Link {
             [script.to_owned(), "2".to_owned()].into_iter().chain(args.iter().cloned()).collect()
         };
         match self.send("EVALSHA", slot, with(&script.hash), self.timeout).await {
-            // To the one node that asked: the client's own way loads scripts on all nodes, and one
-            // that hangs would hold up everybody.
+            // Only to the node that needs it: the client's own method loads scripts on all nodes,
+            // and one that hangs would delay all.
             Err(error) if error.details().contains("NOSCRIPT") => {
                 self.send("EVAL", slot, with(script.body), self.timeout).await
             }
@@ -173,8 +174,8 @@ impl Link {
         self.client.with_options(&options).custom(command, args).await
     }
 
-    /// The server's time when a command that is sent now will have timed out. Where the server's
-    /// clock is not known yet, asks for it first: no command goes without a bound.
+    /// Returns the server's time at which a command that is sent now will have timed out. If the
+    /// server's clock is unknown, reads it first: no command goes without a bound.
     async fn not_after(&self, slot: u16) -> Result<u64, BackendError> {
         let known = self.ahead().get(&slot).copied();
         let ahead = match known {
@@ -208,25 +209,26 @@ impl Link {
         if self.clustered { redis_keyslot(key.as_bytes()) } else { 0 }
     }
 
-    fn take_place(&self) -> Result<Place<'_>, BackendError> {
+    fn begin_command(&self) -> Result<InFlight<'_>, BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
         }
-        let place = Place(&self.in_flight);
+        let command = InFlight(&self.in_flight);
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < MOST_IN_FLIGHT {
-            Ok(place)
+            Ok(command)
         } else {
             Err(BackendError::unavailable("too many commands in flight"))
         }
     }
 
-    /// Waits until this hears what is told, or knows why it cannot.
+    /// Waits until this connection receives what is published, or the reason is known why it
+    /// cannot.
     pub(super) async fn subscribed(&self) -> Result<(), BackendError> {
         let mut status = self.status.subscribe();
         loop {
             match &*status.borrow_and_update() {
                 Status::Subscribed => return Ok(()),
-                // What cannot be reached is tried again.
+                // A server that cannot be reached is tried again.
                 Status::Broken(why) if !why.is_unavailable() => return Err(why.clone()),
                 Status::Broken(_) | Status::Connecting => {}
             }
@@ -236,7 +238,7 @@ impl Link {
         }
     }
 
-    /// Why there is no connection.
+    /// Returns why there is no connection.
     pub(super) fn why(&self) -> BackendError {
         match &*self.status.borrow() {
             Status::Broken(why) => why.clone(),
@@ -252,8 +254,9 @@ impl Link {
         self.status.send_replace(Status::Broken(why));
     }
 
-    /// Asks on the connection that hears what is told. A server that answers with an error cannot be used
-    /// now, and a new connection would not change that: only pings without an answer lead to one.
+    /// Pings on the connection that receives what is published. A server that answers with an error
+    /// cannot be used now, and a new connection would not change that: only pings without an answer
+    /// lead to one.
     pub(super) async fn ping(&self, patience: Duration) -> Result<(), BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
@@ -275,17 +278,17 @@ impl Link {
         }
     }
 
-    /// In a task: it may wait for a connection that hangs.
+    /// In a task, because it may wait for a connection that hangs.
     pub(super) fn reconnect(&self) {
         let client = self.client.clone();
         tokio::spawn(async move { timeout(PATIENCE * 4, client.force_reconnection()).await });
     }
 
-    /// Subscribes, and says `hello` on the channel: only who hears it knows that it is subscribed. The
-    /// client does not wait for the server's answer, and one that denies it may go unnoticed.
+    /// Subscribes, and publishes `hello` on the channel: only receiving it proves the subscription.
+    /// The client does not wait for the server's answer, and a denial may go unnoticed.
     pub(super) async fn subscribe(&self, hello: &str) -> Result<(), BackendError> {
-        // A server that answers everything with an error would answer this so, too. It is asked again,
-        // on this connection.
+        // A server that answers everything with an error would answer this so, too. It is asked
+        // again, on this connection.
         self.ping(PATIENCE).await?;
         let options = Options { timeout: Some(PATIENCE), ..Options::default() };
         let client = self.client.with_options(&options);
@@ -298,15 +301,15 @@ impl Link {
         };
         said.await.map(drop).map_err(|error| {
             if !fault::unanswered(&error) {
-                // It is perhaps that of SUBSCRIBE. The client does not expect one there, and takes it for
-                // the next command's, and so on from there.
+                // This may be the answer to SUBSCRIBE. The client does not expect one there, and
+                // takes it for the next command's, and so on from there.
                 self.reconnect();
             }
             fault::fault(&error)
         })
     }
 
-    /// Where the client sends its subscription in a cluster.
+    /// Returns the slot to whose node the client sends its subscription in a cluster.
     fn own_slot(&self) -> u16 {
         redis_keyslot(self.client.id().as_bytes())
     }
@@ -315,25 +318,26 @@ impl Link {
         self.caution.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at what the server does when it is full, if the user may know.
+    /// Checks how the server evicts when it is full, if the user may know.
     pub(super) async fn look_at_eviction(&self) {
         let args = vec!["memory".to_owned()];
-        let told = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
-        let caution = told.ok().and_then(|info| fault::eviction(&info));
+        let info = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
+        let caution = info.ok().and_then(|info| fault::eviction(&info));
         *self.caution.lock().unwrap_or_else(PoisonError::into_inner) = caution;
     }
 
-    /// Whether the server is new enough, and the user may do what is needed.
+    /// Checks that the server is new enough, and that the user has the permissions that are needed.
     pub(super) async fn check(&self) -> Result<(), BackendError> {
         self.ping(PATIENCE).await?;
-        let told = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
-        let told = told.await.map_err(|error| self.fault(&error))?;
-        let version = told.get("version").and_then(Value::as_string).unwrap_or_default();
+        let hello = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
+        let hello = hello.await.map_err(|error| self.fault(&error))?;
+        let version = hello.get("version").and_then(Value::as_string).unwrap_or_default();
         fault::check_version(&version)?;
 
         let key = codec::key(&self.prefix, "");
         let slot = self.slot(&key);
-        // Both ways to run a script: the one is missed only when the server has lost its scripts.
+        // Both ways to run a script: without the first, the failure would show only when the server
+        // has lost its scripts.
         for (command, script) in [("EVAL", CHECK.body), ("EVALSHA", &CHECK.hash)] {
             let args = [script, "2", &key, &format!("{key}:o"), &self.channel];
             let args = args.map(str::to_owned).to_vec();
@@ -344,17 +348,17 @@ impl Link {
     }
 }
 
-/// A command in flight. It comes down when its future is dropped, too.
-struct Place<'a>(&'a AtomicUsize);
+/// A command in flight. Dropping it, with its future too, ends the count.
+struct InFlight<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 fn late() -> BackendError {
-    BackendError::unavailable("redis's clock jumps, or it gets to commands too late")
+    BackendError::unavailable("redis ran the command too late, or its clock jumped")
 }
 
 fn now() -> u64 {

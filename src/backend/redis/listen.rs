@@ -1,4 +1,4 @@
-//! The task that hears what others have done, and notices when nothing can be heard.
+//! The task that receives what others publish, and notices when nothing can be received.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use super::fault;
 use super::link::{Link, PATIENCE, Status};
 use crate::backend::{BackendError, Notice};
 
-/// A connection that only listens does not notice that nobody is there any more: it is asked.
+/// A connection that only listens does not notice that the other side is gone, so it is pinged.
 const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_WAITS: Duration = Duration::from_millis(250);
 
-/// The user may not subscribe. It may be allowed to, later; until then replicas have to poll.
+/// The user has no permission to subscribe. It may be granted later; until then replicas must poll.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// Listens until the client is gone. Subscribes to the client's events at once, so that nothing is
-/// missed between this and the first poll of what it returns.
+/// missed between this and the first poll of the returned future.
 pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
     let client = &link.client;
     let (messages, mut errors) = (client.message_rx(), client.error_rx());
@@ -34,7 +34,7 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
             subscribed: false,
             not_before: None,
             connected_once: false,
-            unheard: false,
+            unconfirmed: false,
         };
         let mut tick = interval(PING_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,8 +50,8 @@ pub(super) fn listen(link: Arc<Link>) -> impl Future<Output = ()> {
                 _ = connected.recv() => listener.connected().await,
                 _ = moved.recv() => listener.connected().await,
                 message = listener.messages.recv() => match message {
-                    Ok(message) => listener.heard(&message),
-                    Err(RecvError::Lagged(_)) => listener.tell(Notice::Gap),
+                    Ok(message) => listener.received(&message),
+                    Err(RecvError::Lagged(_)) => listener.notify(Notice::Gap),
                     Err(RecvError::Closed) => return,
                 },
                 _ = tick.tick() => listener.look().await,
@@ -66,21 +66,21 @@ struct Listener {
     subscribed: bool,
     not_before: Option<Instant>,
     connected_once: bool,
-    /// What was published was not heard, and a new connection has been made for that. One is enough:
-    /// perhaps it never is.
-    unheard: bool,
+    /// The subscription was not confirmed, and a new connection was made for that. One is enough:
+    /// perhaps it never will be.
+    unconfirmed: bool,
 }
 
 impl Listener {
-    fn heard(&self, message: &Message) {
+    fn received(&self, message: &Message) {
         let text = message.value.as_str().unwrap_or_default();
         if let Some((name, view)) = codec::notice(&text) {
-            self.tell(Notice::View(name, Box::new(view)));
+            self.notify(Notice::View(name, Box::new(view)));
         }
     }
 
-    fn tell(&self, notice: Notice) {
-        // Nobody may be listening.
+    fn notify(&self, notice: Notice) {
+        // There may be no receiver.
         let _ = self.link.notices.send(notice);
     }
 
@@ -107,12 +107,13 @@ impl Listener {
         if self.not_before.is_some_and(|moment| now < moment) {
             return;
         }
-        match self.subscribe_and_hear().await {
+        match self.subscribe_and_confirm().await {
             Ok(()) => {
-                (self.subscribed, self.not_before, self.unheard) = (true, None, false);
+                (self.subscribed, self.not_before, self.unconfirmed) = (true, None, false);
                 self.link.look_at_eviction().await;
-                // First, so that who has waited for this does not take it for a loss after that.
-                self.tell(Notice::Gap);
+                // Before the status, so that a caller that waited for it does not take this for a
+                // loss after it.
+                self.notify(Notice::Gap);
                 self.link.status.send_replace(Status::Subscribed);
             }
             Err(error) => {
@@ -124,28 +125,29 @@ impl Listener {
         }
     }
 
-    async fn subscribe_and_hear(&mut self) -> Result<(), BackendError> {
+    async fn subscribe_and_confirm(&mut self) -> Result<(), BackendError> {
         let hello = format!(r#"{{"hello":"{}"}}"#, self.link.client.id());
         self.link.subscribe(&hello).await?;
-        let heard = async {
+        let confirmed = async {
             loop {
                 match self.messages.recv().await {
                     Ok(message) if message.value.as_str().as_deref() == Some(&hello) => return,
-                    Ok(message) => self.heard(&message),
-                    // A gap is told at the end in any case.
+                    Ok(message) => self.received(&message),
+                    // A gap is published at the end in any case.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         };
-        timeout(PATIENCE, heard).await.map_err(|_| {
-            // SUBSCRIBE may have been denied, and another command have been given that for its answer.
-            if !std::mem::replace(&mut self.unheard, true) {
+        timeout(PATIENCE, confirmed).await.map_err(|_| {
+            // SUBSCRIBE may have been denied, and another command have been given that for its
+            // answer.
+            if !std::mem::replace(&mut self.unconfirmed, true) {
                 self.link.reconnect();
             }
             BackendError::unavailable(
-                "what is published is not heard: may the user SUBSCRIBE, as docs/redis.md lists \
-                 under \"Permissions\"?",
+                "published messages do not arrive: grant SUBSCRIBE, as docs/redis.md lists under \
+                 \"Permissions\"",
             )
         })
     }
@@ -155,7 +157,7 @@ impl Listener {
             return;
         }
         if self.subscribed {
-            // What a lost ping leads to is in `ping`.
+            // `ping` handles a ping that is not answered.
             let _ = self.link.ping(PING_WAITS).await;
         } else {
             self.subscribe().await;

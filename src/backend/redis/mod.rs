@@ -1,4 +1,4 @@
-//! A ledger in Redis. What is kept there, and what it guarantees: `docs/redis.md`.
+//! The Redis backend. What it stores, and what it guarantees: `docs/redis.md`.
 
 mod address;
 mod client;
@@ -33,34 +33,34 @@ use scripts::{ACQUIRE, IMPOSE, LOAD, REPORT, RESTORE, SETTLE, TRANSITION};
 pub(crate) use config::Part;
 pub use config::{RedisConfig, RedisConfigError};
 
-/// The most that [`RedisBackend::connect`] waits.
+/// The longest time that [`RedisBackend::connect`] waits.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// The most that saying goodbye may take.
+/// The longest time that the farewell to the server may take.
 const QUIT: Duration = Duration::from_millis(500);
 
-/// A ledger in Redis 6.2 or later, or Valkey: one server, one behind Sentinel, or a Cluster.
+/// A backend in Redis 6.2 or later, or Valkey: one server, one behind Sentinel, or a Cluster.
 ///
-/// One connection (in a Cluster, one per node) does everything. Clones share it, and when the last
-/// one is dropped it is closed.
+/// All clones share one connection (in a Cluster, one per node). It is closed when the last clone
+/// is dropped.
 ///
-/// A circuit is one hash, and beside it one more if a hand has set its state; each operation is one
-/// script on those. Redis holds no rules but those of a half-open round, as the trait says.
+/// A circuit is one hash, plus one more while it has an override. Each operation is one script on
+/// these. The scripts contain no rules but those of half-open rounds, as [`Backend`] requires.
+/// `docs/redis.md` describes guarantees, sizing and permissions.
 ///
 /// # When Redis does not answer
 ///
-/// No operation takes longer than its commands' [timeout](RedisConfig::command_timeout), of which
-/// there is mostly one and never more than five; while there is no connection, each fails at once,
-/// with the reason. The connection is made anew for as long as it takes, and a
-/// [gap](Notice::Gap) is told when it is back. At most 256 operations are under way; more fail at
-/// once.
+/// An operation takes at most as long as its commands' [timeout](RedisConfig::command_timeout);
+/// most operations are one command, and none is more than five. Without a connection, an operation
+/// fails at once, with the reason. The backend reconnects for as long as it takes, and then
+/// publishes a [gap](Notice::Gap). At most 256 operations run at once; more fail at once.
 ///
 /// # Cancellation
 ///
-/// What was sent for a caller that has gone since, by a timeout or by dropping the future, has no
-/// effect when the server gets to it only later: each command bears the server's time until which it
-/// may act, at most two timeouts from when it was sent. The result of a probe bears none: it is right
-/// whenever it comes.
+/// A command whose caller has gone, after a timeout or because its future was dropped, has no
+/// effect if the server runs it late: each command carries the server's time until which it may
+/// act, at most two timeouts after it was sent. The result of a probe carries none, because it is
+/// right whenever it arrives.
 #[derive(Clone)]
 pub struct RedisBackend {
     running: Arc<Running>,
@@ -74,13 +74,17 @@ struct Running {
 }
 
 impl RedisBackend {
-    /// Connects, and fails if that cannot be done within two seconds: for services that would rather
-    /// not start than start alone.
+    /// Connects, and fails if that takes longer than two seconds. For services that should not
+    /// start without Redis.
     ///
     /// # Errors
     ///
-    /// The server cannot be reached, does not let us in, is too old, or does not permit what is
-    /// needed. The message says which.
+    /// Returns an error if the configuration cannot work, the server does not answer, refuses the
+    /// credentials, is too old, or denies a permission that is needed. The message says which.
+    ///
+    /// # Panics
+    ///
+    /// Panics if called outside a tokio runtime.
     pub async fn connect(config: &RedisConfig) -> Result<Self, BackendError> {
         let backend = Self::start(config)?;
         let link = &backend.running.link;
@@ -92,16 +96,19 @@ impl RedisBackend {
         Ok(backend)
     }
 
-    /// Starts to connect, in the background, for as long as it takes: for services that would rather
-    /// start alone than not start. Until then operations fail, and [`ping`](Backend::ping) tells why.
+    /// Starts to connect in the background, for as long as it takes. For services that should start
+    /// without Redis.
+    ///
+    /// Until there is a connection, operations fail, and [`ping`](Backend::ping) returns the
+    /// reason.
     ///
     /// # Errors
     ///
-    /// The configuration cannot work.
+    /// Returns an error if the configuration cannot work.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics if called outside a tokio runtime.
     pub fn start(config: &RedisConfig) -> Result<Self, BackendError> {
         let client = client::client(config)?;
         let link = Arc::new(Link::new(client, config));
@@ -111,10 +118,10 @@ impl RedisBackend {
         Ok(Self { running: Arc::new(running) })
     }
 
-    /// Waits until there is a connection, but no longer than `within`; tells whether there is one.
+    /// Waits until there is a connection, but at most for `within`. Returns whether there is one.
     ///
-    /// A store that is built before that starts alone, so that the first call of its first circuits may
-    /// pass although the cluster has opened them.
+    /// A store that is built before there is one starts degraded: the first call of each circuit
+    /// may then pass although the cluster has opened the circuit.
     pub async fn ready(&self, within: Duration) -> bool {
         matches!(timeout(within, self.link().subscribed()).await, Ok(Ok(())))
     }
@@ -184,10 +191,10 @@ impl Backend for RedisBackend {
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        setting: Option<&'a OverrideRecord>,
+        record: Option<&'a OverrideRecord>,
     ) -> Answer<'a, View> {
         Box::pin(async move {
-            let args = Args::default().setting(setting);
+            let args = Args::default().override_record(record);
             Ok(self.link().run(&IMPOSE, circuit, args).await?.0)
         })
     }
@@ -217,13 +224,13 @@ impl Backend for RedisBackend {
 impl Drop for Running {
     fn drop(&mut self) {
         self.listener.abort();
-        // The client does not stop by being dropped. Without the runtime it has stopped already.
+        // The client does not stop when it is dropped. Without the runtime it has stopped already.
         self.runtime.spawn(quit(self.link.client.clone(), self.connection.clone()));
     }
 }
 
 async fn quit(client: Client, connection: AbortHandle) {
-    // Whether or not the server hears it: the connection ends with the task.
+    // Whether or not the server receives it: the connection ends with the task.
     let _ = timeout(QUIT, client.quit()).await;
     connection.abort();
 }

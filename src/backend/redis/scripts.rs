@@ -1,10 +1,10 @@
-//! The scripts: one per verb, and one that tries what those need.
+//! The scripts: one per operation, and one that tries what they need.
 
 use std::sync::LazyLock;
 
 use fred::util::sha1_hash;
 
-/// A script, known to a server by its hash.
+/// A script, which a server knows by its hash.
 pub(super) struct Script {
     pub(super) body: &'static str,
     pub(super) hash: String,

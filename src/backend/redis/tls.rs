@@ -1,4 +1,4 @@
-//! Whom we trust.
+//! Which certificates are trusted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use fred::types::config::{TlsConfig, TlsConnector};
 
 use crate::backend::BackendError;
 
-/// By a provider of our own: the process's default one may be another, or none.
+/// With a crypto provider of our own: the process's default may be another, or none.
 pub(super) fn config(ca_file: Option<&Path>) -> Result<TlsConfig, BackendError> {
     let roots = match ca_file {
         Some(path) => from_file(path)?,
@@ -37,12 +37,14 @@ fn from_file(path: &Path) -> Result<RootCertStore, BackendError> {
     if roots.is_empty() { Err(cannot(&"it has no certificate")) } else { Ok(roots) }
 }
 
-/// One that cannot be read does not matter while there are others.
+/// A certificate that cannot be read does not matter while there are others.
 fn from_system() -> Result<RootCertStore, BackendError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(load_native_certs().certs);
     if roots.is_empty() {
-        return Err(BackendError::refused("the system trusts nobody: set a CA file for TLS"));
+        return Err(BackendError::refused(
+            "the system has no trusted certificates: set a CA file for TLS",
+        ));
     }
     Ok(roots)
 }

@@ -6,7 +6,7 @@ use super::mark::{Mark, Sums};
 #[derive(Clone, Debug)]
 pub(super) struct CountWindow {
     size: u64,
-    /// Where the next result goes: the place of the oldest, once the window is full.
+    /// The position of the next result: that of the oldest, once the window is full.
     next: u64,
     failed: Box<[u64]>,
     slow: Box<[u64]>,
@@ -26,9 +26,9 @@ impl CountWindow {
     }
 
     pub(super) fn push(&mut self, mark: Mark) {
-        let place = self.next;
+        let position = self.next;
         self.successes(1);
-        let (word, bit) = (index(place / 64), 1 << (place % 64));
+        let (word, bit) = (index(position / 64), 1 << (position % 64));
         if mark.failed {
             self.failed[word] |= bit;
             self.sums.failures += 1;
@@ -39,7 +39,7 @@ impl CountWindow {
         }
     }
 
-    /// Puts `n` successes in the places of the `n` oldest results, a word at a time.
+    /// Overwrites the `n` oldest results with successes, a word at a time.
     pub(super) fn successes(&mut self, n: u64) {
         let mut left = n.min(self.size);
         while left > 0 {
@@ -60,7 +60,7 @@ impl CountWindow {
     }
 }
 
-/// Clears the bits of `mask`, and tells how many were set.
+/// Clears the bits of `mask`, and returns how many were set.
 fn clear(word: &mut u64, mask: u64) -> u64 {
     let set = (*word & mask).count_ones();
     *word &= !mask;

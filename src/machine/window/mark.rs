@@ -1,4 +1,4 @@
-//! What a window takes in, and what it sums up.
+//! What a window stores, and what it sums up.
 
 /// The totals of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,38 +1,38 @@
 //! What a circuit has counted.
 
-/// What a circuit has counted: the totals of its window, and its runs.
+/// What a circuit has counted: the totals of its window, and its consecutive results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
-    /// Calls in the window, and calls still running that are slow already. Zero under a policy
-    /// without a window, and in states without evidence.
+    /// Calls in the window, plus running calls that are slow already. Zero under a policy without a
+    /// window, and in states that keep no evidence.
     pub calls: u64,
-    /// How many of them failed.
+    /// How many of these calls failed.
     pub failures: u64,
-    /// How many of them were slow, the ones still running included.
+    /// How many of these calls were slow, the running ones included.
     pub slow_calls: u64,
     /// Failures since the last success.
     pub consecutive_failures: u64,
-    /// Calls since the last success that were cancelled or failed: calls in a row without an
-    /// answer that is good. Where the policy ignores cancelled calls, only failures.
+    /// Calls that were cancelled or failed since the last success. If the policy ignores cancelled
+    /// calls, only failures.
     pub unanswered: u64,
 }
 
 impl Tally {
-    /// Returns the share of the calls in the window that failed, from 0 to 1; `None` while there
+    /// Returns the fraction of the calls in the window that failed, from 0 to 1, or `None` if there
     /// are no calls.
     #[must_use]
     pub fn failure_rate(&self) -> Option<f64> {
         fraction(self.failures, self.calls)
     }
 
-    /// Returns the share of the calls in the window that were slow, from 0 to 1; `None` while
+    /// Returns the fraction of the calls in the window that were slow, from 0 to 1, or `None` if
     /// there are no calls.
     #[must_use]
     pub fn slow_call_rate(&self) -> Option<f64> {
         fraction(self.slow_calls, self.calls)
     }
 
-    /// What is left of a total without one share of it.
+    /// Returns what is left of a total without one replica's share of it.
     pub(crate) fn without(self, share: Self) -> Self {
         Self {
             calls: self.calls.saturating_sub(share.calls),

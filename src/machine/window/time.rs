@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::mark::{Mark, Sums};
 use crate::timestamp::{Timestamp, nanos};
 
-/// The results of the last `length`, in slices.
+/// The results of the last `length`, in buckets.
 ///
-/// The window covers the current bucket and the ones before it, so between `length` less one
+/// The window covers the current bucket and the ones before it, so between `length` minus one
 /// bucket and `length`. Buckets are counted from the moment the window was made.
 #[derive(Clone, Debug)]
 pub(super) struct TimeWindow {
@@ -33,8 +33,8 @@ impl TimeWindow {
         let steps = bucket.saturating_sub(self.current);
         let buckets = self.ring.len() as u64;
         for step in 1..=steps.min(buckets) {
-            let place = self.place(self.current + step);
-            let old = std::mem::take(&mut self.ring[place]);
+            let position = self.position(self.current + step);
+            let old = std::mem::take(&mut self.ring[position]);
             self.total.calls -= old.calls;
             self.total.failures -= old.failures;
             self.total.slow -= old.slow;
@@ -60,8 +60,8 @@ impl TimeWindow {
     }
 
     fn add(&mut self, more: Sums) {
-        let place = self.place(self.current);
-        for sums in [&mut self.ring[place], &mut self.total] {
+        let position = self.position(self.current);
+        for sums in [&mut self.ring[position], &mut self.total] {
             sums.calls += more.calls;
             sums.failures += more.failures;
             sums.slow += more.slow;
@@ -69,7 +69,7 @@ impl TimeWindow {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "less than the number of buckets")]
-    fn place(&self, bucket: u64) -> usize {
+    fn position(&self, bucket: u64) -> usize {
         (bucket % self.ring.len() as u64) as usize
     }
 }
