@@ -4,6 +4,6 @@
 //! [`Circuit::set_override`](crate::Circuit::set_override) takes an [`Override`] and returns a
 //! [`PendingOverride`]. A [backend](crate::backend) stores it as an [`OverrideRecord`].
 
-pub use crate::backend::OverrideRecord;
+pub use crate::backend::view::OverrideRecord;
 pub use crate::circuit::overrides::{Override, PendingOverride};
 pub use crate::machine::OverrideState;

@@ -20,7 +20,7 @@ mod error;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
-mod view;
+pub(crate) mod view;
 
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -35,7 +35,8 @@ pub use memory::MemoryBackend;
 pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
-pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, View};
+pub(crate) use view::OverrideRecord;
+pub use view::{OpenTerms, Overridden, RecordState, View};
 
 use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;

@@ -1,4 +1,4 @@
-//! How calls are let in, and how they are rejected.
+//! How calls are admitted, and how they are rejected.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -79,9 +79,9 @@ impl Engine {
         !self.is_stale(grant) && grant.lease().is_none_or(|lease| self.holds_lease(grant, lease))
     }
 
-    /// Waits until it may be of use to ask for a grant again.
+    /// Waits until a call may be admitted.
     ///
-    /// Until then it is polled when it is made and when something has changed, and not in between.
+    /// It is polled when it is made, and when something has changed.
     pub(super) async fn changed(&self) {
         let mut changed = pin!(self.changed.notified());
         // From here on no change is missed; one from before shows in what is read now.
@@ -107,7 +107,7 @@ impl Engine {
         self.lock().rejection(clock::now())
     }
 
-    /// A grant for a call that starts now, in the epoch of an admission. `None`: ask under the lock.
+    /// A grant for a call that starts now, in the epoch of an admission. `None`: decide under the lock.
     #[inline]
     fn start(&self, word: Word, epoch: u64) -> Option<Grant> {
         if word.has(Word::TIMED) {
@@ -129,7 +129,7 @@ impl Engine {
         (watch == Watch::OFF || watched()).then(|| Grant::call(epoch, started))
     }
 
-    /// The rejection that is published, if it is good for now. `None`: ask under the lock.
+    /// The published rejection, if it is valid now. `None`: decide under the lock.
     #[inline]
     fn rejection(&self) -> Option<Rejection> {
         let word = self.word();
@@ -148,12 +148,12 @@ impl Engine {
         }
         let mut wait = horizon.since(clock::coarse());
         // The coarse clock may be a tick behind. Where that would show (just before the end, or in a
-        // number of whole seconds), the exact one decides: who waits as long as it was told is not
-        // rejected for the same interval, and is told no second too many.
+        // number of whole seconds), the exact one decides: a caller that waits for `retry_after` is not
+        // rejected for the same interval, and waits no second too long.
         if wait.subsec_nanos() < TICK.subsec_nanos() {
             wait = horizon.since(clock::now());
         }
-        // Half-open, a probe slot is free as soon as a probe ends: nobody knows when.
+        // Half-open, a probe slot is free as soon as a probe ends, at an unknown time.
         let known = state == State::Open && horizon < Timestamp::NEVER;
         let retry_after = known.then_some(wait);
         (!wait.is_zero()).then_some(Rejection { state, generation, retry_after })

@@ -9,10 +9,10 @@
 //!
 //! Laws:
 //!
-//! 1. Only who holds the lock writes the word, and each time with a greater epoch: an odd one while
-//!    it works, an even one when it publishes.
-//! 2. Who takes the lock to change something first makes a *cut*: the word moves to a new epoch
-//!    without `QUIET`, then the stripes are drained. What was counted before the cut is in the
+//! 1. Only the holder of the lock writes the word, and each time with a greater epoch: an odd one
+//!    while it works, an even one when it publishes.
+//! 2. A thread that takes the lock to change something first makes a *cut*: the word moves to a new
+//!    epoch without `QUIET`, then the stripes are drained. What was counted before the cut is in the
 //!    drain; what comes after it is refused by its stripe and must wait for the lock.
 //! 3. A grant bears the epoch at which it was given. It is stale if that is before the epoch at
 //!    which the current phase began; stale results are counted as such and change nothing.
@@ -21,13 +21,13 @@
 //! 5. A result that leaves no evidence takes no lock. A cancelled call that leaves none counts in its
 //!    stripe's run, where there is a window, and takes the lock where that could complete a run that
 //!    matters, or when its stripe has counted its share of what is missing.
-//! 6. No code of users runs under the lock: no observer, no drop of what one has captured, no waker.
-//!    What would run some is put off until the lock is given back ([`Locked::later`]).
+//! 6. No user code runs under the lock: no observer, no drop of what one has captured, no waker. What
+//!    would run some waits until the lock is released ([`Locked::later`]).
 //!
 //! So a judgement includes every result whose recording returned before it began, and each result
 //! is counted once, in its own phase, or is stale.
 //!
-//! [`admission`](super::admission) lets calls in, [`results`](super::results) records how they ended.
+//! [`admission`](super::admission) admits calls, [`results`](super::results) records how they ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,12 +103,12 @@ impl Engine {
         engine
     }
 
-    /// Drops what is the circuit's, which no store and no handle has any more. Grants of it are stale
-    /// from here on. False, and nothing has changed, while one of its events is being told: it would
-    /// be told among those of the next circuit.
+    /// Drops what belongs to the circuit, which no store and no handle has any more. Its grants are
+    /// stale from here on. False, with nothing changed, while observers get one of its events: it would
+    /// arrive among those of the next circuit.
     pub(super) fn vacate(&self) -> bool {
         let old = self.cut(|locked| {
-            let idle = !locked.telling && locked.outbox.is_empty();
+            let idle = !locked.notifying && locked.outbox.is_empty();
             idle.then(|| {
                 self.watch.store(Watch::OFF.0, Ordering::Release);
                 std::mem::replace(locked, Locked::vacant(locked.epoch))
@@ -141,7 +141,7 @@ impl Engine {
         &self.stripes
     }
 
-    /// Sets a state by hand. In a cluster, the answer tells when all know.
+    /// Sets an override. In a cluster, the answer resolves once the backend has stored it.
     pub(super) fn force(&self, setting: OverrideRecord) -> Option<Told> {
         self.cut(|locked| {
             let now = clock::now();
@@ -164,7 +164,7 @@ impl Engine {
         self.cut(|locked| locked.probe_now(clock::now()))
     }
 
-    /// Makes the circuit a cluster's, whose state is still to be learnt.
+    /// Joins a cluster, whose state is not known yet.
     pub(super) fn join(&self, link: Arc<dyn Link>) {
         self.cut(|locked| {
             locked.machine.set_ledger(Ledger::Reachable);
@@ -172,12 +172,12 @@ impl Engine {
         });
     }
 
-    /// Whoever keeps the circuit in agreement with its cluster.
+    /// The link to the cluster, if the circuit belongs to one.
     pub(super) fn link(&self) -> Option<Arc<dyn Link>> {
         self.lock().link()
     }
 
-    /// Does what the keeper of a cluster's circuit has to do.
+    /// Runs `f` at a cut, with the time.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Locked, Timestamp) -> R) -> R {
         self.cut(|locked| f(locked, clock::now()))
     }
@@ -262,7 +262,7 @@ impl Engine {
     }
 
     /// Runs `f` under the lock, at a consistent cut of what was counted outside it; then publishes
-    /// what the machine says, unlocks, and tells what has happened.
+    /// what the machine says, unlocks, and notifies observers.
     pub(super) fn cut<R>(&self, f: impl FnOnce(&mut Locked) -> R) -> R {
         let mut guard = self.lock();
         let locked = &mut *guard;
@@ -279,12 +279,12 @@ impl Engine {
 
         let changed = closed_off != locked.closed_off();
         self.publish(locked);
-        let news = !locked.outbox.is_empty() && !locked.telling;
-        locked.telling |= news;
+        let notify = !locked.outbox.is_empty() && !locked.notifying;
+        locked.notifying |= notify;
         let ring = locked.member.as_mut().and_then(Member::ring);
         let later = std::mem::take(&mut locked.later);
         drop(guard);
-        // Wakers are code of users, and may panic: what comes after them must come.
+        // Wakers are user code, and may panic: what follows must still run.
         for later in later {
             contain(later);
         }
@@ -294,8 +294,8 @@ impl Engine {
         if changed {
             contain(|| self.changed.notify_waiters());
         }
-        if news {
-            self.tell();
+        if notify {
+            self.notify();
         }
         answer
     }
@@ -331,15 +331,15 @@ impl Engine {
         self.phase.store(locked.phase, Ordering::Release);
     }
 
-    /// Tells what has happened, until there is nothing left to tell.
+    /// Notifies observers of queued events, until there are none.
     #[cold]
-    fn tell(&self) {
+    fn notify(&self) {
         loop {
             let mut locked = self.lock();
             let Some(event) = locked.outbox.pop_front() else {
-                // Under the lock in which the outbox was seen empty: what comes next must not find
-                // somebody telling who has already stopped.
-                locked.telling = false;
+                // Under the lock under which the outbox was empty: the next event must not find a
+                // thread that still seems to notify, and has stopped.
+                locked.notifying = false;
                 return;
             };
             let observers = locked.observers.clone();
@@ -364,7 +364,7 @@ impl Engine {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Locked> {
         // Nothing panics under this lock. Should it ever, a circuit that goes on serves better than
-        // one that panics for everybody.
+        // one that panics for all.
         self.locked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

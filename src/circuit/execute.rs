@@ -1,4 +1,4 @@
-//! For callers without tower.
+//! Calls without tower.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,24 +13,24 @@ use crate::outcome::Outcome;
 
 /// # Calls
 impl Circuit {
-    /// Makes a call, if the circuit lets it pass. `Err` is a failure.
+    /// Makes a call, if the circuit admits it. An `Err` of the call is a failure.
     ///
-    /// `call` is not run when the circuit rejects it. Where an error can be the caller's own fault,
-    /// as a row that does not exist, use [`execute_with`](Self::execute_with): otherwise callers
-    /// who ask for nonsense open the circuit for all.
+    /// If the circuit rejects the call, `call` does not run. If an error can be the caller's own fault,
+    /// such as a row that does not exist, use [`execute_with`](Self::execute_with): otherwise callers
+    /// that ask for nonsense open the circuit for all.
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] if the call was rejected, [`Error::Inner`] with the call's own error.
+    /// [`Error::Rejected`] if the circuit rejects the call; [`Error::Inner`] with the error of the call.
     ///
     /// # Cancellation
     ///
-    /// A future that is dropped before it is done was cancelled: it counts as the policy
-    /// [says](crate::policy::PolicyBuilder::cancelled), and a probe's place is free again.
+    /// A future that is dropped before it is done was cancelled. It counts as the policy
+    /// [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
     ///
     /// # Panics
     ///
-    /// If the call panics, that counts as a failure and is passed on.
+    /// If the call panics, the circuit counts a failure and the panic continues.
     pub async fn execute<F, Fut, T, E>(&self, call: F) -> Result<T, Error<E>>
     where
         F: FnOnce() -> Fut,
@@ -39,7 +39,7 @@ impl Circuit {
         self.execute_with(errors_are_failures, call).await
     }
 
-    /// Like [`execute`](Self::execute), and `classify` says what its result means.
+    /// Makes a call, if the circuit admits it, and lets `classify` say what its result means.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -61,7 +61,7 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute); cancellation and panics too.
+    /// As [`execute`](Self::execute). So are cancellation and panics.
     pub async fn execute_with<C, F, Fut, T, E>(&self, classify: C, call: F) -> Result<T, Error<E>>
     where
         C: FnOnce(&Result<T, E>) -> Outcome,
@@ -72,10 +72,10 @@ impl Circuit {
         attempt(guard, classify, call).await.1.map_err(Error::Inner)
     }
 
-    /// Like [`execute`](Self::execute), and `fallback` answers in place of a call that is rejected.
+    /// Makes a call, if the circuit admits it, and runs `fallback` instead of a rejected call.
     ///
-    /// A call that was made and failed comes back with its own error: only the rejection is
-    /// replaced. To replace failures too, use
+    /// A call that was made and failed keeps its own error: only a rejection is replaced. To replace
+    /// failures too, use
     /// [`execute_with_fallback`](Self::execute_with_fallback).
     ///
     /// ```
@@ -86,14 +86,15 @@ impl Circuit {
     /// # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("fresh") }
     /// let prices = Store::in_memory().circuit("prices");
     /// prices.force_open("as an example");
-    /// let price = prices.execute_or(fetch, |_open| async { Ok("from yesterday") }).await?;
+    /// let price = prices.execute_or(fetch, |_rejected| async { Ok("from yesterday") }).await?;
     /// assert_eq!(price, "from yesterday");
     /// # Ok(()) }
     /// ```
     ///
     /// # Errors
     ///
-    /// The call's own, or the fallback's. Cancellation and panics as [`execute`](Self::execute).
+    /// The error of the call, or of the fallback. Cancellation and panics are as with
+    /// [`execute`](Self::execute).
     pub async fn execute_or<F, Fut, G, Alt, T, E>(&self, call: F, fallback: G) -> Result<T, E>
     where
         F: FnOnce() -> Fut,
@@ -107,14 +108,12 @@ impl Circuit {
         }
     }
 
-    /// Like [`execute_with`](Self::execute_with), and `fallback` answers for a call that was rejected
-    /// or has failed.
+    /// Makes a call, if the circuit admits it, and runs `fallback` if the call is rejected or fails.
     ///
-    /// `classify` says which results are failures. The fallback gets such a result, and may return it.
-    /// Every other result is returned as it is, an `Err` included: a row that does not exist is an
-    /// answer.
+    /// `classify` says which results are failures. The fallback gets such a result and may return it.
+    /// Every other result is returned as it is, also an `Err`: a row that does not exist is an answer.
     ///
-    /// The fallback runs once the circuit has counted the call. Nothing that it does is counted.
+    /// The fallback runs once the circuit has counted the call. The circuit does not count the fallback.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -143,7 +142,7 @@ impl Circuit {
     /// };
     ///
     /// assert_eq!(user(7).await, Ok("Ada".to_owned())); // the call failed
-    /// assert_eq!(user(8).await, Err(DbError::NotFound)); // an answer of the database's
+    /// assert_eq!(user(8).await, Err(DbError::NotFound)); // an answer of the database
     /// database.force_open("an example");
     /// assert_eq!(user(7).await, Ok("Ada".to_owned())); // the call was rejected
     /// # }
@@ -151,7 +150,7 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// The call's own that is no failure, or the fallback's. Cancellation and panics as
+    /// The error of a call that is no failure, or of the fallback. Cancellation and panics are as with
     /// [`execute`](Self::execute).
     pub async fn execute_with_fallback<C, F, Fut, G, Alt, T, E>(
         &self,
@@ -176,19 +175,19 @@ impl Circuit {
         fallback(unserved).await
     }
 
-    /// Asks for leave to make one call. What came of it is to be [settled](Permit::settle).
+    /// Returns a permit to make one call. [Settle](Permit::settle) it with the outcome of the call.
     ///
-    /// Without a backend this never waits. With one it waits for the cluster in two cases, each time
-    /// for no longer than the store's [deadline](crate::StoreBuilder::deadline): when the circuit is
-    /// new here and its state not known yet, and for a probe's place.
+    /// Without a backend this never waits. With one it waits in two cases, each time no longer than the
+    /// store's [deadline](crate::StoreBuilder::deadline): while a circuit that is new in this process
+    /// loads its state, and while the backend is asked for a probe slot.
     ///
     /// # Errors
     ///
-    /// The call is rejected.
+    /// The rejection, if the circuit rejects the call.
     ///
     /// # Cancellation
     ///
-    /// A probe's place that comes when the future is gone is given back.
+    /// A probe slot that arrives after the future was dropped is given back.
     pub async fn acquire(&self) -> Result<Permit, Rejected> {
         self.admit().await.map(Permit::new)
     }
@@ -225,17 +224,17 @@ impl Circuit {
         entered.map_err(|refusal| self.rejected(self.rejection(refusal)))
     }
 
-    /// Like [`acquire`](Self::acquire), and never waits, for callers that are not async.
+    /// Returns a permit to make one call, without waiting: for callers that are not async.
     ///
-    /// With a backend this decides by what is known in this process. A probe's place has to be asked
-    /// for over the network: this starts to ask, rejects the call, and keeps the place that comes for
-    /// the next call. So a circuit recovers as long as there are calls within a
-    /// [lease](crate::policy::PolicyBuilder::probe_lease); where they come seldom, use
+    /// With a backend it decides by what this process knows. If the call would be a probe, the backend
+    /// must be asked for a slot: this starts to ask, rejects the call, and keeps the slot that arrives
+    /// for the next call. So the circuit recovers if another call comes within one
+    /// [lease](crate::policy::PolicyBuilder::probe_lease). If calls are rarer, use
     /// [`acquire`](Self::acquire).
     ///
     /// # Errors
     ///
-    /// The call is rejected.
+    /// The rejection, if the circuit rejects the call.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
         self.try_enter().map(Permit::new)
@@ -254,13 +253,13 @@ impl Circuit {
     }
 }
 
-/// What a fallback answers for: see [`Circuit::execute_with_fallback`].
+/// Why a fallback runs: see [`Circuit::execute_with_fallback`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unserved<T, E> {
     /// The call was rejected: it was not made.
     Rejected(Rejected),
-    /// The call was made, and its result is a failure. It may be an `Ok` that the classifier takes for
-    /// one.
+    /// The call was made, and its result is a failure. It can be an `Ok` that the classifier calls a
+    /// failure.
     Failed(Result<T, E>),
 }
 
@@ -268,7 +267,7 @@ fn errors_are_failures<T, E>(result: &Result<T, E>) -> Outcome {
     if result.is_ok() { Outcome::Success } else { Outcome::failure() }
 }
 
-/// Makes the call, and settles its permit with what `classify` says, which comes along.
+/// Makes the call and settles it with what `classify` says. Returns that too.
 async fn attempt<C, F, Fut, T, E>(guard: CallGuard, classify: C, call: F) -> (Outcome, Result<T, E>)
 where
     C: FnOnce(&Result<T, E>) -> Outcome,

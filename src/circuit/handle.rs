@@ -21,9 +21,9 @@ use crate::timestamp::Timestamp;
 
 /// A circuit: what a circuit breaker knows about one upstream, under one name.
 ///
-/// Use it to protect calls that are not made through tower, to look at the state, and to override
-/// it by hand. It comes from [`Store::circuit`](crate::Store::circuit); all handles of one name in
-/// one store, the layers' included, are the same circuit.
+/// Use it to protect calls that are not made through tower, to look at the state, and to override it.
+/// [`Store::circuit`](crate::Store::circuit) returns it. All handles with one name in one store, those of
+/// layers included, are the same circuit.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -35,14 +35,14 @@ use crate::timestamp::Timestamp;
 ///
 /// match payments.execute(charge).await {
 ///     Ok(receipt) => println!("charged: {receipt}"),
-///     Err(Error::Rejected(open)) => println!("not even tried: {open}"),
+///     Err(Error::Rejected(rejected)) => println!("not even tried: {rejected}"),
 ///     Err(Error::Inner(error)) => println!("failed: {error}"),
 /// }
 /// assert_eq!(payments.state(), State::Closed);
 /// # }
 /// ```
 ///
-/// Handles are cheap to clone and to drop, whatever other threads do: see `ARCHITECTURE.md`.
+/// Handles are cheap to clone and to drop, whatever other threads do.
 pub struct Circuit {
     pub(super) engine: &'static Engine,
     name: CircuitName,
@@ -50,58 +50,57 @@ pub struct Circuit {
 
 /// # State
 impl Circuit {
-    /// The circuit's name.
+    /// Returns the name of the circuit.
     #[must_use]
     pub fn name(&self) -> &CircuitName {
         &self.name
     }
 
-    /// The state as the last call left it. An open circuit whose interval is over is open until
-    /// somebody asks to call: see [`is_available`](Self::is_available).
+    /// Returns the current state. An open circuit stays open after its interval ends, until the next
+    /// call asks for a permit: see [`is_available`](Self::is_available).
     #[must_use]
     pub fn state(&self) -> State {
         self.engine.state()
     }
 
-    /// Whether it is of use to call now. A pure read: asking moves nothing and takes no probe's
-    /// place, so that a load balancer or a readiness check may ask as often as it likes.
+    /// Returns whether a call would probably be admitted now. A pure read: it changes no state and
+    /// takes no probe slot, so a load balancer or a readiness check can call it at any rate.
     ///
-    /// A call can be rejected all the same: others may take the places meanwhile, or it may be the
-    /// one that finds a probe's lease over, and opens the circuit again.
+    /// The next call can still be rejected: other calls may take the probe slots first, or it may be the
+    /// one that finds that a probe has outlived its lease, which opens the circuit again.
     #[must_use]
     pub fn is_available(&self) -> bool {
         !matches!(self.check(), Err(Refusal::Rejected(_)))
     }
 
-    /// The circuit as plain data.
+    /// Returns the circuit as plain data.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.name.clone(), self.engine.read())
     }
 
-    /// The policy in force.
+    /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.engine.policy()
     }
 
-    /// Calls `observer` with all that happens to the circuit from now on, in the order in which it
-    /// happens.
+    /// Calls `observer` with each event of the circuit from now on, in order.
     ///
-    /// It runs on the thread of the call that made it happen, or of the task that heard of it from the
-    /// cluster, without any lock. Let it be quick, and send what is slow elsewhere. If it panics, the
-    /// panic is caught, and the call goes on; while it does not return, the last 1000 events wait for it,
-    /// and older ones are lost.
+    /// The observer runs on the thread of the call that caused the event, or of the task that received
+    /// it from the backend, without any lock. Keep it quick, and do slow work elsewhere. A panic of the
+    /// observer is caught, and the call goes on. While the observer does not return, the last 1000
+    /// events wait for it, and older ones are dropped.
     ///
-    /// It is kept for as long as the circuit lives: add it once, and let it capture no handle of its own
-    /// circuit, which would keep the circuit for ever. What it has captured may be dropped only when other
-    /// circuits are made after this one is gone.
+    /// The observer lives as long as the circuit. So add it once, and let it capture no handle of its
+    /// own circuit, which would keep the circuit for ever. What it has captured may be dropped only when
+    /// other circuits are made after this one is gone.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
         self.engine.observe(Arc::new(observer));
     }
 }
 
-/// What the layers above need.
+/// For the parts above.
 impl Circuit {
     pub(crate) fn new(
         name: CircuitName,
@@ -112,7 +111,7 @@ impl Circuit {
         Self { engine: pool::take(policy, observers, width), name }
     }
 
-    /// Drops the store's own handle, which has let go of the circuit. Once per circuit.
+    /// Drops the store's own handle. Once per circuit, when the store forgets it.
     pub(crate) fn release_engine(self) {
         let engine = self.engine;
         drop(self);
@@ -202,7 +201,7 @@ impl Drop for Held {
     }
 }
 
-/// What the keeper of a cluster's circuit does with it.
+/// For the task that keeps the circuit in agreement with the backend.
 impl Circuit {
     pub(crate) fn join(&self, link: Arc<dyn Link>) {
         self.engine.join(link);
@@ -212,27 +211,27 @@ impl Circuit {
         self.engine.with(Locked::work)
     }
 
-    /// A report: with what there is to report, which is taken, or with nothing.
+    /// Returns a report, which takes along what was counted, or nothing.
     pub(crate) fn draft(&self, counted: Counted) -> Option<Draft> {
         self.engine.with(|locked, now| locked.draft(counted, now))
     }
 
-    /// What a hand has set here has been told, and this is the answer.
+    /// Applies the answer to an override that was set here.
     pub(crate) fn imposed(&self, view: &View) {
         self.engine.with(|locked, now| locked.imposed(view, now));
     }
 
-    /// Takes back what could not be told.
+    /// Takes back what the backend has not acknowledged.
     pub(crate) fn untold(&self, work: Work) {
         self.engine.with(|locked, _| locked.untold(work));
     }
 
-    /// Takes on what the ledger has said, in an answer or unasked.
+    /// Applies a view.
     pub(crate) fn adopt(&self, view: &View, heard: Heard) {
         self.engine.with(|locked, now| locked.adopt(view, heard, now));
     }
 
-    /// Takes on the answer to a report, and judges it.
+    /// Applies the answer to a report, and judges it.
     pub(crate) fn judge(&self, view: &View) {
         self.engine.with(|locked, now| {
             locked.adopt(view, Heard::Answered, now);
@@ -248,7 +247,7 @@ impl Circuit {
         self.engine.with(|locked, now| locked.rejoin(view, now));
     }
 
-    /// The generation to ask in, if this is who may ask now. It is to be followed by
+    /// Returns the generation to ask in, unless another task asks now. Follow it with
     /// [`end_asking`](Self::end_asking).
     pub(crate) fn begin_asking(&self) -> Option<u64> {
         self.engine.with(|locked, _| locked.begin_asking())
@@ -258,8 +257,8 @@ impl Circuit {
         self.engine.with(|locked, _| locked.end_asking());
     }
 
-    /// Takes on a refusal; tells the generation that is known now, and whether it is known when to ask
-    /// again.
+    /// Applies the view that came with no lease. Returns the generation that is known now, and whether
+    /// it is known when to ask again.
     pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
         self.engine.with(|locked, now| {
             locked.adopt(view, Heard::Answered, now);
@@ -268,7 +267,7 @@ impl Circuit {
         })
     }
 
-    /// Takes on a grant, which was `asked` for then.
+    /// Applies a lease, which was `asked` for at that time.
     pub(crate) fn give(
         &self,
         lease: Lease,
@@ -283,23 +282,23 @@ impl Circuit {
         Some(Held { circuit: self.clone(), grant: Some(grant) })
     }
 
-    /// Belongs to this process alone from here on.
+    /// Leaves the cluster: from here on the circuit belongs to this process.
     pub(crate) fn leave(&self) {
         self.engine.with(Locked::leave);
     }
 
-    /// Whether nobody has a handle but the one who asks.
+    /// Whether the caller has the only handle.
     pub(crate) fn is_last(&self) -> bool {
         self.handles() == 1
     }
 
-    /// Whether nobody has a handle but the one who asks, and the keeper if there is one.
+    /// Whether the caller has the only handle, but for that of the backend's task.
     pub(crate) fn is_unused(&self) -> bool {
         let handles = self.handles();
         handles == 1 || handles == 2 && self.engine.link().is_some()
     }
 
-    /// How many handles there are. Of a circuit of a key permits count too.
+    /// How many handles there are. Permits of a circuit of a key count too.
     fn handles(&self) -> u64 {
         self.engine.stripes().handles()
     }

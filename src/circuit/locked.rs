@@ -53,7 +53,7 @@ pub(super) struct Locked {
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
     /// A thread is calling observers.
-    pub(super) telling: bool,
+    pub(super) notifying: bool,
     /// What would run user code, for after the lock is released.
     pub(super) later: Vec<Later>,
     /// Why calls are rejected, or were last.
@@ -102,7 +102,7 @@ impl Locked {
             member: None,
             observers,
             outbox: VecDeque::new(),
-            telling: false,
+            notifying: false,
             later: Vec::new(),
             cause: Cause::new(Reason::Override, Tally::default(), now),
             watch: Watch::OFF,

@@ -17,7 +17,7 @@ use crate::timestamp::Timestamp;
 #[derive(Clone, Copy, Debug)]
 enum End {
     With(Outcome),
-    /// Nobody waited for it any more.
+    /// The call was dropped before it ended.
     Cancelled,
 }
 
@@ -39,7 +39,7 @@ impl Engine {
     #[inline(never)]
     fn record_slowly(&self, grant: Grant, outcome: Outcome) {
         let word = self.word();
-        // What is late must not slow down those who are not: it takes no lock.
+        // A stale result must not slow down others: it takes no lock.
         if self.end(grant) && !(outcome == Outcome::Ignored && self.ignore_quietly(grant, word)) {
             self.settle(grant, End::With(outcome));
         }
@@ -156,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Tells the machine how a call ended.
+    /// Hands the machine how a call ended.
     #[cold]
     fn settle(&self, grant: Grant, end: End) {
         let stale = self.cut(|locked| {
