@@ -57,3 +57,5 @@ mod tonic;
 #[cfg(feature = "tower")]
 mod under_tower;
 mod waiting;
+#[cfg(feature = "redis")] // It reads JSON with serde_json, which that feature has.
+mod public_api;
