@@ -57,5 +57,6 @@ mod tonic;
 #[cfg(feature = "tower")]
 mod under_tower;
 mod waiting;
+mod links;
 #[cfg(feature = "redis")] // It reads JSON with serde_json, which that feature has.
 mod public_api;
