@@ -59,3 +59,8 @@ mod tonic;
 #[cfg(feature = "tower")]
 mod under_tower;
 mod waiting;
+
+// Of the project, not of the crate.
+mod links;
+#[cfg(feature = "redis")] // It reads JSON with serde_json, which that feature has.
+mod public_api;
