@@ -221,7 +221,7 @@ impl Circuit {
             }
             refusal => Err(refusal),
         };
-        entered.map_err(|refusal| self.rejected(self.rejection(refusal)))
+        entered.map_err(|refusal| self.rejected(self.rejection(&refusal)))
     }
 
     /// Returns a permit to make one call, without waiting: for callers that are not async.
@@ -248,7 +248,7 @@ impl Circuit {
             if let Refusal::NeedsLease(link) = &refusal {
                 drop(link.ask(self.clone(), Unclaimed::Keep));
             }
-            self.rejected(self.rejection(refusal))
+            self.rejected(self.rejection(&refusal))
         })
     }
 }

@@ -166,9 +166,9 @@ impl Circuit {
 
     /// The rejection of a call that does not wait for the cluster, or has waited.
     #[inline]
-    pub(crate) fn rejection(&self, refusal: Refusal) -> Rejection {
+    pub(crate) fn rejection(&self, refusal: &Refusal) -> Rejection {
         match refusal {
-            Refusal::Rejected(rejection) => rejection,
+            Refusal::Rejected(rejection) => *rejection,
             Refusal::Unknown(_) | Refusal::NeedsLease(_) => self.engine.rejection_now(),
         }
     }

@@ -14,7 +14,7 @@
 //! # async fn main() {
 //! let upstream = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
 //! let client = ServiceBuilder::new()
-//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .layer(crate::CircuitBreakerLayer::new(Store::in_memory()).named("users"))
 //!     .service(upstream);
 //! let response = client.oneshot(Request::new(())).await.unwrap();
 //! # assert!(response.status().is_success());
@@ -61,12 +61,12 @@
 //!
 //! | choice | default | others |
 //! | --- | --- | --- |
-//! | [which circuit](key) | the one that the layer names | one for each [key](CircuitBreakerLayer::keyed_by) of the requests: host, route, tenant |
+//! | [which circuit](key) | the one that the layer names | one for each [key](crate::CircuitBreakerLayer::keyed_by) of the requests: host, route, tenant |
 //! | [how a rejection shows](on_rejected) | an error from `poll_ready` | see the next table |
-//! | [when a call ends](until) | with the head of the response | [with its body](CircuitBreakerLayer::observe_body): for gRPC, and for long downloads |
+//! | [when a call ends](until) | with the head of the response | [with its body](crate::CircuitBreakerLayer::observe_body): for gRPC, and for long downloads |
 //!
-//! Only [`keyed_by`](CircuitBreakerLayer::keyed_by) cannot be combined with
-//! [`wait_while_open`](CircuitBreakerLayer::wait_while_open): before there is a request there is no key,
+//! Only [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) cannot be combined with
+//! [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open): before there is a request there is no key,
 //! and so no circuit to wait for.
 //!
 //! # Which mode
@@ -76,10 +76,10 @@
 //! | mode | an open circuit shows as | use it for |
 //! | --- | --- | --- |
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
-//! | [`reject_in_call`](CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, and services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
-//! | [`respond`](CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error becomes the code `Unknown` |
-//! | [`wait_while_open`](CircuitBreakerLayer::wait_while_open) | a pending `poll_ready` | `Balance`, which passes over endpoints that are not ready |
-//! | [`fallback`](CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
+//! | [`reject_in_call`](crate::CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, and services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`respond`](crate::CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error becomes the code `Unknown` |
+//! | [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open) | a pending `poll_ready` | `Balance`, which passes over endpoints that are not ready |
+//! | [`fallback`](crate::CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
 //! A [`RespondToRejectedLayer`] further out turns a rejection into a response where a layer between is to
 //! see the error.
@@ -94,7 +94,7 @@
 //! | none, a clone for each request | **an error; recovers** | an error; recovers | waits |
 //! | `Buffer` | **destructive**: every later call fails with the first error, for good | **an error for each call; recovers** | calls queue until the interval ends |
 //! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessRejected` not retried** | waits |
-//! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
+//! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](crate::CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
 //! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
 //! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
@@ -117,7 +117,7 @@
 //!
 //! let client = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
 //! let users = ServiceBuilder::new()
-//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .layer(crate::CircuitBreakerLayer::new(Store::in_memory()).named("users"))
 //!     .timeout(Duration::from_secs(2)) // below the circuit breaker: inside of it
 //!     .service(client);
 //! # fn is_service(_: impl tower::Service<Request<()>>) {}

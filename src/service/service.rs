@@ -179,7 +179,7 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
                     || {
                         self.circuit()
                             .reserve()
-                            .map_err(|refusal| self.circuit().rejection(refusal))
+                            .map_err(|refusal| self.circuit().rejection(&refusal))
                     },
                     Ok,
                 );
@@ -208,7 +208,7 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
     #[inline]
     fn admit(&mut self) -> Result<CallGuard, Rejected> {
         if let Some(grant) = self.reservation.grant.take() {
-            return self.circuit().resume(grant).map_err(|refusal| self.refused(refusal));
+            return self.circuit().resume(grant).map_err(|refusal| self.refused(&refusal));
         }
         match self.take_rejected() {
             Some(rejected) => Err(rejected),
@@ -228,7 +228,7 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
     }
 
     #[cold]
-    fn refused(&self, refusal: Refusal) -> Rejected {
+    fn refused(&self, refusal: &Refusal) -> Rejected {
         self.circuit().rejected(self.circuit().rejection(refusal))
     }
 }

@@ -35,6 +35,10 @@ pub trait Until<Req, Res>: sealed::Sealed + Copy {
     ) -> Result<Self::Response, E>;
 
     /// Converts a result that no circuit counts.
+    ///
+    /// # Errors
+    ///
+    /// That of the inner service.
     fn uncounted<E>(result: Result<Res, E>) -> Result<Self::Response, E>;
 }
 

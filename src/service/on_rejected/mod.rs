@@ -26,6 +26,10 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     type Reply: Future<Output = Result<Res, Self::Error>>;
 
     /// Converts a result of the inner service.
+    ///
+    /// # Errors
+    ///
+    /// That of the inner service, converted.
     fn result<T>(result: Result<T, E>) -> Result<T, Self::Error>;
 
     /// Returns what `poll_ready` answers while the circuit rejects calls.
