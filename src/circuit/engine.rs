@@ -36,10 +36,11 @@ use tokio::sync::Notify;
 
 use super::cause::Cause;
 use super::grant::Grant;
-use super::locked::{Locked, Observer, Reading};
+use super::locked::{Locked, Observer};
 use super::member::{Link, Member, Told};
 use super::peek::Peek;
 use super::running::Watch;
+use super::snapshot::Reading;
 use super::stripes::{Stripes, Width};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::word::Word;

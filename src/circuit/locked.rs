@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::cause::Cause;
 use super::grant::Grant;
 use super::member::{Link, Member};
 use super::refusal::Rejection;
 use super::running::Watch;
+use super::snapshot::Reading;
 use super::stripes::{Drained, MOST_CANCELLED};
 use super::word::Word;
 use crate::backend::OverrideRecord;
 use crate::clock;
 use crate::machine::{
-    Admission, Begin, Effect, Ended, Event, Ledger, Machine, Mark, Origin, Reason, State, Tally,
+    Admission, Begin, Effect, Ended, Event, Ledger, Machine, Mark, Reason, State, Tally,
 };
 use crate::outcome::Outcome;
 use crate::policy::{Cancelled, Policy};
@@ -70,23 +70,6 @@ pub(super) struct Locked {
     pub(super) renewed: bool,
     /// The flags of the word that depend on it.
     pub(super) phase_flags: u64,
-}
-
-/// What the engine knows at one moment.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) state: State,
-    pub(super) generation: u64,
-    pub(super) since: Duration,
-    pub(super) tally: Tally,
-    pub(super) reopenings: u32,
-    pub(super) probes_out: usize,
-    pub(super) probes_passed: u64,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) stale: u64,
-    pub(super) setting: Option<OverrideRecord>,
-    pub(super) origin: Origin,
-    pub(super) detached: bool,
 }
 
 impl Locked {

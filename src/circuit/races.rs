@@ -1,6 +1,4 @@
-//! The engine's races, explored by loom, against what "exact" means.
-//!
-//! Run with `RUSTFLAGS="--cfg breaker_loom" cargo test --lib --release`.
+//! The engine's races, explored by loom: `RUSTFLAGS="--cfg breaker_loom" cargo test --lib --release`.
 
 use std::sync::Mutex as StdMutex;
 use std::time::Duration;
@@ -10,8 +8,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::engine::Engine;
-use super::member::{Counted, Heard, Unclaimed};
-use super::member::{Link, Wait};
+use super::member::{Counted, Heard, Link, Unclaimed, Wait};
 use super::refusal::Refusal;
 use super::running::Watch;
 use super::stripes::{Drained, Stripes, Width};
@@ -31,13 +28,12 @@ fn engine(policy: PolicyBuilder) -> Arc<Engine> {
     Arc::new(Engine::new(policy, Vec::new(), Width::Many))
 }
 
-fn by_hand(state: OverrideState) -> OverrideRecord {
+fn overriding(state: OverrideState) -> OverrideRecord {
     OverrideRecord { state, reason: String::new(), actor: None, remaining: None }
 }
 
 fn record(engine: &Engine, outcome: Outcome) {
-    let grant = engine.enter(Begin::Now).expect("closed");
-    engine.record(grant, outcome);
+    engine.record(engine.enter(Begin::Now).expect("closed"), outcome);
 }
 
 /// Half of two calls: neither a success nor a failure alone trips, one of each does.
@@ -133,7 +129,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
                 other.record(grant, Outcome::failure());
             }
         });
-        engine.force(by_hand(OverrideState::ForcedOpen));
+        engine.force(overriding(OverrideState::ForcedOpen));
         engine.reset();
         thread.join().unwrap();
         let reading = engine.read();
@@ -175,10 +171,10 @@ fn a_rejection_is_of_one_moment() {
             };
             let moment = (rejection.state, rejection.generation, rejection.retry_after);
             let by_itself = (State::Open, 2, Some(TEN_SECONDS));
-            let by_hand = (State::ForcedOpen, 3, None);
-            assert!(moment == by_itself || moment == by_hand, "{moment:?}");
+            let overriding = (State::ForcedOpen, 3, None);
+            assert!(moment == by_itself || moment == overriding, "{moment:?}");
         });
-        engine.force(by_hand(OverrideState::ForcedOpen));
+        engine.force(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
     });
 }
@@ -254,7 +250,7 @@ fn everything_is_told_once_and_in_order() {
             }
         }));
         let other = engine.clone();
-        let thread = thread::spawn(move || other.force(by_hand(OverrideState::Disabled)));
+        let thread = thread::spawn(move || other.force(overriding(OverrideState::Disabled)));
         engine.reset();
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);

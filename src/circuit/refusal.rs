@@ -1,5 +1,6 @@
 //! Why a call is not admitted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,4 +23,14 @@ pub(crate) struct Rejection {
     pub(crate) state: State,
     pub(crate) generation: u64,
     pub(crate) retry_after: Option<Duration>,
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Unknown(_) => f.write_str("Unknown"),
+            Self::NeedsLease(_) => f.write_str("NeedsLease"),
+        }
+    }
 }

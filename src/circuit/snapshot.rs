@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::locked::Reading;
+use crate::backend::OverrideRecord;
 use crate::machine::{Origin, State, Tally};
 use crate::name::CircuitName;
 
@@ -66,4 +66,21 @@ impl Snapshot {
             override_remaining: record.and_then(|record| record.remaining),
         }
     }
+}
+
+/// What the engine knows at one moment.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) state: State,
+    pub(super) generation: u64,
+    pub(super) since: Duration,
+    pub(super) tally: Tally,
+    pub(super) reopenings: u32,
+    pub(super) probes_out: usize,
+    pub(super) probes_passed: u64,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) stale: u64,
+    pub(super) setting: Option<OverrideRecord>,
+    pub(super) origin: Origin,
+    pub(super) detached: bool,
 }

@@ -2,11 +2,47 @@
 
 use std::time::Duration;
 
+use super::builder::PolicyBuilder;
 use super::settings::Policy;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const S: fn(u64) -> Duration = Duration::from_secs;
 
+/// # Where to start
+impl Policy {
+    /// Returns a builder that starts from the default policy.
+    pub fn builder() -> PolicyBuilder {
+        PolicyBuilder::new()
+    }
+
+    /// Returns a builder that starts with every condition off, so that the circuit opens only for
+    /// what you set, with one exception. All other settings start from the default policy.
+    ///
+    /// The exception is [`Reason::NoCompletions`](crate::event::Reason::NoCompletions): the circuit
+    /// also opens when [`minimum_calls`](PolicyBuilder::minimum_calls) consecutive calls were
+    /// cancelled or failed and the last of them was cancelled. `cancelled(Cancelled::Ignored)`
+    /// turns this off.
+    ///
+    /// ```
+    /// # use tower_breaker::Policy;
+    /// let policy = Policy::only().failure_rate(0.3).build()?;
+    /// assert_eq!(policy.consecutive_failures(), None);
+    /// # Ok::<(), tower_breaker::PolicyError>(())
+    /// ```
+    pub fn only() -> PolicyBuilder {
+        PolicyBuilder::new().without_consecutive_failures().without_failure_rate()
+    }
+
+    /// Returns a builder that starts from this policy.
+    ///
+    /// Settings that you then make hold. Settings of this policy that contradict them are adjusted,
+    /// as [`PolicyBuilder`] lists.
+    pub fn to_builder(&self) -> PolicyBuilder {
+        PolicyBuilder::from_policy(self.clone())
+    }
+}
+
+/// # Named after what they protect
 impl Policy {
     /// Returns a policy for a database behind a connection pool.
     ///
