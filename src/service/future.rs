@@ -1,12 +1,12 @@
 //! A call on its way, and the future of a circuit breaker.
 
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::macros::response_future;
 use super::on_rejected::OnRejected;
 use super::until::Until;
 use crate::circuit::{Attempt, CallGuard, Circuit};
@@ -54,29 +54,23 @@ impl<F, C, U> Call<F, C, U> {
     }
 }
 
-pin_project! {
+response_future! {
     /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, R, C, M, U>
-    where
-        S: Service<R>,
-        M: OnRejected<R, S::Response, S::Error>,
-    {
-        #[pin]
-        step: Step<S::Future, C, M::Reply, U>,
-    }
+    ResponseFuture,
+    // The service has the circuit, and the store never forgets it.
+    |future, cx| future.poll_with(cx, None)
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<F, C, P, U> {
+    enum Step<S, R, C, M, U> where S: Service<R>, M: OnRejected<R, S::Response, S::Error> {
         Calling {
             #[pin]
-            call: Call<F, C, U>,
+            call: Call<S::Future, C, U>,
         },
         Replying {
             #[pin]
-            reply: P,
+            reply: M::Reply,
         },
     }
 }
@@ -95,33 +89,21 @@ where
     pub(super) fn replying(reply: M::Reply) -> Self {
         Self { step: Step::Replying { reply } }
     }
-}
 
-impl<S, R, C, M, U> Future for ResponseFuture<S, R, C, M, U>
-where
-    S: Service<R>,
-    C: Classify<S::Response, S::Error>,
-    M: OnRejected<R, S::Response, S::Error>,
-    U: Until<R, S::Response>,
-{
-    type Output = Result<U::Response, M::Error>;
-
+    /// Polls it. `circuit` is that of a key, for a response that ends the call later.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(super) fn poll_with(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        circuit: Option<&Circuit>,
+    ) -> Poll<Result<U::Response, M::Error>>
+    where
+        C: Classify<S::Response, S::Error>,
+        U: Until<R, S::Response>,
+    {
         match self.project().step.project() {
-            // The service has the circuit, and the store never forgets it.
-            StepProj::Calling { call } => call.poll(cx, None).map(M::result),
+            StepProj::Calling { call } => call.poll(cx, circuit).map(M::result),
             StepProj::Replying { reply } => reply.poll(cx).map(U::uncounted),
         }
-    }
-}
-
-impl<S, R, C, M, U> fmt::Debug for ResponseFuture<S, R, C, M, U>
-where
-    S: Service<R>,
-    M: OnRejected<R, S::Response, S::Error>,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

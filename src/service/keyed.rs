@@ -9,8 +9,9 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::future::Call;
+use super::future::{Call, ResponseFuture};
 use super::key::{ByKey, Key, Keyless};
+use super::macros::{inner_accessors, response_future};
 use super::on_rejected::{OnRejected, Reject};
 use super::until::{Until, UntilHead};
 use crate::circuit::{CallGuard, Circuit, Refusal, Rejected, Wait};
@@ -53,20 +54,7 @@ impl<S, K, C, M, U> KeyedCircuitBreaker<S, K, C, M, U> {
         Self { inner, circuits, which, classifier, on_rejected, until: PhantomData }
     }
 
-    /// Returns the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns the inner service, mutably. A call that is made through it passes every circuit by.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_accessors!();
 
     fn admit<R>(&self, request: &R) -> Admission
     where
@@ -111,11 +99,12 @@ where
             Admission::Call(circuit, guard) => {
                 let classifier = self.classifier.clone();
                 let call = Call::new(&mut self.inner, request, guard, classifier);
-                Step::Calling { call, circuit }
+                Step::Admitted { call: ResponseFuture::calling(call), circuit: Some(circuit) }
             }
             Admission::Uncounted => Step::Uncounted { call: self.inner.call(request) },
             Admission::Rejected(rejected) => {
-                Step::Replying { reply: self.on_rejected.reply(rejected, request) }
+                let reply = self.on_rejected.reply(rejected, request);
+                Step::Admitted { call: ResponseFuture::replying(reply), circuit: None }
             }
             Admission::Wait(circuit, refusal) => {
                 let asked = circuit.clone();
@@ -162,42 +151,28 @@ where
     }
 }
 
-pin_project! {
+response_future! {
     /// The future of a [`KeyedCircuitBreaker`].
-    #[must_use = "futures do nothing unless polled"]
-    pub struct KeyedFuture<S, R, C, M, U>
-    where
-        S: Service<R>,
-        M: OnRejected<R, S::Response, S::Error>,
-    {
-        #[pin]
-        step: Step<S, R, C, M, U, M::Reply>,
-    }
+    KeyedFuture,
+    |future, cx| future.project().step.poll(cx)
 }
 
 pin_project! {
     #[project = StepProj]
-    enum Step<S, R, C, M, U, P>
-    where
-        S: Service<R>,
-    {
+    enum Step<S, R, C, M, U> where S: Service<R>, M: OnRejected<R, S::Response, S::Error> {
         Waiting {
             admitted: Wait<Result<CallGuard, Rejected>>,
             next: Option<Next<S, R, C, M>>,
         },
-        Calling {
+        Admitted {
             #[pin]
-            call: Call<S::Future, C, U>,
-            // So that the store does not forget the circuit during the call.
-            circuit: Circuit,
+            call: ResponseFuture<S, R, C, M, U>,
+            // So that the store does not forget the circuit during the call. A reply has none.
+            circuit: Option<Circuit>,
         },
         Uncounted {
             #[pin]
             call: S::Future,
-        },
-        Replying {
-            #[pin]
-            reply: P,
         },
     }
 }
@@ -211,52 +186,40 @@ struct Next<S, R, C, M> {
     circuit: Circuit,
 }
 
-impl<S, R, C, M, U> Future for KeyedFuture<S, R, C, M, U>
+impl<S, R, C, M, U> Step<S, R, C, M, U>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
     M: OnRejected<R, S::Response, S::Error>,
     U: Until<R, S::Response>,
 {
-    type Output = Result<U::Response, M::Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut step = self.project().step;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<U::Response, M::Error>> {
         loop {
-            let next = match step.as_mut().project() {
+            let next = match self.as_mut().project() {
                 StepProj::Waiting { admitted, next } => {
                     let admitted = ready!(admitted.as_mut().poll(cx));
                     let next = next.take().expect("not polled after it was ready");
                     let Next { mut inner, request, classifier, on_rejected, circuit } = next;
-                    match admitted {
+                    let (call, circuit) = match admitted {
                         Ok(guard) => {
                             let call = Call::new(&mut inner, request, guard, classifier);
-                            Step::Calling { call, circuit }
+                            (ResponseFuture::calling(call), Some(circuit))
                         }
                         Err(rejected) => {
-                            Step::Replying { reply: on_rejected.reply(rejected, request) }
+                            let reply = on_rejected.reply(rejected, request);
+                            (ResponseFuture::replying(reply), None)
                         }
-                    }
+                    };
+                    Step::Admitted { call, circuit }
                 }
-                StepProj::Calling { call, circuit } => {
-                    return call.poll(cx, Some(circuit)).map(M::result);
+                StepProj::Admitted { call, circuit } => {
+                    return call.poll_with(cx, circuit.as_ref());
                 }
                 StepProj::Uncounted { call } => {
                     return call.poll(cx).map(U::uncounted).map(M::result);
                 }
-                StepProj::Replying { reply } => return reply.poll(cx).map(U::uncounted),
             };
-            step.set(next);
+            self.set(next);
         }
-    }
-}
-
-impl<S, R, C, M, U> fmt::Debug for KeyedFuture<S, R, C, M, U>
-where
-    S: Service<R>,
-    M: OnRejected<R, S::Response, S::Error>,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedFuture").finish_non_exhaustive()
     }
 }

@@ -192,6 +192,7 @@ pub mod grpc;
 pub mod key;
 mod keyed;
 pub(crate) mod layer;
+mod macros;
 pub mod on_rejected;
 mod respond_to_rejected;
 #[cfg(feature = "tower")]

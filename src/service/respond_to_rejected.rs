@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::macros::inner_accessors;
 use super::on_rejected::{DefaultBody, Protocol, RejectionBody, Respond};
 use crate::circuit::Rejected;
 
@@ -89,6 +90,10 @@ pub struct RespondToRejected<S, F = DefaultBody> {
     mode: Respond<F>,
     /// The next call was rejected before there was one: the inner service is not ready.
     rejected: Option<Rejected>,
+}
+
+impl<S, F> RespondToRejected<S, F> {
+    inner_accessors!();
 }
 
 impl<S: Clone, F: Clone> Clone for RespondToRejected<S, F> {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use tower_service::Service;
 
 use super::future::{Call, ResponseFuture};
+use super::macros::inner_accessors;
 use super::on_rejected::{OnRejected, Readiness, Reject};
 use super::until::{Until, UntilHead};
 use crate::circuit::{
@@ -91,20 +92,7 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
         &self.reservation.circuit
     }
 
-    /// Returns the inner service.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns the inner service, mutably. A call that is made through it passes the circuit by.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service, and frees a probe slot that is reserved.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_accessors!();
 
     /// Readies the inner service and reserves a call. If it reserves none, `rejected` says why.
     #[inline]

@@ -8,8 +8,8 @@ use ::http::Response;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::OnRejected;
 use super::sealed::Sealed;
-use super::{OnRejected, Readiness};
 use crate::circuit::Rejected;
 
 /// Lets another service answer a rejected call: the choice of
@@ -29,11 +29,6 @@ where
     #[inline]
     fn result<T>(result: Result<T, E>) -> Result<T, E> {
         result
-    }
-
-    #[inline]
-    fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<E> {
-        Readiness::Ready
     }
 
     #[inline]

@@ -32,8 +32,12 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     /// That of the inner service, converted.
     fn result<T>(result: Result<T, E>) -> Result<T, Self::Error>;
 
-    /// Returns what `poll_ready` answers while the circuit rejects calls.
-    fn readiness(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error>;
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
+    /// once.
+    #[inline]
+    fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error> {
+        Readiness::Ready
+    }
 
     /// Answers a rejected call.
     fn reply(&self, rejected: Rejected, request: Req) -> Self::Reply;
@@ -41,6 +45,7 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
 
 /// What `poll_ready` answers while the circuit rejects calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub enum Readiness<E> {
     /// It is ready: the call gets the reply.
     Ready,

@@ -20,8 +20,12 @@ impl<W> Reject<W> {
 
 /// When a rejection shows that is an error.
 pub trait When: Sealed {
-    /// Returns what `poll_ready` answers while the circuit rejects calls.
-    fn readiness<E>(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>>;
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
+    /// once.
+    #[inline]
+    fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
+        Readiness::Ready
+    }
 }
 
 /// `poll_ready` fails: the choice of a plain layer.
@@ -51,12 +55,7 @@ impl When for AtReadiness {
     }
 }
 
-impl When for InCall {
-    #[inline]
-    fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
-        Readiness::Ready
-    }
-}
+impl When for InCall {}
 
 impl When for Waiting {
     #[inline]

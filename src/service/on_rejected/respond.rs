@@ -5,8 +5,8 @@ use std::future::{Ready, ready};
 
 use ::http::{Request, Response, StatusCode, header};
 
+use super::OnRejected;
 use super::sealed::Sealed;
-use super::{OnRejected, Readiness};
 use crate::circuit::Rejected;
 use crate::service::grpc;
 
@@ -99,11 +99,6 @@ where
     #[inline]
     fn result<T>(result: Result<T, E>) -> Result<T, E> {
         result
-    }
-
-    #[inline]
-    fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<E> {
-        Readiness::Ready
     }
 
     #[inline]
