@@ -184,38 +184,7 @@ impl<F: Future> Attempt<F> {
         Self { call, guard: Some(guard) }
     }
 
-    /// Polls the call. Once it is ready, `classify` judges the output, and `end` gets the guard.
-    ///
-    /// The output does not pass through `end`: it may be a whole response, and each move of one costs
-    /// nanoseconds.
-    #[inline]
-    pub(crate) fn poll_ended<K>(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        classify: impl FnOnce(&F::Output) -> Outcome,
-        end: impl FnOnce(CallGuard, Outcome) -> K,
-    ) -> Poll<(K, F::Output)> {
-        let this = self.project();
-        let guard = this.guard.take().expect("not polled after it was ready");
-        let mut outcome = Outcome::Ignored;
-        let (guard, polled) = guard.guard(|| {
-            let polled = this.call.poll(cx);
-            if let Poll::Ready(output) = &polled {
-                outcome = classify(output);
-            }
-            polled
-        });
-        match polled {
-            Poll::Ready(output) => Poll::Ready((end(guard, outcome), output)),
-            Poll::Pending => {
-                *this.guard = Some(guard);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Like [`poll_ended`](Self::poll_ended), and the guard is the caller's. In an `async fn` this is
-    /// 4 ns cheaper.
+    /// Polls the call. Once it is ready, `classify` judges the output, and the guard is the caller's.
     #[inline]
     pub(crate) fn poll_end(
         self: Pin<&mut Self>,

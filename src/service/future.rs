@@ -1,7 +1,7 @@
 //! A call on its way, and the future of a circuit breaker.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -49,8 +49,10 @@ impl<F, C, U> Call<F, C, U> {
     {
         let this = self.project();
         let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
-        let (kept, result) = ready!(this.attempt.poll_ended(cx, classify, U::end));
-        Poll::Ready(this.until.finish(result, kept, circuit))
+        let until = *this.until;
+        this.attempt
+            .poll_end(cx, classify)
+            .map(|(guard, outcome, result)| until.finish(result, U::end(guard, outcome), circuit))
     }
 }
 
