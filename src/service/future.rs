@@ -104,8 +104,8 @@ where
         U: Until<R, S::Response>,
     {
         match self.project().step.project() {
-            StepProj::Calling { call } => call.poll(cx, circuit).map(M::result),
-            StepProj::Replying { reply } => reply.poll(cx).map(U::uncounted),
+            StepProj::Calling { call } => M::poll_inner(call.poll(cx, circuit)),
+            StepProj::Replying { reply } => U::uncounted(reply.poll(cx)),
         }
     }
 }

@@ -91,7 +91,7 @@ where
     type Future = KeyedFuture<S, R, C, M, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map(M::result)
+        M::poll_inner(self.inner.poll_ready(cx))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -216,7 +216,7 @@ where
                     return call.poll_with(cx, circuit.as_ref());
                 }
                 StepProj::Uncounted { call } => {
-                    return call.poll(cx).map(U::uncounted).map(M::result);
+                    return M::poll_inner(U::uncounted(call.poll(cx)));
                 }
             };
             self.set(next);

@@ -86,8 +86,7 @@
 //!
 //! # Which mode under which layer
 //!
-//! What tower's layers do with an open circuit inside of them; in bold, the mode to choose. `respond` and
-//! `fallback` answer like an upstream, and every layer passes that on.
+//! In bold, the mode to choose. `respond` and `fallback` answer like an upstream under every layer.
 //!
 //! | layer | default | `reject_in_call` | `wait_while_open` |
 //! | --- | --- | --- | --- |

@@ -234,7 +234,7 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        while !M::result(ready!(self.poll_reserve(cx)))? {
+        while !ready!(M::poll_inner(self.poll_reserve(cx)))? {
             match M::readiness(|| self.take_rejected()) {
                 Readiness::Ready => break,
                 Readiness::Failed(error) => return Poll::Ready(Err(error)),

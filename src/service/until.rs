@@ -1,5 +1,7 @@
 //! When a call ends: the third of the three choices that make a circuit breaker.
 
+use std::task::Poll;
+
 use ::http::{Request, Response};
 
 use super::body::{Asked, ObservedBody};
@@ -34,12 +36,8 @@ pub trait Until<Req, Res>: sealed::Sealed + Copy {
         circuit: Option<&Circuit>,
     ) -> Result<Self::Response, E>;
 
-    /// Converts a result that no circuit counts.
-    ///
-    /// # Errors
-    ///
-    /// That of the inner service.
-    fn uncounted<E>(result: Result<Res, E>) -> Result<Self::Response, E>;
+    /// Converts the response of a poll that no circuit counts.
+    fn uncounted<E>(polled: Poll<Result<Res, E>>) -> Poll<Result<Self::Response, E>>;
 }
 
 /// A call ends when the inner service's future does, with the head of an HTTP response: the choice of
@@ -72,8 +70,8 @@ impl<Req, Res> Until<Req, Res> for UntilHead {
     }
 
     #[inline]
-    fn uncounted<E>(result: Result<Res, E>) -> Result<Res, E> {
-        result
+    fn uncounted<E>(polled: Poll<Result<Res, E>>) -> Poll<Result<Res, E>> {
+        polled
     }
 }
 
@@ -110,8 +108,8 @@ impl<Req, Res: http_body::Body> Until<Request<Req>, Response<Res>> for UntilBody
         }
     }
 
-    fn uncounted<E>(result: Result<Response<Res>, E>) -> Result<Self::Response, E> {
-        result.map(uncounted)
+    fn uncounted<E>(polled: Poll<Result<Response<Res>, E>>) -> Poll<Result<Self::Response, E>> {
+        polled.map_ok(uncounted)
     }
 }
 

@@ -27,8 +27,8 @@ where
     type Reply = FallbackReply<F, Req>;
 
     #[inline]
-    fn result<T>(result: Result<T, E>) -> Result<T, E> {
-        result
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+        polled
     }
 
     #[inline]

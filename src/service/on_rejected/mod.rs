@@ -12,6 +12,8 @@ pub use reject::{AtReadiness, InCall, Reject, RejectReply, Waiting, When};
 pub(super) use respond::Protocol;
 pub use respond::{DefaultBody, RejectionBody, Respond};
 
+use std::task::Poll;
+
 use crate::circuit::Rejected;
 
 /// Decides what the caller gets when the circuit rejects a call.
@@ -25,12 +27,10 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     /// The future that answers a rejected call.
     type Reply: Future<Output = Result<Res, Self::Error>>;
 
-    /// Converts a result of the inner service.
+    /// Converts the error of a poll of the inner service.
     ///
-    /// # Errors
-    ///
-    /// That of the inner service, converted.
-    fn result<T>(result: Result<T, E>) -> Result<T, Self::Error>;
+    /// It takes the whole poll, so that a choice that converts nothing moves no response.
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>>;
 
     /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
     /// once.

@@ -69,8 +69,8 @@ impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
     type Reply = RejectReply<Res, E>;
 
     #[inline]
-    fn result<T>(result: Result<T, E>) -> Result<T, Self::Error> {
-        result.map_err(Error::Inner)
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>> {
+        polled.map_err(Error::Inner)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::{Ready, ready};
+use std::task::Poll;
 
 use ::http::{Request, Response, StatusCode, header};
 
@@ -97,8 +98,8 @@ where
     type Reply = Ready<Result<Response<Res>, E>>;
 
     #[inline]
-    fn result<T>(result: Result<T, E>) -> Result<T, E> {
-        result
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+        polled
     }
 
     #[inline]
