@@ -1,17 +1,20 @@
 //! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
 
+pub(crate) mod checker;
 pub(crate) mod faulty;
 pub(crate) mod grpc;
+pub(crate) mod keyed;
+#[cfg(feature = "tower")]
+pub(crate) mod layers;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
-pub(crate) mod partly;
+pub(crate) mod partial;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod schedule;
 pub(crate) mod sim;
 pub(crate) mod upstream;
-pub(crate) mod witness;
 
 use std::time::Duration;
 

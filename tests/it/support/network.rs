@@ -1,4 +1,4 @@
-//! What is between replicas and their ledger: the weather, and a witness.
+//! What is between replicas and their ledger: the weather, and a checker.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -10,8 +10,8 @@ use tower_breaker::backend::{
 use tower_breaker::event::Tally;
 use tower_breaker::{CircuitName, State};
 
+use super::checker::Checker;
 use super::now;
-use super::witness::Witness;
 
 /// What befalls messages. Chances are in a thousand, times in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) ledger: MemoryBackend,
-    witness: Mutex<Witness>,
+    checker: Mutex<Checker>,
     weather: Mutex<(fastrand::Rng, Plan)>,
     start: Instant,
     trace: bool,
@@ -46,7 +46,7 @@ impl Network {
     pub(crate) fn new(seed: u64, trace: bool) -> Arc<Self> {
         Arc::new(Self {
             ledger: MemoryBackend::new(),
-            witness: Mutex::default(),
+            checker: Mutex::default(),
             weather: Mutex::new((fastrand::Rng::with_seed(seed), Plan::default())),
             start: now(),
             trace,
@@ -57,20 +57,20 @@ impl Network {
         self.weather().1 = plan;
     }
 
-    pub(crate) fn witness(&self) -> MutexGuard<'_, Witness> {
-        self.witness.lock().unwrap()
+    pub(crate) fn checker(&self) -> MutexGuard<'_, Checker> {
+        self.checker.lock().unwrap()
     }
 
     pub(crate) fn wrong(&self, what: impl Into<String>) {
         let what = format!("{:?}: {}", self.start.elapsed(), what.into());
         self.trace(|| format!("WRONG {what}"));
-        self.witness().wrong(what);
+        self.checker().wrong(what);
     }
 
     /// Empties the ledger.
     pub(crate) fn forget(&self) {
         self.trace(|| "the ledger forgets everything".into());
-        self.witness().forgot();
+        self.checker().forgot();
         self.ledger.forget();
     }
 

@@ -1,64 +1,21 @@
 //! A circuit for each key of the requests.
 
-mod cluster;
-mod direct;
-mod eviction;
-
-use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::pin::pin;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use http::{Request, Response, StatusCode};
-use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_breaker::policy::PolicyBuilder;
-use tower_breaker::service::key::{Authority, Extension, Header, KeyFn};
-use tower_breaker::service::{KeyedLayer, Keyless, Reject};
-use tower_breaker::{
-    CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, State, Store, StoreBuilder,
-};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_breaker::service::Keyless;
+use tower_breaker::service::key::{Authority, Extension, Header};
+use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, Policy, State, Store};
 
+use crate::support::keyed::{builder, call, layer, names, upstream};
 use crate::support::log::Log;
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
-
-fn builder(policy: PolicyBuilder) -> StoreBuilder {
-    Store::builder().default_policy(policy.jitter(0.0).build().unwrap())
-}
-
-type Pick = for<'a> fn(&'a &'static str) -> Option<Cow<'a, str>>;
-
-/// A layer for requests that are their own keys.
-fn layer(store: &Store) -> KeyedLayer<KeyFn<Pick>, ErrorsAsFailures, Reject> {
-    let pick: Pick = |key| Some((*key).into());
-    CircuitBreakerLayer::new(store.clone())
-        .named("up")
-        .classify(ErrorsAsFailures)
-        .keyed_by_fn::<Pick, &'static str>(pick)
-}
-
-/// Succeeds, except for one that is called `down`.
-fn upstream(request: &'static str) -> Ready<Result<(), String>> {
-    ready(if request.starts_with("down") { Err("down".to_owned()) } else { Ok(()) })
-}
-
-/// One call, of an upstream that answers at once.
-fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Response, S::Error> {
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
-    match pin!(service.call(request)).poll(&mut cx) {
-        Poll::Ready(result) => result,
-        Poll::Pending => panic!("the upstream answers at once"),
-    }
-}
-
-fn names(store: &Store) -> Vec<String> {
-    store.circuits().iter().map(|circuit| circuit.name().to_string()).collect()
-}
 
 #[tokio::test(start_paused = true)]
 async fn one_failing_host_of_three_leaves_the_other_two_alone() {

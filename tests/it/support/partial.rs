@@ -28,14 +28,14 @@ pub(crate) enum Fault {
 
 /// Clones are the same line.
 #[derive(Clone, Debug)]
-pub(crate) struct Partly {
+pub(crate) struct PartialBackend {
     pub(crate) ledger: MemoryBackend,
     fault: Arc<Mutex<Fault>>,
     acquires: Arc<AtomicU64>,
     hung: Arc<AtomicU64>,
 }
 
-impl Partly {
+impl PartialBackend {
     pub(crate) fn new() -> Self {
         let ledger = MemoryBackend::new();
         Self { ledger, fault: Arc::default(), acquires: Arc::default(), hung: Arc::default() }
@@ -77,7 +77,7 @@ impl Partly {
     }
 }
 
-impl Backend for Partly {
+impl Backend for PartialBackend {
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         self.send(circuit, false, self.ledger.load(circuit))
     }

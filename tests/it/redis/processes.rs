@@ -95,7 +95,7 @@ impl Process {
             None => Command::new(program),
         };
         command
-            .args(["processes::replica", "--exact", "--ignored", "--nocapture"])
+            .args(["redis::processes::replica", "--exact", "--ignored", "--nocapture"])
             .env("REPLICA_REDIS", server.url())
             .env("REPLICA_UPSTREAM", &upstream.address)
             .stdin(Stdio::piped())

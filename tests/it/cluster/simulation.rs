@@ -1,6 +1,6 @@
 //! Lives of whole clusters, drawn from seeds: replicas that share a ledger over a network that delays,
 //! loses, repeats and cuts; that crash and are replaced; whose ledger forgets. What must never be is
-//! looked at with every operation at the ledger and every call (`support/witness.rs`,
+//! looked at with every operation at the ledger and every call (`support/checker.rs`,
 //! `support/sim.rs`); what must come is looked at here, once nothing goes wrong any more.
 //!
 //! A seed that fails is told with the command that replays it, with a trace.
@@ -13,10 +13,10 @@ use tokio::time::sleep;
 use tower_breaker::State;
 use tower_breaker::backend::RecordState;
 
+use crate::support::checker::Stats;
 use crate::support::network::brief;
 use crate::support::schedule::Schedule;
 use crate::support::sim::{Replica, World};
-use crate::support::witness::Stats;
 use crate::support::*;
 
 const SCHEDULES: u64 = 10_000;
@@ -82,8 +82,8 @@ fn live(seed: u64, trace: bool) -> (Vec<String>, Stats) {
         let mut cluster = Cluster::new(world);
         cluster.trouble().await;
         cluster.recover().await;
-        let witness = cluster.world.network.witness();
-        (witness.wrong.clone(), witness.stats)
+        let checker = cluster.world.network.checker();
+        (checker.wrong.clone(), checker.stats)
     })
 }
 

@@ -1,6 +1,11 @@
 //! Circuits of keys without tower.
 
-use super::*;
+use tower::{Layer, service_fn};
+use tower_breaker::{Policy, Store};
+
+use crate::support::keyed::{builder, call, layer, names, upstream};
+use crate::support::log::Log;
+use crate::support::*;
 
 #[tokio::test(start_paused = true)]
 async fn without_tower_a_key_has_the_circuit_that_a_layer_of_the_name_has() {

@@ -51,7 +51,7 @@ fn out(view: &View) -> u64 {
 }
 
 fn no_wrong(world: &World) {
-    assert_eq!(world.network.witness().wrong, Vec::<String>::new());
+    assert_eq!(world.network.checker().wrong, Vec::<String>::new());
 }
 
 #[test]

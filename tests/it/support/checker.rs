@@ -11,7 +11,7 @@ use super::now;
 
 /// What has happened at the ledger, and what was wrong about it.
 #[derive(Debug, Default)]
-pub(crate) struct Witness {
+pub(crate) struct Checker {
     pub(crate) wrong: Vec<String>,
     /// The last view; `None` once the ledger has forgotten.
     last: Option<View>,
@@ -74,7 +74,7 @@ struct Round {
     failed: bool,
 }
 
-impl Witness {
+impl Checker {
     pub(crate) fn wrong(&mut self, what: String) {
         // The first ones tell most.
         if self.wrong.len() < 8 {

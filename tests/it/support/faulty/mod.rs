@@ -13,9 +13,9 @@ use tower_breaker::backend::{
 use tower_breaker::event::{Event, Origin, Reason};
 use tower_breaker::{CircuitName, State};
 
+use super::checker::Checker;
 use super::ms;
 use super::network::{Network, at_once, brief, state_of};
-use super::witness::Witness;
 
 /// One replica's line to the ledger. Clones are the same line.
 #[derive(Clone, Debug)]
@@ -247,18 +247,18 @@ impl Line {
         }
     }
 
-    /// Does an operation at the ledger, in sight of the witness.
+    /// Does an operation at the ledger, in sight of the checker.
     fn at_ledger<T>(
         &self,
         what: &'static str,
-        act: impl FnOnce(&MemoryBackend, &mut Witness) -> (T, View),
+        act: impl FnOnce(&MemoryBackend, &mut Checker) -> (T, View),
     ) -> (T, View) {
-        let witness = &mut *self.network.witness();
-        let wrong = witness.wrong.len();
-        let (answer, view) = act(&self.network.ledger, witness);
-        witness.saw(&view);
+        let checker = &mut *self.network.checker();
+        let wrong = checker.wrong.len();
+        let (answer, view) = act(&self.network.ledger, checker);
+        checker.saw(&view);
         self.network.trace(|| format!("r{} {what}: {}", self.replica, brief(&view)));
-        for wrong in &witness.wrong[wrong..] {
+        for wrong in &checker.wrong[wrong..] {
             self.network.trace(|| format!("WRONG {wrong}"));
         }
         (answer, view)
@@ -306,9 +306,9 @@ impl Backend for Faulty {
                 let Report { seq, generation, delta, vote, .. } = &report;
                 format!("r{} report {seq} of {generation}: {delta:?} {vote:?}", line.replica)
             });
-            let act = |ledger: &MemoryBackend, witness: &mut Witness| {
+            let act = |ledger: &MemoryBackend, checker: &mut Checker| {
                 let view = at_once(ledger.report(&circuit, &report));
-                witness.reported(&report, &view);
+                checker.reported(&report, &view);
                 ((), view)
             };
             line.at_ledger("report", act).1
@@ -324,8 +324,8 @@ impl Backend for Faulty {
         let (circuit, to) = (circuit.clone(), *to);
         self.send("transition", true, move |line| {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
-            let act = |ledger: &MemoryBackend, witness: &mut Witness| {
-                witness.proposed(from, to);
+            let act = |ledger: &MemoryBackend, checker: &mut Checker| {
+                checker.proposed(from, to);
                 ((), at_once(ledger.transition(&circuit, from, &to)))
             };
             line.at_ledger("transition", act).1
@@ -342,13 +342,13 @@ impl Backend for Faulty {
         // Asked again at once: what is asked again after its settling has another nonce.
         let again = self.line.fate().again.is_some();
         self.send("acquire", false, move |line| {
-            line.at_ledger("acquire", |ledger, witness| {
+            line.at_ledger("acquire", |ledger, checker| {
                 if again {
                     at_once(ledger.acquire_probe(&circuit, generation, nonce));
                 }
                 let (lease, view) = at_once(ledger.acquire_probe(&circuit, generation, nonce));
                 line.network.trace(|| format!("r{} in {generation}: {lease:?}", line.replica));
-                witness.granted(line.start, lease);
+                checker.granted(line.start, lease);
                 (lease, view)
             })
         })
@@ -363,9 +363,9 @@ impl Backend for Faulty {
         let (circuit, probed) = (circuit.clone(), *result);
         self.send("settle", true, move |line| {
             line.network.trace(|| format!("r{} settle {lease:?} {probed:?}", line.replica));
-            let act = |ledger: &MemoryBackend, witness: &mut Witness| {
+            let act = |ledger: &MemoryBackend, checker: &mut Checker| {
                 let view = at_once(ledger.settle_probe(&circuit, lease, &probed));
-                witness.settled(line.start, lease, probed, &view);
+                checker.settled(line.start, lease, probed, &view);
                 ((), view)
             };
             line.at_ledger("settle", act).1
@@ -376,9 +376,9 @@ impl Backend for Faulty {
         let (circuit, view) = (circuit.clone(), view.clone());
         self.send("restore", true, move |line| {
             line.network.trace(|| format!("r{} restores {}", line.replica, brief(&view)));
-            let act = |ledger: &MemoryBackend, witness: &mut Witness| {
+            let act = |ledger: &MemoryBackend, checker: &mut Checker| {
                 let told = at_once(ledger.restore(&circuit, &view));
-                witness.stats.restored += u64::from(told.generation == view.generation);
+                checker.stats.restored += u64::from(told.generation == view.generation);
                 ((), told)
             };
             line.at_ledger("restore", act).1

@@ -8,14 +8,14 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_breaker::event::BackendStatus;
 use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store};
 
-use crate::support::partly::{Fault, Partly};
+use crate::support::partial::{Fault, PartialBackend};
 use crate::support::*;
 
 const FAULTS: [Fault; 2] = [Fault::RefusesWrites, Fault::CannotWrite];
 
 /// Open, its interval over, when the fault begins.
-async fn ripe(fault: Fault) -> (Partly, Store, Circuit) {
-    let line = Partly::new();
+async fn ripe(fault: Fault) -> (PartialBackend, Store, Circuit) {
+    let line = PartialBackend::new();
     let policy = fragile().successes_to_close(2).jitter(0.0).build().unwrap();
     let store = Store::builder().default_policy(policy).backend(line.clone()).build();
     let circuit = store.circuit("test");
@@ -98,7 +98,7 @@ async fn who_waits_while_the_ledger_has_forgotten_asks_little_and_is_let_through
 #[tokio::test(start_paused = true)]
 async fn one_server_of_many_that_hangs_is_asked_little_and_troubles_nobody_else() {
     for each in [1_u64, 50, 500] {
-        let line = Partly::new();
+        let line = PartialBackend::new();
         let told = Arc::new(AtomicU64::new(0));
         let heard = told.clone();
         let store = Store::builder()

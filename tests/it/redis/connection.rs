@@ -10,7 +10,7 @@ use tower_breaker::backend::{
 };
 use tower_breaker::event::{Reason, Tally};
 
-use crate::redis_backend::{name, unavailable};
+use super::records::{name, unavailable};
 use crate::support::redis::{Server, connect, eventually, real, until};
 use crate::support::{ms, s};
 

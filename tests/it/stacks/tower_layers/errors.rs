@@ -3,54 +3,19 @@
 //! Each test trips the circuit under the layer, looks at what the table says, and then lets the circuit
 //! recover: in the recommended mode, calls pass again. The last column is in `waiting`.
 
-mod waiting;
-
-use std::future::{Ready, ready};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::stream::{self, StreamExt};
 use tokio_test::{assert_pending, task};
-use tower::balance::p2c::Balance;
-use tower::discover::ServiceList;
-use tower::load::Constant;
 use tower::reconnect::Reconnect;
 use tower::spawn_ready::SpawnReady;
-use tower::steer::Steer;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
-use tower_breaker::service::Reject;
 use tower_breaker::service::RetryUnlessRejected;
-use tower_breaker::{
-    Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Rejected, State, Store,
-};
+use tower_breaker::{Circuit, CircuitBreakerLayer, State};
 
-use crate::retry::Attempts;
+use crate::support::layers::{Attempts, Make, assert_open, balance, layer, open, steer, two};
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
-
-type Breaker<M> = CircuitBreaker<Upstream, ErrorsAsFailures, M>;
-
-pub(crate) fn layer(
-    store: &Store,
-    name: &'static str,
-) -> CircuitBreakerLayer<ErrorsAsFailures, Reject> {
-    CircuitBreakerLayer::new(store.clone()).named(name).classify(ErrorsAsFailures)
-}
-
-/// A circuit that is open, a layer of the default mode on it, and a service that is well.
-pub(crate) fn open() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>, Upstream) {
-    let store = store(fragile());
-    let circuit = store.circuit("test");
-    trip(&circuit);
-    (circuit, layer(&store, "test"), Upstream::new(Does::Succeed))
-}
-
-#[track_caller]
-pub(crate) fn assert_open<T: std::fmt::Debug, E: Into<BoxError>>(result: Result<T, E>) {
-    let error = result.expect_err("should be rejected").into();
-    assert!(Rejected::find_in(&*error).is_some(), "{error}");
-}
 
 /// One call is rejected, as the circuit is open; and once that may recover, the next one passes.
 async fn rejects_and_recovers<S>(circuit: &Circuit, service: S)
@@ -108,33 +73,6 @@ async fn retry_works_with_reject_in_call_and_retry_unless_open() {
     assert_eq!(policy.asked(), 1, "about the one call that was made");
 }
 
-/// Two services, of which the first is open.
-fn two<M: Clone>(
-    mode: impl Fn(
-        CircuitBreakerLayer<ErrorsAsFailures, Reject>,
-    ) -> CircuitBreakerLayer<ErrorsAsFailures, M>,
-) -> (Circuit, [Upstream; 2], [Breaker<M>; 2]) {
-    let store = store(fragile());
-    let circuit = store.circuit("first");
-    trip(&circuit);
-    let upstreams = [Upstream::new(Does::Succeed), Upstream::new(Does::Succeed)];
-    let services = ["first", "second"].map(|name| mode(layer(&store, name)));
-    let [first, second] = services;
-    let services = [first.layer(upstreams[0].clone()), second.layer(upstreams[1].clone())];
-    (circuit, upstreams, services)
-}
-
-/// Steers by requests that are numbers of routes.
-fn steer<M>(services: [Breaker<M>; 2]) -> impl Service<usize, Response = (), Error = BreakerError>
-where
-    Breaker<M>: Service<(), Response = (), Error = BreakerError>,
-{
-    let services = services.map(|service| service.map_request(|_: usize| ()));
-    Steer::new(services, |route: &usize, _: &[_]| *route)
-}
-
-type BreakerError = tower_breaker::Error<crate::support::upstream::Failed>;
-
 #[tokio::test(start_paused = true)]
 async fn steer_fails_all_routes_for_one_in_the_default_mode() {
     let (circuit, _, services) = two(|layer| layer);
@@ -180,39 +118,6 @@ async fn call_all_answers_every_request_with_reject_in_call() {
     assert!(calls(1).await[0].is_ok());
 }
 
-/// Makes services, so many; then it takes for ever.
-#[derive(Clone)]
-struct Make<S> {
-    service: S,
-    most: usize,
-    connections: Arc<AtomicUsize>,
-}
-
-impl<S> Make<S> {
-    fn new(service: S, most: usize) -> Self {
-        Self { service, most, connections: Arc::default() }
-    }
-}
-
-impl<S: Clone> Service<()> for Make<S> {
-    type Response = S;
-    type Error = BoxError;
-    type Future = Ready<Result<S, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.connections.load(Relaxed) == self.most {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    fn call(&mut self, (): ()) -> Self::Future {
-        self.connections.fetch_add(1, Relaxed);
-        ready(Ok(self.service.clone()))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn reconnect_connects_again_and_again_in_the_default_mode() {
     let (_, layer, upstream) = open();
@@ -247,17 +152,6 @@ async fn spawn_ready_works_in_both_modes_of_errors() {
     wait_out(&circuit).await;
     early.ready().await.unwrap().call(()).await.unwrap();
     late.ready().await.unwrap().call(()).await.unwrap();
-}
-
-type Endpoints<M> = ServiceList<Vec<Constant<Breaker<M>, u8>>>;
-
-fn balance<M>(services: [Breaker<M>; 2]) -> Balance<Endpoints<M>, ()>
-where
-    Breaker<M>: Service<()>,
-    <Breaker<M> as Service<()>>::Error: Into<BoxError>,
-{
-    let endpoints = services.into_iter().map(|service| Constant::new(service, 0));
-    Balance::new(ServiceList::new::<()>(endpoints.collect::<Vec<_>>()))
 }
 
 #[tokio::test(start_paused = true)]

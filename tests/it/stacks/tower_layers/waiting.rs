@@ -12,8 +12,7 @@ use tower_breaker::service::RetryUnlessRejected;
 use tower_breaker::service::WaitWhileOpen;
 use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, State};
 
-use super::{Make, balance, open, steer, two};
-use crate::retry::Attempts;
+use crate::support::layers::{Attempts, Make, balance, open, steer, two};
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 

@@ -1,10 +1,19 @@
 //! Which circuits of keys are forgotten, and which stay.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::*;
+use allocation_counter::measure;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::{CircuitBreakerLayer, Error, ErrorsAsFailures, State, Store};
+
+use crate::support::keyed::{builder, call, layer, names, upstream};
+use crate::support::log::Log;
+use crate::support::upstream::{Does, Upstream};
+use crate::support::*;
 
 /// An upstream of many hosts, those of which whose names begin with `down` fail; and how often each was
 /// reached.

@@ -1,7 +1,5 @@
 //! Retries around circuit breakers, and the order of layers that the docs recommend.
 
-use std::future::{Ready, ready};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
@@ -13,41 +11,9 @@ use tower_breaker::{
     CircuitBreakerLayer, Classify, ErrorsAsFailures, HttpStatus, Outcome, Rejected, State,
 };
 
+use crate::support::layers::{Attempts, assert_open, layer, open};
 use crate::support::upstream::{Does, Failed, Upstream};
 use crate::support::*;
-use crate::under_tower::{assert_open, layer, open};
-
-/// Retries whatever fails, a few times, and counts how often it was asked.
-#[derive(Clone)]
-pub(crate) struct Attempts {
-    most: u32,
-    asked: Arc<AtomicU32>,
-}
-
-impl Attempts {
-    pub(crate) fn new(most: u32) -> Self {
-        Self { most, asked: Arc::default() }
-    }
-
-    pub(crate) fn asked(&self) -> u32 {
-        self.asked.load(Relaxed)
-    }
-}
-
-impl<R: Clone, T, E> tower::retry::Policy<R, T, E> for Attempts {
-    type Future = Ready<()>;
-
-    fn retry(&mut self, _: &mut R, result: &mut Result<T, E>) -> Option<Ready<()>> {
-        self.asked.fetch_add(1, Relaxed);
-        result.as_ref().err()?;
-        self.most = self.most.checked_sub(1)?;
-        Some(ready(()))
-    }
-
-    fn clone_request(&mut self, request: &R) -> Option<R> {
-        Some(request.clone())
-    }
-}
 
 /// Upstream's service, in HTTP.
 fn in_http(

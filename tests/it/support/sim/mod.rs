@@ -171,7 +171,7 @@ impl World {
     /// Sees that no more probe than may, over the whole cluster.
     fn probe(self: &Arc<Self>, mut new: Probing) -> InFlight {
         let mut probing = self.probing.lock().unwrap();
-        let round = self.network.witness().round(new.generation);
+        let round = self.network.checker().round(new.generation);
         let (lease, most) = match round {
             Some((generation, terms)) if !new.detached => {
                 new.generation = generation;
@@ -187,7 +187,7 @@ impl World {
                 // The ledger's leases begin before the replica hears of them.
                 && probe.since + lease > new.since + DEADLINE + ms(1)
         };
-        let leased = || self.network.witness().leases_of(new.start, new.generation, Duration::ZERO);
+        let leased = || self.network.checker().leases_of(new.start, new.generation, Duration::ZERO);
         if !new.detached && self.schedule.forgets == 0 && leased() == 0 {
             self.network.wrong(format!("a probe without a lease: {new:?}"));
         }
@@ -315,7 +315,7 @@ impl Caller {
         let probing = match snapshot.state {
             State::Closed => {
                 self.seen.calls.fetch_add(1, Ordering::Relaxed);
-                self.world.network.witness().made(&self.seen.name);
+                self.world.network.checker().made(&self.seen.name);
                 None
             }
             // Whose leave this is cannot be known from outside.
@@ -371,7 +371,7 @@ impl Caller {
             network.wrong(format!("{} went back from {before}: {snapshot:?}", seen.name));
         }
         self.look_at_leases(&snapshot);
-        let told = network.witness().passed.get(&seen.start).copied().unwrap_or_default();
+        let told = network.checker().passed.get(&seen.start).copied().unwrap_or_default();
         let passed = seen.passed.load(Ordering::Relaxed);
         if told > passed {
             network.wrong(format!("{} has told of {told} good probes of {passed}", seen.name));
@@ -395,12 +395,12 @@ impl Caller {
         if alone || !shared || self.world.schedule.forgets > 0 {
             return;
         }
-        let witness = self.world.network.witness();
-        let Some((round, _)) = witness.round(snapshot.generation) else { return };
+        let checker = self.world.network.checker();
+        let Some((round, _)) = checker.round(snapshot.generation) else { return };
         // It may be waiting for an answer, or to try again, when a lease runs out.
         let ago = DEADLINE + self.world.schedule.report_interval + SLACK;
-        let (held, out) = (snapshot.probes_out, witness.leases_of(self.seen.start, round, ago));
-        drop(witness);
+        let (held, out) = (snapshot.probes_out, checker.leases_of(self.seen.start, round, ago));
+        drop(checker);
         if held > out {
             let what = format!("{} counts on {held} leases of {out}", self.seen.name);
             self.world.network.wrong(what);

@@ -4,7 +4,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::{Error, State};
 
-use super::{builder, layer, names, upstream};
+use crate::support::keyed::{builder, layer, names, upstream};
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 

@@ -7,12 +7,12 @@ use tower_breaker::backend::{
 use tower_breaker::config::Config;
 use tower_breaker::event::{Reason, Tally};
 
-use crate::redis_backend::{OPEN, OPENING, forced, name, report};
+use super::records::{OPEN, OPENING, forced, name, report};
 use crate::support::log::Log;
 use crate::support::redis::{Cluster, Server, connect, eventually, real};
 use crate::support::s;
 
-const DOCS: &str = include_str!("../../docs/redis.md");
+const DOCS: &str = include_str!("../../../docs/redis.md");
 
 /// `connect` fails, and says one of these. On a busy machine it may fail for another reason first.
 async fn assert_refused(config: &RedisConfig, says: &[&str], when: &str) {

@@ -1,0 +1,3 @@
+//! Calls that end when the response body ends.
+
+mod judged;
