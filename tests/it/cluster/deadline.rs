@@ -1,23 +1,26 @@
-//! What a service waits for: the cluster, and no longer than the deadline.
+//! What a call waits for: the state of a circuit that was never loaded, and a probe slot of the cluster.
+//! Never longer than the deadline.
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt};
 use tower_breaker::backend::{Backend, RecordState};
 use tower_breaker::service::Reject;
 use tower_breaker::{
-    Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store,
+    Circuit, CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State,
 };
 
-use crate::support::faulty::Faulty;
+use crate::support::faulty::{Faulty, Gap};
 use crate::support::network::Network;
+use crate::support::outage::{HasCircuit, While, bring_to, unreachable_while};
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
 type Breaker = CircuitBreaker<Upstream, ErrorsAsFailures, Reject>;
 
-/// A replica whose line to the ledger can be cut, with a service on its circuit.
+/// A replica with a service on its circuit, and with a connection that can be cut.
 struct Replica {
     line: Faulty,
     upstream: Upstream,
@@ -28,13 +31,21 @@ impl Replica {
     fn join(number: usize, network: &Arc<Network>) -> Self {
         let line = Faulty::new(number, 0, network.clone());
         let upstream = Upstream::new(Does::Succeed);
-        let policy = fragile().jitter(0.0).build().unwrap();
-        let store = Store::builder().default_policy(policy).backend(line.clone()).build();
+        let store = store_on(line.clone(), fragile()).build();
         let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
         let service = layer.layer(upstream.clone());
         Self { line, upstream, service }
     }
 
+    /// A replica that is the first one, and has loaded its circuit.
+    async fn first() -> Self {
+        let replica = Self::join(0, &network());
+        sleep(ms(10)).await;
+        replica
+    }
+}
+
+impl HasCircuit for Replica {
     fn circuit(&self) -> &Circuit {
         self.service.circuit()
     }
@@ -44,14 +55,7 @@ fn network() -> Arc<Network> {
     Network::new(7, false)
 }
 
-/// Opens the circuit of all, and waits until it would let a probe pass.
-async fn open(replica: &Replica) {
-    trip(replica.circuit());
-    tokio::time::sleep(s(11)).await;
-    assert_state(replica.circuit(), State::Open);
-}
-
-/// How long it takes until the service is ready, or says why not.
+/// How long it takes until the service is ready or rejects, and whether it is ready.
 async fn readying(service: &mut Breaker) -> (std::time::Duration, bool) {
     let start = now();
     let ready = service.ready().await.is_ok();
@@ -59,26 +63,23 @@ async fn readying(service: &mut Breaker) -> (std::time::Duration, bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_call_of_a_new_replica_waits_for_the_state_and_the_inner_service_is_not_touched()
-{
+async fn a_new_replica_loads_the_state_before_it_polls_the_inner_service() {
     let network = network();
     let first = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    trip(first.circuit());
-    tokio::time::sleep(ms(10)).await;
+    sleep(ms(10)).await;
+    bring_to(While::Open, &[&first]).await;
     let mut late = Replica::join(1, &network);
     let mut ready = task::spawn(());
     assert_pending!(ready.enter(|cx, _| late.service.poll_ready(cx)));
-    tokio::time::sleep(ms(5)).await;
+    sleep(ms(5)).await;
     assert!(ready.is_woken());
     assert_ready_err!(ready.enter(|cx, _| late.service.poll_ready(cx)));
     assert_eq!((late.upstream.polls(), late.upstream.calls()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_state_that_does_not_come_is_not_waited_for_past_the_deadline() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
+async fn a_call_waits_for_the_state_no_longer_than_the_deadline() {
+    let mut replica = Replica::join(0, &network());
     replica.line.cut();
     let (waited, ready) = readying(&mut replica.service).await;
     assert!(ready && waited <= ms(51), "{waited:?}");
@@ -88,75 +89,64 @@ async fn a_state_that_does_not_come_is_not_waited_for_past_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_waits_for_its_place_and_is_made() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    open(&replica).await;
+async fn a_probe_waits_for_its_slot_and_is_made() {
+    let mut replica = Replica::first().await;
+    bring_to(While::ProbeDue, &[&replica]).await;
     let (_, ready) = readying(&mut replica.service).await;
     assert!(ready);
     assert_state(replica.circuit(), State::HalfOpen);
     replica.service.call(()).await.unwrap();
-    tokio::time::sleep(ms(10)).await;
+    sleep(ms(10)).await;
     assert_state(replica.circuit(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_does_not_come_rejects_the_call_at_the_deadline() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    open(&replica).await;
-    replica.line.cut();
+async fn a_call_without_a_probe_slot_is_rejected_at_the_deadline() {
+    let mut replica = Replica::first().await;
+    unreachable_while(While::ProbeDue, &[&replica], || replica.line.cut()).await;
     let (waited, ready) = readying(&mut replica.service).await;
     assert!(!ready && waited >= ms(50) && waited <= ms(51), "{waited:?}");
     assert_eq!(replica.upstream.calls(), 0);
-    replica.line.heal(true);
-    tokio::time::sleep(s(3)).await;
+    replica.line.heal(Gap::Notified);
+    sleep(s(3)).await;
     let (_, ready) = readying(&mut replica.service).await;
     assert!(ready);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_stops_waiting_leaves_no_place_taken() {
+async fn a_service_dropped_while_it_waits_takes_no_probe_slot() {
     let network = network();
-    let (mut leaver, mut other) = (Replica::join(0, &network), Replica::join(1, &network));
-    tokio::time::sleep(ms(10)).await;
-    open(&leaver).await;
+    let (mut dropped, mut other) = (Replica::join(0, &network), Replica::join(1, &network));
+    sleep(ms(10)).await;
+    bring_to(While::ProbeDue, &[&dropped, &other]).await;
     let mut ready = task::spawn(());
-    assert_pending!(ready.enter(|cx, _| leaver.service.poll_ready(cx)));
-    drop(leaver.service);
-    tokio::time::sleep(ms(10)).await;
-    let view = network.ledger.load(other.circuit().name()).await.unwrap();
+    assert_pending!(ready.enter(|cx, _| dropped.service.poll_ready(cx)));
+    drop(dropped.service);
+    sleep(ms(10)).await;
+    let view = network.backend.load(other.circuit().name()).await.unwrap();
     assert!(matches!(view.state, RecordState::HalfOpen { out: 0, .. }), "{view:?}");
     let (_, ready) = readying(&mut other.service).await;
     assert!(ready);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clone_does_not_wait_for_what_its_origin_has_asked() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    open(&replica).await;
+async fn a_clone_does_not_wait_for_the_slot_its_original_asked_for() {
+    let mut replica = Replica::first().await;
+    bring_to(While::ProbeDue, &[&replica]).await;
     let mut ready = task::spawn(());
     assert_pending!(ready.enter(|cx, _| replica.service.poll_ready(cx)));
     let mut clone = replica.service.clone();
     let (waited, admitted) = readying(&mut clone).await;
-    assert_eq!((waited, admitted), (ms(0), false), "one asks at a time");
-    tokio::time::sleep(ms(5)).await;
+    assert_eq!((waited, admitted), (ms(0), false), "a replica asks for one slot at a time");
+    sleep(ms(5)).await;
     assert_ready_ok!(ready.enter(|cx, _| replica.service.poll_ready(cx)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_ledger_is_lost_nothing_waits() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    trip(replica.circuit());
-    tokio::time::sleep(ms(10)).await;
-    replica.line.cut();
-    tokio::time::sleep(s(12)).await;
+async fn no_call_waits_while_the_backend_is_unreachable() {
+    let mut replica = Replica::first().await;
+    unreachable_while(While::Open, &[&replica], || replica.line.cut()).await;
+    sleep(s(12)).await;
     let (waited, ready) = readying(&mut replica.service).await;
     assert_eq!((waited, ready), (ms(0), true));
     replica.upstream.now(Does::Succeed);
@@ -165,15 +155,13 @@ async fn while_the_ledger_is_lost_nothing_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calling_without_readying_asks_for_the_next_call() {
-    let network = network();
-    let mut replica = Replica::join(0, &network);
-    tokio::time::sleep(ms(10)).await;
-    open(&replica).await;
+async fn a_rejected_try_acquire_asks_for_the_slot_of_the_next_call() {
+    let mut replica = Replica::first().await;
+    bring_to(While::ProbeDue, &[&replica]).await;
     assert!(replica.circuit().try_acquire().is_err());
-    tokio::time::sleep(ms(10)).await;
+    sleep(ms(10)).await;
     replica.circuit().try_acquire().unwrap().settle(Outcome::Success);
-    tokio::time::sleep(ms(10)).await;
+    sleep(ms(10)).await;
     let (_, ready) = readying(&mut replica.service).await;
     assert!(ready);
     assert_state(replica.circuit(), State::Closed);

@@ -1,39 +1,46 @@
-//! A ledger that answers in part: what can be read and not written, and one server of many that hangs.
+//! A backend that serves a part of its operations: reads and no writes, or all servers but one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::sleep;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::event::BackendStatus;
 use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, Outcome, State, Store};
 
+use crate::support::outage::{While, unreachable_while};
 use crate::support::partial::{Fault, PartialBackend};
+use crate::support::replica::Replica;
 use crate::support::*;
 
 const FAULTS: [Fault; 2] = [Fault::RefusesWrites, Fault::CannotWrite];
 
-/// Open, its interval over, when the fault begins.
-async fn ripe(fault: Fault) -> (PartialBackend, Store, Circuit) {
-    let line = PartialBackend::new();
-    let policy = fragile().successes_to_close(2).jitter(0.0).build().unwrap();
-    let store = Store::builder().default_policy(policy).backend(line.clone()).build();
-    let circuit = store.circuit("test");
+/// A replica whose fault begins while its circuit is open. By now the next call may probe.
+async fn probe_due_under(fault: Fault) -> Replica<PartialBackend> {
+    let replica = Replica::join(&PartialBackend::new(), fragile().successes_to_close(2));
     sleep(s(1)).await;
-    trip(&circuit);
-    sleep(s(1)).await;
-    assert!(!circuit.snapshot().detached);
-    line.set(fault);
-    sleep(s(10)).await;
-    line.acquires();
-    (line, store, circuit)
+    unreachable_while(While::Open, &[&replica], || replica.line.set(fault)).await;
+    sleep(s(11)).await;
+    replica.line.acquires();
+    replica
+}
+
+async fn succeed_when_admitted(circuit: &Circuit) {
+    circuit.acquire().await.unwrap().settle(Outcome::Success);
+}
+
+/// A service that waits while the replica's circuit is open.
+fn waiting_service(replica: &Replica<PartialBackend>) -> impl Service<(), Error: std::fmt::Debug> {
+    let layer = CircuitBreakerLayer::new(replica.store.clone()).named("test");
+    let inner = service_fn(|(): ()| async { Ok::<_, &str>(()) });
+    layer.classify(ErrorsAsFailures).wait_while_open().layer(inner)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_they_are() {
+async fn a_circuit_recovers_without_leases_and_joins_the_others_again_later() {
     for fault in FAULTS {
         for every in [100, 2_000, 10_000] {
-            let (line, store, circuit) = ripe(fault).await;
+            let Replica { line, store, circuit } = probe_due_under(fault).await;
             let mut calls = 0;
             while circuit.state() != State::Closed {
                 if let Ok(permit) = circuit.acquire().await {
@@ -43,10 +50,10 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
                 assert!(calls < 50, "{fault:?}, a call each {every} ms: {:?}", circuit.snapshot());
                 sleep(ms(every)).await;
             }
-            // It stays so, and nobody is asked all the time.
+            // It stays closed, and does not ask for leases all the time.
             line.acquires();
             for _ in 0..60 {
-                circuit.acquire().await.unwrap().settle(Outcome::Success);
+                succeed_when_admitted(&circuit).await;
                 sleep(s(1)).await;
             }
             assert!(line.acquires() <= 120, "{fault:?}");
@@ -55,9 +62,7 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
             sleep(s(20)).await;
             assert!(!circuit.snapshot().detached, "{fault:?}");
             assert_state(&circuit, State::Closed);
-            let policy = fragile().jitter(0.0).build().unwrap();
-            let other = Store::builder().default_policy(policy).backend(line.clone()).build();
-            let other = other.circuit("test");
+            let other = Replica::join(&line, fragile()).circuit;
             assert!(other.acquire().await.is_ok(), "{fault:?}");
             trip(&circuit);
             sleep(s(1)).await;
@@ -68,70 +73,66 @@ async fn a_circuit_recovers_although_no_leases_are_to_be_had_and_all_agree_when_
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_an_open_circuit_does_not_ask_again_and_again() {
+async fn a_waiting_service_asks_for_few_leases_while_there_are_none() {
     for fault in FAULTS {
-        let (line, store, circuit) = ripe(fault).await;
-        let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
-        let well = service_fn(|(): ()| async { Ok::<_, &str>(()) });
-        layer.wait_while_open().layer(well).oneshot(()).await.unwrap();
-        let asked = line.acquires();
+        let replica = probe_due_under(fault).await;
+        waiting_service(&replica).oneshot(()).await.unwrap();
+        let asked = replica.line.acquires();
         assert!(asked <= 6, "{fault:?}: {asked}");
-        assert_state(&circuit, State::HalfOpen);
+        assert_state(&replica.circuit, State::HalfOpen);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_while_the_ledger_has_forgotten_asks_little_and_is_let_through() {
-    let (line, store, circuit) = ripe(Fault::None).await;
-    // Nobody has looked since.
-    line.ledger.forget();
-    let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
-    let well = service_fn(|(): ()| async { Ok::<_, &str>(()) });
+async fn a_waiting_service_is_soon_admitted_over_an_emptied_backend() {
+    let replica = probe_due_under(Fault::None).await;
+    // The replica has not looked since.
+    replica.line.backend.forget();
     let start = now();
-    layer.wait_while_open().layer(well).oneshot(()).await.unwrap();
+    waiting_service(&replica).oneshot(()).await.unwrap();
     assert!(now() - start < s(1), "the record is restored as soon as it is missed");
-    let asked = line.acquires();
+    let asked = replica.line.acquires();
     assert!(asked <= 6, "{asked}");
-    assert_state(&circuit, State::HalfOpen);
+    assert_state(&replica.circuit, State::HalfOpen);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_server_of_many_that_hangs_is_asked_little_and_troubles_nobody_else() {
+async fn a_hung_server_of_many_gets_few_operations_and_affects_no_other() {
     for each in [1_u64, 50, 500] {
         let line = PartialBackend::new();
-        let told = Arc::new(AtomicU64::new(0));
-        let heard = told.clone();
+        let degraded = Arc::new(AtomicU64::new(0));
+        let observer = degraded.clone();
         let store = Store::builder()
             .default_policy(fragile().build().unwrap())
             .backend(line.clone())
             .on_backend(move |status: &BackendStatus| {
-                heard.fetch_add(u64::from(status.is_degraded()), Ordering::Relaxed);
+                observer.fetch_add(u64::from(status.is_degraded()), Ordering::Relaxed);
             })
             .build();
         let make = |kind| (0..each).map(move |n| format!("{kind} {n}"));
-        let dead: Vec<_> = make("dead").map(|name| store.circuit(name)).collect();
-        let well: Vec<_> = make("well").map(|name| store.circuit(name)).collect();
+        let hung: Vec<_> = make("hung").map(|name| store.circuit(name)).collect();
+        let served: Vec<_> = make("served").map(|name| store.circuit(name)).collect();
         sleep(s(60)).await;
-        line.set(Fault::Hangs("dead"));
-        // Until all of them have been missed.
+        line.set(Fault::Hangs("hung"));
+        // Until the replica has noticed it of every circuit.
         sleep(s(60)).await;
-        let before = told.load(Ordering::Relaxed);
+        let before = degraded.load(Ordering::Relaxed);
         assert!(before <= 1, "{each}: degraded {before} times");
         line.hung();
         for _ in 0..60 {
-            for circuit in well.iter().chain(&dead) {
-                circuit.acquire().await.unwrap().settle(Outcome::Success);
+            for circuit in served.iter().chain(&hung) {
+                succeed_when_admitted(circuit).await;
             }
             sleep(s(1)).await;
         }
         let asked = line.hung();
         assert!(asked <= 60 * (each * 2).min(51), "{each}: asked {asked} times in a minute");
-        assert_eq!(told.load(Ordering::Relaxed), before, "{each}");
-        assert!(dead.iter().all(|circuit| circuit.snapshot().detached), "{each}");
-        assert!(well.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
+        assert_eq!(degraded.load(Ordering::Relaxed), before, "{each}");
+        assert!(hung.iter().all(|circuit| circuit.snapshot().detached), "{each}");
+        assert!(served.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
 
         line.set(Fault::None);
         sleep(s(60)).await;
-        assert!(dead.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
+        assert!(hung.iter().all(|circuit| !circuit.snapshot().detached), "{each}");
     }
 }

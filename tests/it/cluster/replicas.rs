@@ -1,4 +1,4 @@
-//! Replicas of one cluster, in one process, on a ledger in memory.
+//! Replicas of one cluster, in one process, on a backend in memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,54 +8,49 @@ use tower_breaker::overrides::Override;
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
+use crate::support::replica::Replica;
 use crate::support::*;
 
-/// So many stores on one ledger, each with a circuit of this policy, whose state they know.
+/// Stores on one backend, each with a circuit of this policy whose record it has loaded.
 async fn cluster(replicas: usize, policy: PolicyBuilder) -> (MemoryBackend, Vec<Circuit>) {
-    let ledger = MemoryBackend::new();
-    let policy = policy.jitter(0.0).build().unwrap();
-    let circuits = (0..replicas).map(|_| join(&ledger, policy.clone())).collect();
-    settle_down().await;
-    (ledger, circuits)
-}
-
-fn join(ledger: &MemoryBackend, policy: Policy) -> Circuit {
-    let store = Store::builder().default_policy(policy).backend(ledger.clone()).build();
-    store.circuit("test")
+    let backend = MemoryBackend::new();
+    let circuits = (0..replicas).map(|_| Replica::join(&backend, policy.clone()).circuit).collect();
+    run_tasks().await;
+    (backend, circuits)
 }
 
 /// Lets every task do what it has to do now.
-async fn settle_down() {
+async fn run_tasks() {
     advance(ms(1)).await;
     tokio::time::sleep(ms(1)).await;
 }
 
 async fn probe(circuit: &Circuit) -> tower_breaker::circuit::Permit {
-    circuit.acquire().await.unwrap_or_else(|open| panic!("{open}"))
+    circuit.acquire().await.unwrap_or_else(|rejected| panic!("{rejected}"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_lets_the_cluster_probe_now() {
+async fn an_operator_makes_the_whole_cluster_probe_now() {
     let (_, circuits) = cluster(3, fragile().open_for(s(3_600)).backoff(1.0, s(3_600))).await;
     fail(&circuits[0]);
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         assert_state(circuit, State::Open);
     }
     assert!(circuits[1].probe_now());
     advance(ms(10)).await;
-    settle_down().await;
+    run_tasks().await;
     let permit = probe(&circuits[2]).await;
     assert!(permit.is_probe());
     permit.settle(Outcome::Success);
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         assert_state(circuit, State::Closed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_failures_of_ten_replicas_open_the_circuit_of_all() {
+async fn one_failure_of_each_of_ten_replicas_opens_all_circuits() {
     let (_, circuits) = cluster(10, fragile().consecutive_failures(10)).await;
     for circuit in &circuits {
         fail(circuit);
@@ -69,7 +64,7 @@ async fn ten_failures_of_ten_replicas_open_the_circuit_of_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nine_failures_each_of_twenty_replicas_are_a_hundred_and_eighty() {
+async fn failures_of_twenty_replicas_are_added_up() {
     let policy = fragile().without_consecutive_failures().failure_count(100);
     let (_, circuits) = cluster(20, policy).await;
     for circuit in &circuits {
@@ -82,15 +77,15 @@ async fn nine_failures_each_of_twenty_replicas_are_a_hundred_and_eighty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trip_is_adopted_with_its_generation_its_reason_and_its_interval() {
-    let (ledger, circuits) = cluster(3, fragile()).await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = told.clone();
-    circuits[1].on_change(move |event| heard.lock().unwrap().push(*event));
+async fn a_trip_is_applied_with_its_generation_reason_and_interval() {
+    let (backend, circuits) = cluster(3, fragile()).await;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let observer = events.clone();
+    circuits[1].on_change(move |event| observer.lock().unwrap().push(*event));
     fail(&circuits[0]);
     assert_eq!(circuits[0].snapshot().origin, Origin::Local, "at once, by its own evidence");
-    settle_down().await;
-    let view = ledger.load(circuits[0].name()).await.unwrap();
+    run_tasks().await;
+    let view = backend.load(circuits[0].name()).await.unwrap();
     for circuit in &circuits {
         let snapshot = circuit.snapshot();
         assert_eq!((snapshot.state, snapshot.origin), (State::Open, Origin::Cluster));
@@ -98,8 +93,8 @@ async fn a_trip_is_adopted_with_its_generation_its_reason_and_its_interval() {
         let wait = snapshot.retry_after.unwrap();
         assert!(wait > s(9) && wait <= s(10), "{wait:?}");
     }
-    let told = told.lock().unwrap();
-    let [Event::Transition(transition)] = told[..] else { panic!("{told:?}") };
+    let events = events.lock().unwrap();
+    let [Event::Transition(transition)] = events[..] else { panic!("{events:?}") };
     assert_eq!((transition.from, transition.to), (State::Closed, State::Open));
     assert_eq!(
         (transition.reason, transition.origin),
@@ -109,7 +104,7 @@ async fn a_trip_is_adopted_with_its_generation_its_reason_and_its_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_are_counted_over_the_cluster_and_close_it_for_all() {
+async fn probes_are_limited_over_the_cluster_and_close_all_circuits() {
     let policy = fragile().probes(2).successes_to_close(3);
     let (_, circuits) = cluster(5, policy).await;
     fail(&circuits[0]);
@@ -122,23 +117,23 @@ async fn probes_are_counted_over_the_cluster_and_close_it_for_all() {
     for probe in probes.drain(..) {
         probe.settle(Outcome::Success);
     }
-    settle_down().await;
+    run_tasks().await;
     let third = probe(&circuits[4]).await;
     assert_state(&circuits[4], State::HalfOpen);
     third.settle(Outcome::Success);
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         assert_state(circuit, State::Closed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_probe_opens_all_again_for_longer() {
+async fn a_failed_probe_opens_all_circuits_for_longer() {
     let (_, circuits) = cluster(3, fragile()).await;
     fail(&circuits[0]);
     tokio::time::sleep(s(11)).await;
     probe(&circuits[2]).await.settle(Outcome::failure());
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         let snapshot = circuit.snapshot();
         assert_eq!((snapshot.state, snapshot.reopenings), (State::Open, 1));
@@ -147,7 +142,7 @@ async fn a_failed_probe_opens_all_again_for_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_outlives_its_lease_fails_and_a_late_success_does_not_close() {
+async fn a_success_after_the_lease_expired_does_not_close_the_circuit() {
     let (_, circuits) = cluster(2, fragile()).await;
     fail(&circuits[0]);
     tokio::time::sleep(s(11)).await;
@@ -157,7 +152,7 @@ async fn a_probe_that_outlives_its_lease_fails_and_a_late_success_does_not_close
         assert_state(circuit, State::Open);
     }
     hanging.settle(Outcome::Success);
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         assert_state(circuit, State::Open);
         assert_eq!(circuit.snapshot().reopenings, 1);
@@ -165,56 +160,56 @@ async fn a_probe_that_outlives_its_lease_fails_and_a_late_success_does_not_close
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_gives_its_place_back_to_the_cluster() {
+async fn a_dropped_probe_returns_its_slot_to_the_cluster() {
     let (_, circuits) = cluster(2, fragile()).await;
     fail(&circuits[0]);
     tokio::time::sleep(s(11)).await;
     let dropped = probe(&circuits[0]).await;
     assert!(circuits[1].acquire().await.is_err());
     drop(dropped);
-    settle_down().await;
+    run_tasks().await;
     probe(&circuits[1]).await.settle(Outcome::Success);
-    settle_down().await;
+    run_tasks().await;
     assert_state(&circuits[0], State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_cannot_wait_finds_its_place_the_next_time() {
+async fn try_acquire_gets_the_slot_that_its_last_call_asked_for() {
     let (_, circuits) = cluster(1, fragile()).await;
     let circuit = &circuits[0];
     fail(circuit);
     tokio::time::sleep(s(11)).await;
     rejected(circuit);
-    settle_down().await;
+    run_tasks().await;
     assert!(circuit.is_available());
     succeed(circuit);
-    settle_down().await;
+    run_tasks().await;
     assert_state(circuit, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_call_of_a_fresh_replica_to_an_open_circuit_is_rejected() {
-    let (ledger, circuits) = cluster(1, fragile()).await;
+async fn the_first_call_of_a_new_replica_is_rejected_while_open() {
+    let (backend, circuits) = cluster(1, fragile()).await;
     fail(&circuits[0]);
-    settle_down().await;
-    let fresh = join(&ledger, circuits[0].policy());
-    let open = fresh.acquire().await.unwrap_err();
-    assert_eq!(open.state(), State::Open);
-    assert_eq!(open.generation(), circuits[0].snapshot().generation);
+    run_tasks().await;
+    let new = Replica::join(&backend, circuits[0].policy().to_builder()).circuit;
+    let rejected = new.acquire().await.unwrap_err();
+    assert_eq!(rejected.state(), State::Open);
+    assert_eq!(rejected.generation(), circuits[0].snapshot().generation);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_override_holds_for_all_and_outlives_who_set_it() {
-    let (ledger, mut circuits) = cluster(3, fragile()).await;
+async fn an_override_holds_everywhere_and_outlives_its_replica() {
+    let (backend, mut circuits) = cluster(3, fragile()).await;
     circuits
         .remove(0)
         .set_override(Override::force_open("maintenance").actor("alice"))
         .await
         .unwrap();
-    settle_down().await;
+    run_tasks().await;
     tokio::time::sleep(s(8 * 24 * 3600)).await;
-    circuits.push(join(&ledger, circuits[0].policy()));
-    settle_down().await;
+    circuits.push(Replica::join(&backend, circuits[0].policy().to_builder()).circuit);
+    run_tasks().await;
     for circuit in &circuits {
         let snapshot = circuit.snapshot();
         assert_eq!(snapshot.state, State::ForcedOpen);
@@ -222,7 +217,7 @@ async fn an_override_holds_for_all_and_outlives_who_set_it() {
         assert_eq!(snapshot.override_actor.as_deref(), Some("alice"));
     }
     circuits[1].reset().await.unwrap();
-    settle_down().await;
+    run_tasks().await;
     for circuit in &circuits {
         assert_state(circuit, State::Closed);
         succeed(circuit);
@@ -230,30 +225,30 @@ async fn an_override_holds_for_all_and_outlives_who_set_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_override_with_a_time_ends_everywhere_by_itself() {
-    let (ledger, circuits) = cluster(2, fragile()).await;
+async fn an_override_expires_on_every_replica() {
+    let (backend, circuits) = cluster(2, fragile()).await;
     circuits[0].set_override(Override::force_open("deploy").lasting(s(60))).await.unwrap();
-    settle_down().await;
+    run_tasks().await;
     assert_state(&circuits[1], State::ForcedOpen);
     tokio::time::sleep(s(61)).await;
     for circuit in &circuits {
         succeed(circuit);
         assert_state(circuit, State::Closed);
     }
-    let fresh = join(&ledger, circuits[0].policy());
-    settle_down().await;
-    assert_state(&fresh, State::Closed);
+    let new = Replica::join(&backend, circuits[0].policy().to_builder()).circuit;
+    run_tasks().await;
+    assert_state(&new, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_ledger_forgets_is_restored_and_nobody_closes_for_it() {
-    let (ledger, circuits) = cluster(3, fragile()).await;
+async fn an_emptied_backend_is_restored_and_no_circuit_closes() {
+    let (backend, circuits) = cluster(3, fragile()).await;
     fail(&circuits[0]);
-    settle_down().await;
+    run_tasks().await;
     let generation = circuits[0].snapshot().generation;
-    ledger.forget();
+    backend.forget();
     tokio::time::sleep(s(2)).await;
-    let view = ledger.load(circuits[0].name()).await.unwrap();
+    let view = backend.load(circuits[0].name()).await.unwrap();
     assert_eq!(view.generation, generation);
     assert!(matches!(view.state, RecordState::Open { .. }));
     for circuit in &circuits {
@@ -262,7 +257,7 @@ async fn what_the_ledger_forgets_is_restored_and_nobody_closes_for_it() {
     }
 }
 
-/// Two seconds of traffic: those in `broken` fail always, all others now and then.
+/// Two seconds of traffic. Calls of the replicas in `broken` always fail, the others now and then.
 async fn traffic(circuits: &[Circuit], broken: &[usize]) {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..200 {
@@ -277,7 +272,7 @@ async fn traffic(circuits: &[Circuit], broken: &[usize]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_quorum_one_bad_replica_opens_itself_and_a_second_one_opens_all() {
+async fn a_quorum_of_two_needs_a_second_failing_replica_to_open_all() {
     let policy = Policy::builder().quorum(2).open_for(s(30)).probes(1).successes_to_close(1);
     let (_, circuits) = cluster(10, policy).await;
     traffic(&circuits, &[3]).await;
@@ -297,32 +292,32 @@ async fn with_a_quorum_one_bad_replica_opens_itself_and_a_second_one_opens_all()
 async fn a_layer_without_a_name_is_not_shared() {
     use tower::{Layer, ServiceExt};
     use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures};
-    let ledger = MemoryBackend::new();
-    let store = || Store::builder().backend(ledger.clone()).build();
+    let backend = MemoryBackend::new();
+    let store = || Store::builder().backend(backend.clone()).build();
     let layer = |store| CircuitBreakerLayer::new(store).classify(ErrorsAsFailures);
     let inner = tower::service_fn(|(): ()| async { Ok::<_, std::io::Error>(()) });
     let [one, other] = [store(), store()].map(|store| layer(store).layer(inner));
     one.circuit().force_open("here").await.unwrap();
-    settle_down().await;
+    run_tasks().await;
     assert_state(other.circuit(), State::Closed);
     assert!(one.oneshot(()).await.is_err());
     assert!(other.oneshot(()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_waits_is_woken_by_what_another_replica_does() {
+async fn a_waiting_service_is_woken_by_another_replica() {
     use tower::{Layer, ServiceExt};
     use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures};
-    let (ledger, circuits) = cluster(1, fragile()).await;
+    let (backend, circuits) = cluster(1, fragile()).await;
     circuits[0].force_open("elsewhere").await.unwrap();
-    let store = Store::builder().backend(ledger).build();
+    let store = Store::builder().backend(backend).build();
     let layer = CircuitBreakerLayer::new(store).named("test").classify(ErrorsAsFailures);
     let inner = tower::service_fn(|(): ()| async { Ok::<_, std::io::Error>(()) });
     let waiting = tokio::spawn(layer.wait_while_open().layer(inner).oneshot(()));
     tokio::time::sleep(s(3600)).await;
     assert!(!waiting.is_finished());
     circuits[0].reset().await.unwrap();
-    settle_down().await;
+    run_tasks().await;
     assert!(waiting.is_finished());
     waiting.await.unwrap().unwrap();
 }

@@ -1,9 +1,10 @@
-//! Lives of whole clusters, drawn from seeds: replicas that share a ledger over a network that delays,
-//! loses, repeats and cuts; that crash and are replaced; whose ledger forgets. What must never be is
-//! looked at with every operation at the ledger and every call (`support/checker.rs`,
-//! `support/sim.rs`); what must come is looked at here, once nothing goes wrong any more.
+//! Histories of whole clusters, drawn from seeds. Replicas share a backend over a network that delays,
+//! drops, repeats and cuts; they crash and are replaced; the backend loses its records.
 //!
-//! A seed that fails is told with the command that replays it, with a trace.
+//! What must never happen is checked with every operation on the backend and with every call
+//! (`support/checker.rs`, `support/sim/`). What must happen is checked here, once the faults end.
+//!
+//! A failing seed is printed with the command that replays it with a trace.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use tower_breaker::State;
 use tower_breaker::backend::RecordState;
 
 use crate::support::checker::Stats;
+use crate::support::faulty::Gap;
 use crate::support::network::brief;
 use crate::support::schedule::Schedule;
 use crate::support::sim::{Replica, World};
@@ -21,12 +23,12 @@ use crate::support::*;
 
 const SCHEDULES: u64 = 10_000;
 const THREADS: u64 = 2;
-const REPLAY: &str = "cargo test --features test-util --test it cluster_sim -- --nocapture";
+const REPLAY: &str = "cargo test --features test-util --test it cluster::simulation -- --nocapture";
 
 #[test]
-fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
+fn a_cluster_keeps_its_promises_under_network_faults_and_crashes() {
     if let Some(seed) = variable("CLUSTER_SIM_SEED") {
-        let (wrong, _) = live(seed, true);
+        let (wrong, _) = play(seed, true);
         assert!(wrong.is_empty(), "{wrong:#?}");
         return;
     }
@@ -40,8 +42,8 @@ fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
                 if seed >= schedules {
                     break;
                 }
-                let (wrong, lived) = live(seed, false);
-                stats.add(lived);
+                let (wrong, happened) = play(seed, false);
+                stats.add(happened);
                 if !wrong.is_empty() {
                     failed.push((seed, wrong));
                 }
@@ -59,19 +61,19 @@ fn whatever_a_network_and_crashes_do_a_cluster_keeps_its_promises() {
     });
     println!("{schedules} schedules: {stats:?}");
     for (seed, wrong) in &failed {
-        println!("{wrong:#?}\nTo see it: CLUSTER_SIM_SEED={seed} {REPLAY}");
+        println!("{wrong:#?}\nreplay it with CLUSTER_SIM_SEED={seed} {REPLAY}");
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
 }
 
-#[expect(clippy::disallowed_methods, reason = "of the tests, not of the crate")]
+#[expect(clippy::disallowed_methods, reason = "a setting of the test")]
 fn variable(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{value}`")))
 }
 
-/// Lives the life of a seed. What was wrong with it, and what has happened.
-fn live(seed: u64, trace: bool) -> (Vec<String>, Stats) {
+/// Plays the history of a seed. Returns what was wrong in it, and what happened.
+fn play(seed: u64, trace: bool) -> (Vec<String>, Stats) {
     let schedule = Schedule::draw(seed);
     if trace {
         println!("{schedule:#?}");
@@ -80,7 +82,7 @@ fn live(seed: u64, trace: bool) -> (Vec<String>, Stats) {
         fastrand::seed(seed);
         let world = World::new(schedule, trace).await;
         let mut cluster = Cluster::new(world);
-        cluster.trouble().await;
+        cluster.meet_faults().await;
         cluster.recover().await;
         let checker = cluster.world.network.checker();
         (checker.wrong.clone(), checker.stats)
@@ -104,13 +106,13 @@ impl Cluster {
         self.rng.usize(..self.replicas.len())
     }
 
-    async fn trouble(&mut self) {
+    async fn meet_faults(&mut self) {
         let end = now() + self.world.schedule.trouble;
         while now() < end {
             sleep(ms(self.rng.u64(50..900))).await;
-            let Schedule { partitions, crashes, forgets, hands, .. } = self.world.schedule;
+            let Schedule { partitions, crashes, forgets, overrides, .. } = self.world.schedule;
             let upstream = 3;
-            let all = [upstream, partitions, partitions, crashes, forgets, hands];
+            let all = [upstream, partitions, partitions, crashes, forgets, overrides];
             let mut draw = self.rng.u32(..all.iter().sum::<u32>());
             let kind = all.iter().position(|&chance| {
                 let hit = draw < chance;
@@ -119,12 +121,12 @@ impl Cluster {
             });
             let at = self.any();
             match kind {
-                Some(0) => self.world.set_up(self.rng.bool()),
+                Some(0) => self.world.set_upstream_up(self.rng.bool()),
                 Some(1) => self.replicas[at].line.cut(),
-                Some(2) => self.replicas[at].line.heal(self.rng.bool()),
+                Some(2) => self.replicas[at].line.heal(Gap::draw(&mut self.rng)),
                 Some(3) => self.replace(at),
                 Some(4) => self.world.network.forget(),
-                Some(5) => self.hand(at),
+                Some(5) => self.set_override(at),
                 _ => {}
             }
         }
@@ -135,10 +137,10 @@ impl Cluster {
         std::mem::replace(&mut self.replicas[at], new).crash();
     }
 
-    fn hand(&mut self, at: usize) {
+    fn set_override(&mut self, at: usize) {
         let circuit = &self.replicas[at].circuit;
         let name = format!("r{at}");
-        self.world.network.trace(|| format!("{name}: by hand"));
+        self.world.network.trace(|| format!("{name}: an operator acts"));
         drop(match self.rng.u32(..6) {
             0 => circuit.force_open(name),
             1 => circuit.force_closed(name),
@@ -149,20 +151,20 @@ impl Cluster {
     }
 
     async fn recover(&mut self) {
-        let told = self.rng.bool();
-        self.world.calm_down();
+        let gap = Gap::draw(&mut self.rng);
+        self.world.end_faults();
         for replica in &self.replicas {
-            replica.line.heal(told);
+            replica.line.heal(gap);
         }
         let agree = |world: &World, replicas: &[Replica]| {
-            let view = world.ledger();
+            let view = world.view();
             replicas.iter().all(|replica| replica.agrees(&view))
         };
         let bound = self.world.schedule.bound();
-        self.within(bound, "all agree with the ledger", agree).await;
-        let by_hand = self.world.ledger().overridden.record.is_some();
-        if by_hand || self.world.schedule.hands > 0 {
-            // A hand that a replica has not told of yet would come last.
+        self.within(bound, "all agree with the backend", agree).await;
+        let overridden = self.world.view().overridden.record.is_some();
+        if overridden || self.world.schedule.overrides > 0 {
+            // An override that a replica has not sent yet would replace this one.
             sleep(s(3)).await;
             let at = self.any();
             drop(self.replicas[at].circuit.force_open("at last"));
@@ -175,17 +177,17 @@ impl Cluster {
             self.within(s(4), "reset everywhere", |_, all| all.iter().all(free)).await;
         }
         if self.rng.bool() {
-            self.world.set_up(false);
-            let shut = |replica: &Replica| {
+            self.world.set_upstream_up(false);
+            let opened = |replica: &Replica| {
                 matches!(replica.circuit.state(), State::Open | State::HalfOpen)
             };
-            let all_shut = |world: &World, all: &[Replica]| {
-                let shared = world.ledger().state != RecordState::Closed;
-                all.iter().all(shut) && (shared || world.schedule.quorum > 1)
+            let all_opened = |world: &World, all: &[Replica]| {
+                let shared = world.view().state != RecordState::Closed;
+                all.iter().all(opened) && (shared || world.schedule.quorum > 1)
             };
-            self.within(bound, "open everywhere", all_shut).await;
+            self.within(bound, "open everywhere", all_opened).await;
         }
-        self.world.set_up(true);
+        self.world.set_upstream_up(true);
         let closed = |replica: &Replica| replica.circuit.state() == State::Closed;
         let all_closed = |world: &World, replicas: &[Replica]| {
             replicas.iter().all(closed) && agree(world, replicas)
@@ -203,8 +205,8 @@ impl Cluster {
         while !holds(&self.world, &self.replicas) {
             if since.elapsed() > bound {
                 let states: Vec<_> = self.replicas.iter().map(Replica::brief).collect();
-                let ledger = brief(&self.world.ledger());
-                let what = format!("not {what} within {bound:?}: {ledger}, {states:#?}");
+                let backend = brief(&self.world.view());
+                let what = format!("not {what} within {bound:?}: {backend}, {states:#?}");
                 return self.world.network.wrong(what);
             }
             sleep(ms(100)).await;

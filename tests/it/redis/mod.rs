@@ -1,7 +1,10 @@
 //! A real Redis, in real time.
 
 mod access;
+mod address;
 mod connection;
-mod faults;
+mod data_loss;
 mod processes;
 mod records;
+mod replicas;
+mod unreachable;

@@ -1,4 +1,4 @@
-//! Who sees every operation at the ledger, in its order, and knows what must not be.
+//! Checks every operation on the backend, in order, against what must never happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,35 +9,35 @@ use tower_breaker::event::Reason;
 
 use super::now;
 
-/// What has happened at the ledger, and what was wrong about it.
+/// The history of the backend, and what was wrong in it.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
     pub(crate) wrong: Vec<String>,
-    /// The last view; `None` once the ledger has forgotten.
+    /// The last view; `None` once the backend was emptied.
     last: Option<View>,
     rounds: BTreeMap<u64, Round>,
-    /// By nonce, those that are out as far as anybody at the ledger can know.
+    /// The leases that are out, by nonce, as far as the backend can know.
     leases: BTreeMap<u64, Out>,
-    /// The generation that the last proposal was to close.
+    /// The generation that the last proposal would close.
     proposed: Option<u64>,
-    /// What each report of each replica said.
+    /// The content of each report of each replica.
     reports: BTreeMap<(String, u64), (u64, Delta)>,
-    /// Which of them the ledger has seen since it forgot.
+    /// Which reports have arrived since the backend was emptied.
     arrived: BTreeSet<(String, u64)>,
-    /// What it was told in each generation, every report once.
-    told: BTreeMap<u64, Delta>,
-    /// Calls that each start of a replica has let pass while it was closed; and how many those were
-    /// when a generation began.
-    made: BTreeMap<String, u64>,
+    /// What was reported in each generation, every report once.
+    reported: BTreeMap<u64, Delta>,
+    /// Calls that each start of a replica admitted while it was closed, and how many those were when a
+    /// generation began.
+    admitted: BTreeMap<String, u64>,
     began: BTreeMap<u64, BTreeMap<String, u64>>,
-    /// How many calls each start of a replica has told of, in each generation, every report once.
-    told_by: BTreeMap<(String, u64), u64>,
-    /// Good probes that counted, by start of a replica.
+    /// How many calls each start of a replica reported in each generation, every report once.
+    reported_by: BTreeMap<(String, u64), u64>,
+    /// Successful probes that counted, by start of a replica.
     pub(crate) passed: BTreeMap<u64, u64>,
     pub(crate) stats: Stats,
 }
 
-/// What the schedules have been through: a simulation in which nothing happens shows nothing.
+/// What happened in the schedules. A simulation in which nothing happens proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stats {
     pub(crate) trips: u64,
@@ -76,20 +76,20 @@ struct Round {
 
 impl Checker {
     pub(crate) fn wrong(&mut self, what: String) {
-        // The first ones tell most.
+        // The first ones say most.
         if self.wrong.len() < 8 {
             self.wrong.push(what);
         }
     }
 
-    /// The ledger's round that a replica is in, and what its probes obey. A replica that has gone on
-    /// alone meanwhile has counted on, so its own generation may be ahead of the round's.
+    /// The round of the backend that a replica is in, and its terms. The generation of a replica that
+    /// was detached meanwhile may be ahead of the round's.
     pub(crate) fn round(&self, generation: u64) -> Option<(u64, OpenTerms)> {
         let (generation, round) = self.rounds.range(..=generation).next_back()?;
         Some((*generation, round.terms))
     }
 
-    /// How many leases of a round this start of a replica has out, or had until a while ago.
+    /// How many leases of a round this start of a replica holds, or held until `ago`.
     pub(crate) fn leases_of(&self, start: u64, generation: u64, ago: Duration) -> usize {
         let now = now();
         let live = |out: &&Out| {
@@ -98,42 +98,43 @@ impl Checker {
         self.leases.values().filter(live).count()
     }
 
-    /// The ledger is empty from here on.
-    pub(crate) fn forgot(&mut self) {
+    /// The backend is empty from here on.
+    pub(crate) fn emptied(&mut self) {
         self.last = None;
         self.rounds.clear();
         self.leases.clear();
-        self.told.clear();
+        self.reported.clear();
         self.arrived.clear();
     }
 
-    /// This start of a replica lets a call pass, and is closed.
-    pub(crate) fn made(&mut self, start: &str) {
-        match self.made.get_mut(start) {
-            Some(made) => *made += 1,
-            None => drop(self.made.insert(start.to_owned(), 1)),
+    /// This start of a replica admits a call, and is closed.
+    pub(crate) fn admitted(&mut self, start: &str) {
+        match self.admitted.get_mut(start) {
+            Some(admitted) => *admitted += 1,
+            None => drop(self.admitted.insert(start.to_owned(), 1)),
         }
     }
 
-    /// What has been told of a generation was let pass in it: evidence of an earlier one is void.
-    fn told_more(&mut self, report: &Report) {
+    /// A replica may report as many calls of a generation as it admitted in it: evidence of an earlier
+    /// one is void.
+    fn reported_more(&mut self, report: &Report) {
         let start = report.replica.split('#').next().unwrap_or_default();
-        let told = self.told_by.entry((start.to_owned(), report.generation)).or_default();
-        *told += report.delta.calls;
-        let before = self.began.get(&report.generation).and_then(|made| made.get(start));
-        let made = self.made.get(start).copied().unwrap_or_default();
-        let most = made - before.copied().unwrap_or_default();
-        if *told > most {
-            let told = *told;
-            self.wrong(format!("{start} has told of {told} calls, and made {most}"));
+        let reported = self.reported_by.entry((start.to_owned(), report.generation)).or_default();
+        *reported += report.delta.calls;
+        let before = self.began.get(&report.generation).and_then(|admitted| admitted.get(start));
+        let admitted = self.admitted.get(start).copied().unwrap_or_default();
+        let most = admitted - before.copied().unwrap_or_default();
+        if *reported > most {
+            let reported = *reported;
+            self.wrong(format!("{start} reported {reported} calls and admitted {most}"));
         }
     }
 
     pub(crate) fn saw(&mut self, view: &View) {
-        // The first one has always been.
+        // The first generation has no beginning.
         if view.generation > View::FIRST {
-            let made = &self.made;
-            self.began.entry(view.generation).or_insert_with(|| made.clone());
+            let admitted = &self.admitted;
+            self.began.entry(view.generation).or_insert_with(|| admitted.clone());
         }
         let rank = |view: &View| (view.generation, view.revision, view.overridden.version);
         if let Some(last) = self.last.take() {
@@ -142,7 +143,7 @@ impl Checker {
                 || before.2 > after.2
                 || (before.0 == after.0 && before.1 > after.1)
             {
-                self.wrong(format!("the ledger went back from {before:?} to {after:?}"));
+                self.wrong(format!("the backend went back from {before:?} to {after:?}"));
             }
             if before.0 < after.0 {
                 self.moved(&last, view);
@@ -161,13 +162,13 @@ impl Checker {
         self.last = Some(view.clone());
     }
 
-    /// A replica proposes to close: it has probed alone, while the ledger was lost to it. To be called
-    /// before [`saw`](Self::saw).
+    /// A replica proposes to close the circuit, as it probed while it was detached. To be called before
+    /// [`saw`](Self::saw).
     pub(crate) fn proposed(&mut self, from: u64, to: Move) {
         self.proposed = matches!(to, Move::Closed { .. }).then_some(from);
     }
 
-    /// The ledger has moved on.
+    /// The backend is in a new generation.
     fn moved(&mut self, from: &View, to: &View) {
         match (to.state, to.reason) {
             (RecordState::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
@@ -231,37 +232,37 @@ impl Checker {
     pub(crate) fn reported(&mut self, report: &Report, view: &View) {
         if report.seq > 0 {
             let key = (report.replica.clone(), report.seq);
-            let said = (report.generation, report.delta);
-            match self.reports.insert(key.clone(), said) {
-                Some(before) if before != said => {
-                    self.wrong(format!("one number, two reports: {before:?}, {said:?}"));
+            let content = (report.generation, report.delta);
+            match self.reports.insert(key.clone(), content) {
+                Some(before) if before != content => {
+                    self.wrong(format!("one number, two reports: {before:?}, {content:?}"));
                 }
                 Some(_) => self.stats.resent += 1,
-                None => self.told_more(report),
+                None => self.reported_more(report),
             }
             if self.arrived.insert(key) {
-                let told = self.told.entry(report.generation).or_default();
-                told.calls += report.delta.calls;
-                told.failures += report.delta.failures;
-                told.slow_calls += report.delta.slow_calls;
-                told.streak += report.delta.streak;
+                let reported = self.reported.entry(report.generation).or_default();
+                reported.calls += report.delta.calls;
+                reported.failures += report.delta.failures;
+                reported.slow_calls += report.delta.slow_calls;
+                reported.streak += report.delta.streak;
             }
         }
         if view.state != RecordState::Closed || view.generation != report.generation {
             return;
         }
-        let told = self.told.get(&view.generation).copied().unwrap_or_default();
+        let reported = self.reported.get(&view.generation).copied().unwrap_or_default();
         let tally = view.tally;
-        if tally.calls > told.calls
-            || tally.failures > told.failures
-            || tally.slow_calls > told.slow_calls
-            || tally.consecutive_failures > told.streak
+        if tally.calls > reported.calls
+            || tally.failures > reported.failures
+            || tally.slow_calls > reported.slow_calls
+            || tally.consecutive_failures > reported.streak
         {
-            self.wrong(format!("counted {tally:?}, told {told:?}"));
+            self.wrong(format!("counted {tally:?}, reported {reported:?}"));
         }
         let shares: u64 = view.shares.iter().map(|share| share.failures).sum();
-        if report.shares && shares > told.failures {
-            self.wrong(format!("shares of {shares} failures, told {told:?}"));
+        if report.shares && shares > reported.failures {
+            self.wrong(format!("shares of {shares} failures, reported {reported:?}"));
         }
     }
 }

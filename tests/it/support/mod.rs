@@ -1,4 +1,4 @@
-//! The vocabulary of the tests: verbs on a circuit, and a service that obeys.
+//! The vocabulary of the tests: verbs on a circuit, and fixtures.
 
 pub(crate) mod checker;
 pub(crate) mod faulty;
@@ -9,18 +9,22 @@ pub(crate) mod layers;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
+pub(crate) mod outage;
 pub(crate) mod partial;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod replica;
 pub(crate) mod schedule;
 pub(crate) mod sim;
 pub(crate) mod upstream;
 
 use std::time::Duration;
 
+use tower_breaker::backend::Backend;
 use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::event::{Event, Transition};
 use tower_breaker::policy::PolicyBuilder;
-use tower_breaker::{Circuit, Outcome, Policy, Rejected, State, Store};
+use tower_breaker::{Circuit, Outcome, Policy, Rejected, State, Store, StoreBuilder};
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -30,7 +34,7 @@ pub(crate) const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A circuit without jitter, so that its times are known.
+/// A circuit without jitter, so that its intervals are known.
 #[track_caller]
 pub(crate) fn circuit(policy: PolicyBuilder) -> Circuit {
     store(policy).circuit("test")
@@ -41,7 +45,12 @@ pub(crate) fn store(policy: PolicyBuilder) -> Store {
     Store::builder().default_policy(policy.jitter(0.0).build().unwrap()).build()
 }
 
-/// Opens after one failure, for 10 s; one good probe closes it.
+/// A store on a backend, without jitter.
+pub(crate) fn store_on(backend: impl Backend, policy: PolicyBuilder) -> StoreBuilder {
+    Store::builder().default_policy(policy.jitter(0.0).build().unwrap()).backend(backend)
+}
+
+/// Opens after one failure, for 10 s; one successful probe closes it.
 pub(crate) fn fragile() -> PolicyBuilder {
     Policy::builder()
         .consecutive_failures(1)
@@ -52,12 +61,12 @@ pub(crate) fn fragile() -> PolicyBuilder {
         .probe_lease(s(5))
 }
 
-/// Makes a call that is to be settled later.
+/// Starts a call, which the test settles.
 #[track_caller]
 pub(crate) fn hold(circuit: &Circuit) -> Permit {
     match circuit.try_acquire() {
         Ok(permit) => permit,
-        Err(open) => panic!("should have been admitted: {open}"),
+        Err(rejected) => panic!("should have been admitted: {rejected}"),
     }
 }
 
@@ -87,7 +96,7 @@ pub(crate) fn times(n: usize, verb: impl Fn(&Circuit), circuit: &Circuit) {
 pub(crate) fn rejected(circuit: &Circuit) -> Rejected {
     match circuit.try_acquire() {
         Ok(_) => panic!("should have been rejected"),
-        Err(open) => open,
+        Err(rejected) => rejected,
     }
 }
 
@@ -96,7 +105,7 @@ pub(crate) fn assert_state(circuit: &Circuit, state: State) {
     assert_eq!(circuit.state(), state, "{:?}", circuit.snapshot());
 }
 
-/// Opens the circuit by failures, and waits until it would let a probe pass.
+/// Opens the circuit by failures.
 #[track_caller]
 pub(crate) fn trip(circuit: &Circuit) {
     while circuit.state() != State::Open {
@@ -114,13 +123,13 @@ pub(crate) async fn advance(time: Duration) {
     tokio::time::advance(time).await;
 }
 
-/// Waits until an open circuit would let a probe pass.
+/// Waits until an open circuit would admit a probe.
 pub(crate) async fn wait_out(circuit: &Circuit) {
     let wait = circuit.snapshot().retry_after.expect("an open circuit");
     advance(wait).await;
 }
 
-/// Waits until something that happens elsewhere, in a server say, has happened.
+/// Waits until something has happened elsewhere, for example in a server.
 pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
     let until = async {
         while !happened() {
@@ -130,7 +139,19 @@ pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
     assert!(tokio::time::timeout(s(60), until).await.is_ok(), "waited for {what}");
 }
 
-/// What must not change when nothing may happen: all but the times and the count of stale results.
+/// Receives every transition of the circuit from now on.
+pub(crate) fn transitions(circuit: &Circuit) -> std::sync::mpsc::Receiver<Transition> {
+    let (sender, transitions) = std::sync::mpsc::channel();
+    circuit.on_change(move |event| {
+        if let Event::Transition(transition) = event {
+            // The test may have stopped listening.
+            let _ = sender.send(*transition);
+        }
+    });
+    transitions
+}
+
+/// What must not change while nothing happens: all but the times and the count of stale results.
 pub(crate) fn evidence(circuit: &Circuit) -> Snapshot {
     let mut snapshot = circuit.snapshot();
     snapshot.since = Duration::ZERO;
@@ -139,7 +160,7 @@ pub(crate) fn evidence(circuit: &Circuit) -> Snapshot {
     snapshot
 }
 
-/// Runs `test` on a clock that stands still.
+/// Runs `test` on a paused clock.
 pub(crate) fn paused<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_time().start_paused(true).build().unwrap().block_on(test)

@@ -1,4 +1,4 @@
-//! A line to a ledger that answers in part: reads and not writes, or some circuits and not others.
+//! A backend that serves a part of its operations: reads and no writes, or some circuits and not others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,23 +13,23 @@ use tower_breaker::backend::{
 
 use super::ms;
 
-/// What the ledger does not do.
+/// What the backend does not do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Fault {
     #[default]
     None,
     /// Writes are refused, as without permission.
     RefusesWrites,
-    /// Writes are not possible now, as on a replica.
+    /// Writes fail for now, as on a read-only replica.
     CannotWrite,
-    /// The server of the circuits whose names begin so hangs.
+    /// The server of the circuits whose names begin like this hangs.
     Hangs(&'static str),
 }
 
-/// Clones are the same line.
+/// Clones are the same backend.
 #[derive(Clone, Debug)]
 pub(crate) struct PartialBackend {
-    pub(crate) ledger: MemoryBackend,
+    pub(crate) backend: MemoryBackend,
     fault: Arc<Mutex<Fault>>,
     acquires: Arc<AtomicU64>,
     hung: Arc<AtomicU64>,
@@ -37,20 +37,20 @@ pub(crate) struct PartialBackend {
 
 impl PartialBackend {
     pub(crate) fn new() -> Self {
-        let ledger = MemoryBackend::new();
-        Self { ledger, fault: Arc::default(), acquires: Arc::default(), hung: Arc::default() }
+        let backend = MemoryBackend::new();
+        Self { backend, fault: Arc::default(), acquires: Arc::default(), hung: Arc::default() }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
 
-    /// How often it was asked for a lease, since the last time.
+    /// How many leases were requested since the last look.
     pub(crate) fn acquires(&self) -> u64 {
         self.acquires.swap(0, Ordering::Relaxed)
     }
 
-    /// How often the server that hangs was asked, since the last time.
+    /// How many operations the hung server got since the last look.
     pub(crate) fn hung(&self) -> u64 {
         self.hung.swap(0, Ordering::Relaxed)
     }
@@ -79,11 +79,11 @@ impl PartialBackend {
 
 impl Backend for PartialBackend {
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        self.send(circuit, false, self.ledger.load(circuit))
+        self.send(circuit, false, self.backend.load(circuit))
     }
 
     fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        self.send(circuit, report.seq > 0, self.ledger.report(circuit, report))
+        self.send(circuit, report.seq > 0, self.backend.report(circuit, report))
     }
 
     fn transition<'a>(
@@ -92,7 +92,7 @@ impl Backend for PartialBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.ledger.transition(circuit, from, to))
+        self.send(circuit, true, self.backend.transition(circuit, from, to))
     }
 
     fn acquire_probe<'a>(
@@ -102,7 +102,7 @@ impl Backend for PartialBackend {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
         self.acquires.fetch_add(1, Ordering::Relaxed);
-        self.send(circuit, true, self.ledger.acquire_probe(circuit, generation, nonce))
+        self.send(circuit, true, self.backend.acquire_probe(circuit, generation, nonce))
     }
 
     fn settle_probe<'a>(
@@ -111,26 +111,26 @@ impl Backend for PartialBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.ledger.settle_probe(circuit, lease, result))
+        self.send(circuit, true, self.backend.settle_probe(circuit, lease, result))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        self.send(circuit, true, self.ledger.restore(circuit, view))
+        self.send(circuit, true, self.backend.restore(circuit, view))
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        setting: Option<&'a OverrideRecord>,
+        record: Option<&'a OverrideRecord>,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.ledger.set_override(circuit, setting))
+        self.send(circuit, true, self.backend.set_override(circuit, record))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.ledger.subscribe()
+        self.backend.subscribe()
     }
 
     fn ping(&self) -> Answer<'_, ()> {
-        self.ledger.ping()
+        self.backend.ping()
     }
 }
