@@ -1,28 +1,18 @@
-//! The store runs no user code under a lock: what users' code does, it may do with the store too.
+//! Code of users: observers, wakers, log subscribers, and what they drop. It runs under no lock, so it may
+//! use the store and the circuit, and its panics reach no call of another.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake};
+use std::thread;
 
 use tower::{Layer, ServiceExt, service_fn};
 use tower_breaker::backend::MemoryBackend;
-use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Store};
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, Policy, State, Store};
+use tracing_subscriber::layer::{Context as LogContext, SubscriberExt};
 
-/// Runs a test that could hang.
-#[track_caller]
-fn in_time(test: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match ended.recv_timeout(Duration::from_secs(20)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
+use crate::support::*;
 
-/// Uses every part of a store when it is dropped.
+/// Uses every part of a store when it is dropped, and reports the drop.
 struct UsesOnDrop(Store, mpsc::Sender<()>);
 
 impl Drop for UsesOnDrop {
@@ -41,8 +31,8 @@ fn use_all(store: &Store) {
     store.set_policy("two", Policy::cache());
 }
 
-/// Circuits that are in use no more, and whose observers have captured such a value.
-fn observe(store: &Store, circuit: &tower_breaker::Circuit, dropped: &mpsc::Sender<()>) {
+/// Gives the circuit an observer that has captured a value which uses the store when it is dropped.
+fn use_on_drop(store: &Store, circuit: &Circuit, dropped: &mpsc::Sender<()>) {
     let value = UsesOnDrop(store.clone(), dropped.clone());
     circuit.on_change(move |_| {
         let _ = &value;
@@ -50,15 +40,15 @@ fn observe(store: &Store, circuit: &tower_breaker::Circuit, dropped: &mpsc::Send
 }
 
 #[test]
-fn what_an_old_circuit_s_observers_captured_may_use_the_store_when_it_is_dropped() {
-    in_time(|| {
+fn values_captured_by_observers_may_use_the_store_at_their_drop() {
+    must_end(|| {
         let store = Store::in_memory();
         let (dropped, drops) = mpsc::channel();
         for n in 0..32 {
             let old = Store::in_memory();
-            observe(&store, &old.circuit("old"), &dropped);
+            use_on_drop(&store, &old.circuit("old"), &dropped);
             let _ = store.circuit(format!("new {n}"));
-            observe(&store, &old.keyed("old").circuit("old").unwrap(), &dropped);
+            use_on_drop(&store, &old.keyed("old").circuit("old").unwrap(), &dropped);
             drop(old);
             let _ = store.circuit(format!("newer {n}"));
             let _ = store.keyed("up").circuit(&n.to_string());
@@ -68,15 +58,15 @@ fn what_an_old_circuit_s_observers_captured_may_use_the_store_when_it_is_dropped
 }
 
 #[test]
-fn what_an_evicted_circuit_s_observers_captured_may_use_the_store_when_it_is_dropped() {
-    in_time(|| {
+fn values_captured_by_observers_may_use_the_store_at_an_eviction() {
+    must_end(|| {
         let (dropped, drops) = mpsc::channel();
         let store = Store::builder().key_limit(1).build();
         let keys = store.keyed("up");
         for n in 0..32 {
-            // Of values that are dropped, each makes a few circuits more.
+            // Each dropped value makes a few more circuits.
             if let Some(circuit) = keys.circuit(&n.to_string()) {
-                observe(&store, &circuit, &dropped);
+                use_on_drop(&store, &circuit, &dropped);
             }
         }
         drop((store, keys, drops));
@@ -84,26 +74,26 @@ fn what_an_evicted_circuit_s_observers_captured_may_use_the_store_when_it_is_dro
 }
 
 #[test]
-fn what_an_idle_circuit_s_observers_captured_may_use_the_store_when_it_is_dropped() {
-    in_time(|| {
-        crate::support::paused(async {
+fn values_captured_by_observers_may_use_the_store_when_keys_are_idle() {
+    must_end(|| {
+        paused(async {
             let (dropped, drops) = mpsc::channel();
-            let store = Store::builder().key_idle(Duration::from_secs(1)).build();
+            let store = Store::builder().key_idle(s(1)).build();
             for n in 0..32 {
                 let keys = store.keyed("idle");
-                observe(&store, &keys.circuit(&n.to_string()).unwrap(), &dropped);
-                crate::support::advance(Duration::from_secs(3)).await;
+                use_on_drop(&store, &keys.circuit(&n.to_string()).unwrap(), &dropped);
+                advance(s(3)).await;
             }
             drop(drops);
         });
     });
 }
 
-/// A subscriber that uses the store at each event of the log.
+/// A log subscriber that uses the store at each event.
 struct UsesOnEvent(Store, mpsc::Sender<String>);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for UsesOnEvent {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+    fn on_event(&self, event: &tracing::Event<'_>, _: LogContext<'_, S>) {
         struct Message(String);
         impl tracing::field::Visit for Message {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
@@ -121,12 +111,12 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for UsesOnEvent {
 
 #[test]
 fn a_log_subscriber_may_use_the_store() {
-    in_time(|| {
-        crate::support::paused(async {
+    must_end(|| {
+        paused(async {
             let store = Store::builder().backend(MemoryBackend::new()).key_limit(1).build();
             let full = Store::builder().key_limit(0).build();
             let (send, messages) = mpsc::channel();
-            // Another one, or the only one could be taken for never interested.
+            // With a single subscriber, tracing may cache that it wants no events.
             let _other = tracing::Dispatch::new(tracing_subscriber::registry());
             for used in [&store, &full] {
                 let layer = UsesOnEvent(used.clone(), send.clone());
@@ -159,4 +149,118 @@ fn a_log_subscriber_may_use_the_store() {
             }
         });
     });
+}
+
+/// Takes a snapshot of the circuit when it is woken, for which the lock of the engine must be free.
+struct SnapshotOnWake(Mutex<Option<Circuit>>);
+
+impl Wake for SnapshotOnWake {
+    fn wake(self: Arc<Self>) {
+        if let Some(circuit) = &*self.0.lock().unwrap() {
+            let _ = circuit.snapshot();
+        }
+    }
+}
+
+#[test]
+fn a_waker_of_a_pending_override_runs_without_a_lock() {
+    must_end(|| {
+        paused(async {
+            let store = Store::builder().backend(MemoryBackend::new()).build();
+            let circuit = store.circuit("test");
+            let waker = Arc::new(SnapshotOnWake(Mutex::new(Some(circuit.clone())))).into();
+            let mut cx = Context::from_waker(&waker);
+            let mut first = circuit.force_open("the first");
+            assert!(std::pin::Pin::new(&mut first).poll(&mut cx).is_pending());
+            // No task has run since: the first override is replaced before it was sent.
+            let second = circuit.force_closed("the second");
+            let answer = std::pin::Pin::new(&mut first).poll(&mut cx);
+            assert!(matches!(answer, Poll::Ready(Err(_))), "{answer:?}");
+            let mut third = second;
+            assert!(std::pin::Pin::new(&mut third).poll(&mut cx).is_pending());
+            // The shutdown drops what was not sent.
+            let _ = store.shutdown(s(1)).await;
+        });
+    });
+}
+
+#[test]
+fn a_panicking_waker_silences_no_observer() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::panic_any("woken");
+        }
+    }
+
+    let circuit = circuit(fragile());
+    let plain = generations(&circuit);
+    paused(async {
+        let layer = tower_breaker::CircuitBreakerLayer::new(store(fragile())).wait_while_open();
+        let inner = tower::service_fn(|(): ()| async { Err::<(), _>("down") });
+        let layer = layer.classify(tower_breaker::ErrorsAsFailures);
+        let mut service = tower::Layer::layer(&layer, inner);
+        let waited_for = generations(service.circuit());
+        let _ = tower::ServiceExt::<()>::oneshot(service.clone(), ()).await;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let waker = Arc::new(Panics).into();
+        let mut panics = Context::from_waker(&waker);
+        assert!(tower::Service::<()>::poll_ready(&mut service, &mut panics).is_pending());
+        drop(service.circuit().reset());
+        drop(service.circuit().disable("a test"));
+        assert_eq!(waited_for.try_iter().collect::<Vec<_>>(), [2, 3, 4]);
+        assert!(tower::Service::<()>::poll_ready(&mut service, &mut cx).is_ready());
+    });
+    fail(&circuit);
+    assert_eq!(plain.try_iter().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_panicking_panic_payload_silences_no_observer() {
+    struct PanicsOnDrop;
+
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            std::panic::panic_any("dropped");
+        }
+    }
+
+    let circuit = circuit(Policy::builder());
+    circuit.on_change(|_| std::panic::panic_any(PanicsOnDrop));
+    let generations = generations(&circuit);
+    drop(circuit.disable("a test"));
+    drop(circuit.reset());
+    assert_eq!(generations.try_iter().collect::<Vec<_>>(), [2, 3]);
+    assert_state(&circuit, State::Closed);
+}
+
+/// Panics when it is dropped, unless its thread panics already.
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            std::panic::panic_any("dropped");
+        }
+    }
+}
+
+#[test]
+fn a_captured_value_that_panics_at_its_drop_disturbs_no_other_call() {
+    for _ in 0..10 {
+        let store = store(fragile());
+        let held = store.circuit("held");
+        for circuit in [&held, &store.circuit("not held"), &store.circuit("nor this")] {
+            let captured = PanicsOnDrop;
+            circuit.on_change(move |_| {
+                let _ = &captured;
+            });
+        }
+        drop(store);
+        drop(held);
+    }
+    for _ in 0..100 {
+        succeed(&Store::in_memory().circuit("unrelated"));
+    }
 }

@@ -1,4 +1,4 @@
-//! Errors that pass through other errors: anyhow's, thiserror's, boxes, and added context.
+//! Errors inside other errors: of anyhow, of thiserror, in boxes, with added context.
 
 use std::future::ready;
 use std::io;
@@ -32,7 +32,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn anyhow_keeps_the_rejection_and_the_inner_error_through_added_context() {
+async fn anyhow_keeps_both_errors_through_added_context() {
     let [failed, rejected] = both::<Lost>(&circuit(fragile())).await;
     let call = |result: Result<(), Error<Lost>>| -> anyhow::Result<()> {
         result.map_err(Error::flatten::<anyhow::Error>)?;
@@ -52,7 +52,7 @@ async fn anyhow_keeps_the_rejection_and_the_inner_error_through_added_context() 
 #[derive(Debug, thiserror::Error)]
 enum PayError {
     #[error("not available")]
-    Open(#[from] Rejected),
+    Rejected(#[from] Rejected),
     #[error("failed")]
     Lost(#[from] Lost),
     #[error("failed in a box")]
@@ -60,7 +60,7 @@ enum PayError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_enum_of_thiserror_keeps_the_rejection_and_the_inner_error() {
+async fn a_thiserror_enum_keeps_both_errors() {
     let [failed, rejected] = both::<Lost>(&circuit(fragile())).await;
     let call = |result: Result<(), Error<Lost>>| -> Result<(), PayError> {
         result.map_err(Error::flatten::<PayError>)?;
@@ -70,12 +70,12 @@ async fn an_enum_of_thiserror_keeps_the_rejection_and_the_inner_error() {
     assert!(matches!(&error, PayError::Lost(_)));
     assert_eq!(chain(&error), ["failed", "connection lost", "broken pipe"]);
     let error = call(Err(rejected)).unwrap_err();
-    assert!(matches!(&error, PayError::Open(_)));
+    assert!(matches!(&error, PayError::Rejected(_)));
     assert_eq!(Rejected::find_in(&error).expect("the rejection").state(), State::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_enum_of_thiserror_keeps_a_boxed_inner_error_through_anyhow_too() {
+async fn a_thiserror_enum_keeps_a_boxed_inner_error_inside_anyhow() {
     let [failed, rejected] = both::<BoxError>(&circuit(fragile())).await;
     let call = |result: Result<(), Error<BoxError>>| -> anyhow::Result<()> {
         result.map_err(Error::flatten::<PayError>)?;
@@ -89,7 +89,7 @@ async fn an_enum_of_thiserror_keeps_a_boxed_inner_error_through_anyhow_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_mark_into_a_box_hands_on_the_inner_error_itself() {
+async fn a_question_mark_into_a_box_returns_the_inner_error_itself() {
     fn boxed<E>(error: Error<E>) -> BoxError
     where
         BoxError: From<Error<E>>,
@@ -109,7 +109,7 @@ async fn a_question_mark_into_a_box_hands_on_the_inner_error_itself() {
 }
 
 #[test]
-fn a_rejection_for_tests_is_like_one_of_a_circuit() {
+fn a_rejection_made_for_tests_is_like_one_of_a_circuit() {
     let made = Rejected::for_test("payments", State::Open, Some(s(30)));
     assert_eq!(made.name().as_str(), "payments");
     assert_eq!((made.state(), made.retry_after()), (State::Open, Some(s(30))));
@@ -117,25 +117,25 @@ fn a_rejection_for_tests_is_like_one_of_a_circuit() {
     let boxed = BoxError::from(Error::<io::Error>::Rejected(made));
     assert!(Rejected::find_in(&*boxed).is_some());
     let judged = ErrorsAsFailures.classify(Err::<&(), _>(&boxed));
-    assert_eq!(judged, Outcome::Ignored, "as every rejection");
+    assert_eq!(judged, Outcome::Ignored, "like every rejection");
     let forced = Rejected::for_test("a".to_owned(), State::ForcedOpen, None);
     assert_eq!(forced.retry_after_seconds(), None);
 }
 
 #[test]
 #[should_panic = "a circuit that is closed rejects no call"]
-fn a_rejection_of_a_closed_circuit_is_refused() {
+fn a_rejection_made_for_a_closed_circuit_panics() {
     let _ = Rejected::for_test("payments", State::Closed, None);
 }
 
-/// What the docs say of `io::Error::other` holds for `transparent` too.
+/// The docs say so of `io::Error::other`; it holds for `transparent` too.
 #[test]
-fn what_hides_its_source_hides_the_rejection() {
+fn an_error_that_hides_its_source_hides_the_rejection() {
     #[derive(Debug, thiserror::Error)]
     #[error(transparent)]
     struct Transparent(#[from] Rejected);
 
     let error = Transparent(Rejected::for_test("payments", State::Open, None));
     assert!(Rejected::find_in(&error).is_none());
-    assert!(error.to_string().contains("payments"), "only its text is left");
+    assert!(error.to_string().contains("payments"), "only the text is left");
 }

@@ -1,4 +1,4 @@
-//! What is told, to observers and to the log.
+//! Events: what observers receive, and what is logged.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,9 +8,10 @@ use tower_breaker::{Circuit, Outcome, Policy, Store};
 use crate::support::log::Log;
 use crate::support::*;
 
-fn listen(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let observer = heard.clone();
+/// Collects every event of the circuit from now on, as text.
+fn collect(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let observer = events.clone();
     circuit.on_change(move |event| {
         let line = match event {
             Event::Transition(transition) => transition.to_string(),
@@ -18,13 +19,13 @@ fn listen(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
         };
         observer.lock().unwrap().push(line);
     });
-    heard
+    events
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_transition_is_told_with_its_reason() {
+async fn observers_receive_every_transition_with_its_reason() {
     let circuit = circuit(fragile());
-    let heard = listen(&circuit);
+    let events = collect(&circuit);
     trip(&circuit);
     wait_out(&circuit).await;
     fail(&circuit);
@@ -33,7 +34,7 @@ async fn every_transition_is_told_with_its_reason() {
     circuit.force_open("test");
     circuit.reset();
     assert_eq!(
-        *heard.lock().unwrap(),
+        *events.lock().unwrap(),
         [
             "closed -> open: 1 failure; probes in 10.0 s",
             "open -> half-open: the open interval ended",
@@ -47,41 +48,37 @@ async fn every_transition_is_told_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_may_use_the_circuit_and_hears_in_order() {
+async fn an_observer_may_use_the_circuit_and_receives_events_in_order() {
     let circuit = circuit(fragile());
     let reacting = circuit.clone();
     circuit.on_change(move |event| {
         if let Event::Transition(transition) = event
             && transition.generation == 2
         {
-            reacting.force_open("by the observer");
+            reacting.force_open("the observer");
             assert_eq!(reacting.snapshot().generation, 3);
         }
     });
-    let heard = listen(&circuit);
-    trip_once(&circuit);
+    let events = collect(&circuit);
+    fail(&circuit);
     assert_eq!(
-        *heard.lock().unwrap(),
+        *events.lock().unwrap(),
         ["closed -> open: 1 failure; probes in 10.0 s", "open -> forced open: an operator acted"]
     );
 }
 
-fn trip_once(circuit: &Circuit) {
-    fail(circuit);
-}
-
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_panics_harms_no_call_and_no_other_observer() {
+async fn a_panicking_observer_disturbs_no_call_and_no_other_observer() {
     let circuit = circuit(fragile());
     circuit.on_change(|_| panic!("as asked"));
-    let heard = listen(&circuit);
+    let events = collect(&circuit);
     fail(&circuit);
     circuit.reset();
-    assert_eq!(heard.lock().unwrap().len(), 2);
+    assert_eq!(events.lock().unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_s_level_says_who_must_act() {
+async fn the_log_level_says_whether_an_operator_must_act() {
     let log = Log::default();
     let _guard = log.listen();
     let store = store(fragile());
@@ -108,7 +105,7 @@ async fn the_log_s_level_says_who_must_act() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not() {
+async fn a_second_policy_for_a_name_is_logged_if_it_is_different() {
     let log = Log::default();
     let _guard = log.listen();
     let store = Store::in_memory();
@@ -121,7 +118,7 @@ async fn a_second_policy_for_a_name_is_a_warning_and_the_same_one_again_is_not()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trip_tells_its_evidence() {
+async fn a_trip_has_its_evidence() {
     let rate = || Policy::builder().without_consecutive_failures();
     let cases = [
         (rate().minimum_calls(4), "closed -> open: 2 of 4 calls failed; probes in 30.0 s"),
@@ -135,33 +132,33 @@ async fn a_trip_tells_its_evidence() {
             "closed -> open: 2 of 4 calls were slow; probes in 30.0 s",
         ),
     ];
-    for (policy, told) in cases {
+    for (policy, expected) in cases {
         let circuit = circuit(policy);
-        let heard = listen(&circuit);
+        let events = collect(&circuit);
         times(2, succeed, &circuit);
         for _ in 0..2 {
             let slow = hold(&circuit);
             advance(ms(1_001)).await;
             slow.settle(Outcome::failure());
         }
-        assert_eq!(*heard.lock().unwrap(), [told]);
+        assert_eq!(*events.lock().unwrap(), [expected]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_s_observer_hears_of_every_circuit() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let observer = heard.clone();
+async fn the_observer_of_a_store_receives_events_of_every_circuit() {
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let observer = names.clone();
     let store = Store::builder()
         .on_change(move |circuit, _| observer.lock().unwrap().push(circuit.to_string()))
         .build();
     store.circuit("a").force_open("test");
     store.clone().circuit("b").reset();
-    assert_eq!(*heard.lock().unwrap(), ["a", "b"]);
+    assert_eq!(*names.lock().unwrap(), ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_that_panics_while_a_call_panics_does_not_end_the_program() {
+async fn an_observer_that_panics_during_a_panic_does_not_abort() {
     let circuit = circuit(fragile());
     circuit.on_change(|_| panic!("as asked, by the observer"));
     let calling = circuit.clone();
@@ -174,10 +171,10 @@ async fn an_observer_that_panics_while_a_call_panics_does_not_end_the_program() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_slow_observer_is_bounded() {
+async fn the_queue_of_a_slow_observer_is_bounded() {
     let circuit = circuit(fragile());
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let (observer, busy) = (heard.clone(), circuit.clone());
+    let generations = Arc::new(Mutex::new(Vec::new()));
+    let (observer, busy) = (generations.clone(), circuit.clone());
     circuit.on_change(move |event| {
         let Event::Transition(transition) = event else { return };
         if transition.generation == 2 {
@@ -186,6 +183,7 @@ async fn what_waits_for_a_slow_observer_is_bounded() {
         observer.lock().unwrap().push(transition.generation);
     });
     circuit.reset();
-    let heard = heard.lock().unwrap();
-    assert_eq!((heard.len(), heard[1], heard[1_000]), (1_001, 2_003, 3_002), "the last ones");
+    let generations = generations.lock().unwrap();
+    let (len, first, last) = (generations.len(), generations[1], generations[1_000]);
+    assert_eq!((len, first, last), (1_001, 2_003, 3_002), "the latest are kept");
 }

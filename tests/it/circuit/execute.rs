@@ -9,7 +9,7 @@ use tower_breaker::{Error, Outcome, Policy, Rejected, State};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn the_call_s_own_result_comes_back_whole() {
+async fn execute_returns_the_result_of_the_call() {
     let circuit = circuit(fragile());
     assert_eq!(circuit.execute(|| ready(Ok::<_, &str>(7))).await, Ok(7));
     let error = circuit.execute(|| ready(Err::<(), _>("down"))).await.unwrap_err();
@@ -28,7 +28,7 @@ async fn an_open_circuit_does_not_run_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_caller_s_classifier_decides() {
+async fn the_classifier_of_the_caller_decides() {
     let circuit = circuit(fragile());
     let not_found = |_: &Result<(), &str>| Outcome::Success;
     circuit.execute_with(not_found, || ready(Err("no such row"))).await.unwrap_err();
@@ -39,7 +39,7 @@ async fn the_caller_s_classifier_decides() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_replaces_rejections_and_nothing_else() {
+async fn a_fallback_replaces_only_rejections() {
     let circuit = circuit(fragile());
     let fallback = |_| ready(Ok("from the cache"));
     let failed = circuit.execute_or(|| ready(Err("down")), fallback).await;
@@ -49,14 +49,14 @@ async fn a_fallback_replaces_rejections_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_may_answer_for_failures_too_and_return_them() {
+async fn a_fallback_for_failures_may_replace_or_return_them() {
     let circuit = circuit(fragile());
     let classify = |result: &Result<&str, &str>| match result {
         Ok("degraded") | Err("down") => Outcome::failure(),
         Err("not mine") => Outcome::Ignored,
         _ => Outcome::Success,
     };
-    // Each result, and what the fallback is told.
+    // Each result, and what the fallback gets.
     let answers = [
         (Ok("fresh"), None),
         (Err("no such row"), None),
@@ -64,29 +64,29 @@ async fn a_fallback_may_answer_for_failures_too_and_return_them() {
         (Ok("degraded"), Some(Unserved::Failed(Ok("degraded")))),
         (Err("down"), Some(Unserved::Failed(Err("down")))),
     ];
-    for (result, told) in answers {
+    for (result, expected) in answers {
         drop(circuit.reset());
-        let mut heard = None;
+        let mut received = None;
         let stale = |unserved: Unserved<_, _>| {
-            heard = Some(unserved.clone());
+            received = Some(unserved.clone());
             assert_state(&circuit, State::Open);
             let Unserved::Failed(result) = unserved else { panic!("the call was made") };
             ready(result.or(Ok("stale")))
         };
         let served = circuit.execute_with_fallback(classify, || ready(result), stale).await;
-        assert_eq!(heard, told);
+        assert_eq!(received, expected);
         assert_eq!(served, if result == Err("down") { Ok("stale") } else { result });
-        assert_eq!(circuit.state() == State::Open, told.is_some());
+        assert_eq!(circuit.state() == State::Open, expected.is_some());
     }
     let calls = circuit.snapshot().tally;
     let stale = |unserved| match unserved {
-        Unserved::Rejected(open) => ready(Err(open.state().as_str())),
+        Unserved::Rejected(rejected) => ready(Err(rejected.state().as_str())),
         Unserved::Failed(_) => panic!("the call was not made"),
     };
     let call = || -> std::future::Ready<_> { panic!("must not run") };
     let served = circuit.execute_with_fallback(classify, call, stale).await;
     assert_eq!(served, Err("open"));
-    assert_eq!(circuit.snapshot().tally, calls, "what the fallback does is not counted");
+    assert_eq!(circuit.snapshot().tally, calls, "the fallback is not counted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +119,7 @@ async fn a_permit_dropped_in_a_panic_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_elsewhere_is_no_failure_of_a_call_that_is_dropped_for_it() {
+async fn a_call_dropped_by_a_panic_elsewhere_is_no_failure() {
     let circuit = circuit(fragile());
     let calling = circuit.clone();
     let task = tokio::spawn(async move {
@@ -153,14 +153,14 @@ async fn a_cancelled_call_counts_as_the_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_is_never_polled_asks_for_nothing() {
+async fn a_future_that_is_never_polled_asks_for_no_permit() {
     let circuit = circuit(fragile().cancelled(Cancelled::Failure));
     drop(circuit.execute(|| ready(Ok::<_, ()>(()))));
     assert_state(&circuit, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_convert_with_a_question_mark_and_are_found_again() {
+async fn errors_convert_with_a_question_mark_and_can_be_found() {
     type BoxError = Box<dyn std::error::Error + Send + Sync>;
     async fn call(fails: Result<(), BoxError>) -> Result<(), BoxError> {
         let circuit = circuit(Policy::builder().consecutive_failures(1));
@@ -175,7 +175,7 @@ async fn errors_convert_with_a_question_mark_and_are_found_again() {
     let wrapped = std::io::Error::other(boxed);
     assert!(
         Rejected::find_in(&wrapped).is_none(),
-        "io::Error hides the box it was made of, and has no source"
+        "io::Error hides the box inside it, and has no source"
     );
     let local: Box<dyn std::error::Error> = Error::<BoxError>::Inner("x".into()).into();
     assert_eq!(local.to_string(), "x");

@@ -1,4 +1,4 @@
-//! Many threads on one circuit: nothing is lost, nothing counted twice.
+//! Many threads on one circuit: every result is counted once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -11,14 +11,14 @@ use crate::support::*;
 
 const THREADS: u64 = 8;
 
-/// A small generator of its own for each thread: repeatable, and no two alike.
+/// The next number of a generator that each thread has for itself, so that runs are repeatable.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
 }
 
 #[test]
-fn under_eight_threads_of_random_outcomes_the_totals_are_what_was_recorded() {
+fn the_totals_of_eight_threads_are_what_they_recorded() {
     for window in ["time", "count"] {
         let policy = Policy::builder().without_consecutive_failures().failure_count(1_000_000);
         let policy = match window {
@@ -56,15 +56,15 @@ fn under_eight_threads_of_random_outcomes_the_totals_are_what_was_recorded() {
 }
 
 #[test]
-fn with_resets_among_them_every_result_is_counted_in_one_generation_or_stale() {
+fn every_result_counts_in_one_generation_or_is_stale_despite_resets() {
     let policy = Policy::builder().without_consecutive_failures().count_window(1_000_000);
     let circuit = circuit(policy.without_failure_rate().failure_count(1_000_000));
-    // Each reset tells what its generation had counted when it ended.
+    // The event of each reset says what the generation had counted when it ended.
     let ended = Arc::new(AtomicU64::new(0));
-    let told = ended.clone();
+    let observer = ended.clone();
     circuit.on_change(move |event| {
         if let Event::Transition(transition) = event {
-            told.fetch_add(transition.tally.calls, Ordering::Relaxed);
+            observer.fetch_add(transition.tally.calls, Ordering::Relaxed);
         }
     });
     let [running, resets, calls] = [THREADS, 0, 0].map(AtomicU64::new);
@@ -74,7 +74,7 @@ fn with_resets_among_them_every_result_is_counted_in_one_generation_or_stale() {
             scope.spawn(move || {
                 let mut seed = thread;
                 let mut made = 0;
-                // More, where the thread that resets has its turn late.
+                // More calls, if the thread that resets gets its turn late.
                 while made < 20_000 || resets.load(Ordering::Relaxed) < 100 {
                     made += 1;
                     let outcome = match next(&mut seed) % 4 {
@@ -100,7 +100,7 @@ fn with_resets_among_them_every_result_is_counted_in_one_generation_or_stale() {
 }
 
 #[test]
-fn of_many_threads_at_the_end_of_the_interval_as_many_probe_as_may() {
+fn threads_that_race_to_probe_take_no_more_slots_than_there_are() {
     for round in 0..200 {
         let circuit = circuit(fragile().probes(3).open_for(std::time::Duration::from_nanos(1)));
         trip(&circuit);

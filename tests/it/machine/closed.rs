@@ -1,23 +1,12 @@
-//! Closed: what trips a circuit, and what does not.
+//! Closed: what opens a circuit, and what does not.
 
-use tower_breaker::event::{Event, Reason};
+use tower_breaker::event::Reason;
 use tower_breaker::policy::{Cancelled, PolicyBuilder};
 use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
 
-/// The reason of the last transition.
-fn reasons(circuit: &tower_breaker::Circuit) -> std::sync::mpsc::Receiver<Reason> {
-    let (sender, reasons) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            sender.send(transition.reason).ok();
-        }
-    });
-    reasons
-}
-
-/// Half of a window, nothing else.
+/// Opens at a failure rate of one half, and on no other condition.
 fn rate_only() -> PolicyBuilder {
     Policy::builder().without_consecutive_failures().failure_rate(0.5)
 }
@@ -46,7 +35,7 @@ async fn a_success_ends_a_streak_and_an_ignored_call_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_means_nothing_below_the_minimum_of_calls() {
+async fn a_rate_is_not_judged_below_the_minimum_of_calls() {
     let circuit = circuit(rate_only().minimum_calls(10));
     times(9, fail, &circuit);
     assert_state(&circuit, State::Closed);
@@ -67,7 +56,7 @@ async fn a_success_can_complete_the_minimum_and_trip() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_of_failures_trips_among_any_number_of_successes() {
+async fn a_failure_count_trips_among_any_number_of_successes() {
     let circuit = circuit(rate_only().without_failure_rate().failure_count(3));
     let reasons = reasons(&circuit);
     for _ in 0..3 {
@@ -80,7 +69,7 @@ async fn a_count_of_failures_trips_among_any_number_of_successes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_calls_trip_though_they_succeed() {
+async fn slow_calls_trip_although_they_succeed() {
     let policy = rate_only().minimum_calls(4).slow_call_duration(ms(100)).slow_call_rate(0.5);
     let circuit = circuit(policy);
     let reasons = reasons(&circuit);
@@ -88,7 +77,11 @@ async fn slow_calls_trip_though_they_succeed() {
     let exactly = hold(&circuit);
     advance(ms(100)).await;
     exactly.settle(Outcome::Success);
-    assert_eq!(circuit.snapshot().tally.slow_calls, 0, "a call of just the limit is not slow");
+    assert_eq!(
+        circuit.snapshot().tally.slow_calls,
+        0,
+        "a call that takes exactly the limit is not slow"
+    );
     for _ in 0..3 {
         assert_state(&circuit, State::Closed);
         let slow = hold(&circuit);
@@ -113,7 +106,7 @@ async fn the_first_condition_that_holds_is_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_hundred_thousand_successes_a_count_window_opens_within_its_size() {
+async fn a_count_window_opens_within_its_size_after_100_000_successes() {
     let circuit = circuit(rate_only().count_window(100));
     times(100_000, succeed, &circuit);
     let mut calls = 0;
@@ -125,7 +118,7 @@ async fn after_a_hundred_thousand_successes_a_count_window_opens_within_its_size
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_hundred_thousand_successes_a_time_window_opens_within_one_window() {
+async fn a_time_window_opens_within_its_length_after_100_000_successes() {
     let circuit = circuit(rate_only().time_window(s(10)));
     for _ in 0..100 {
         times(1_000, succeed, &circuit);
@@ -143,7 +136,7 @@ async fn after_a_hundred_thousand_successes_a_time_window_opens_within_one_windo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_whose_bucket_has_left_counts_no_more() {
+async fn a_failure_stops_counting_when_its_bucket_leaves_the_window() {
     let circuit = circuit(rate_only().without_failure_rate().failure_count(2).time_window(s(10)));
     fail(&circuit);
     advance(ms(9_999)).await;
@@ -158,7 +151,7 @@ async fn a_failure_whose_bucket_has_left_counts_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_a_count_window_has_forgotten_counts_no_more() {
+async fn a_failure_stops_counting_when_it_leaves_a_count_window() {
     let circuit = circuit(rate_only().without_failure_rate().failure_count(2).count_window(70));
     fail(&circuit);
     times(69, succeed, &circuit);
@@ -170,7 +163,7 @@ async fn a_failure_that_a_count_window_has_forgotten_counts_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_slept_for_ages_starts_with_an_empty_window() {
+async fn an_idle_circuit_starts_with_an_empty_window() {
     let circuit = circuit(rate_only().minimum_calls(3).time_window(s(10)));
     times(2, fail, &circuit);
     advance(s(8 * 24 * 3600)).await;
@@ -180,7 +173,7 @@ async fn a_circuit_that_slept_for_ages_starts_with_an_empty_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_tells_rates_as_fractions() {
+async fn a_snapshot_shows_rates_as_fractions() {
     let circuit = circuit(rate_only());
     assert_eq!(circuit.snapshot().tally.failure_rate(), None);
     times(2, succeed, &circuit);
@@ -192,14 +185,15 @@ async fn a_snapshot_tells_rates_as_fractions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_at_the_circuit_does_not_hide_evidence_from_the_next_judgement() {
+async fn a_snapshot_hides_no_evidence_from_the_next_judgement() {
     let circuit = circuit(rate_only().minimum_calls(2).time_window(s(10)));
     times(3, succeed, &circuit);
     advance(s(5)).await;
     times(2, fail, &circuit);
     assert_state(&circuit, State::Closed);
     advance(s(5)).await;
-    // The successes have left. A look lets go of them and judges nothing; the next result does.
+    // The successes have left the window. A snapshot drops them and judges nothing; the next result
+    // judges.
     assert_eq!(circuit.snapshot().tally.failure_rate(), Some(1.0));
     assert_state(&circuit, State::Closed);
     succeed(&circuit);
@@ -213,25 +207,20 @@ fn cancel(circuit: &tower_breaker::Circuit) {
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_all_cancelled_open_the_circuit() {
     let circuit = circuit(Policy::builder());
-    let (sender, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            sender.send(transition.to_string()).ok();
-        }
-    });
+    let observed = observe(&circuit, ToString::to_string);
     times(19, cancel, &circuit);
     assert_state(&circuit, State::Closed);
     assert_eq!(circuit.snapshot().tally.unanswered, 19);
     cancel(&circuit);
     assert_state(&circuit, State::Open);
     assert_eq!(
-        told.recv().unwrap(),
+        observed.recv().unwrap(),
         "closed -> open: 20 calls in a row were cancelled or failed; probes in 30.0 s"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_call_that_completes_ends_a_run_of_cancelled_ones() {
+async fn one_completed_call_ends_a_run_of_cancelled_calls() {
     let circuit = circuit(Policy::builder().minimum_calls(5));
     times(4, cancel, &circuit);
     succeed(&circuit);
@@ -244,7 +233,7 @@ async fn one_call_that_completes_ends_a_run_of_cancelled_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_add_to_a_run_of_cancelled_calls_and_are_none_by_themselves() {
+async fn a_run_of_failures_opens_only_with_a_cancelled_call_in_it() {
     for cancelled in [Cancelled::FailureIfSlow, Cancelled::Failure] {
         let policy = Policy::only().failure_count(1_000).minimum_calls(5).cancelled(cancelled);
         let circuit = circuit(policy);
@@ -257,7 +246,7 @@ async fn failures_add_to_a_run_of_cancelled_calls_and_are_none_by_themselves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_calls_that_are_ignored_are_no_run() {
+async fn ignored_cancellations_form_no_run() {
     let policy = Policy::only().failure_count(1_000).cancelled(Cancelled::Ignored);
     let circuit = circuit(policy.minimum_calls(5));
     times(100, cancel, &circuit);

@@ -1,7 +1,7 @@
-//! Half-open: probes, their places, and their leases.
+//! Half-open: probes, their slots, and their leases.
 
 use tokio::task::JoinSet;
-use tower_breaker::event::{Event, Reason};
+use tower_breaker::event::Reason;
 use tower_breaker::{Outcome, Policy, State};
 
 use crate::support::*;
@@ -14,14 +14,14 @@ async fn half_open(policy: tower_breaker::policy::PolicyBuilder) -> tower_breake
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_64_concurrent_callers_exactly_as_many_run_as_there_are_probes() {
+async fn of_64_concurrent_callers_only_as_many_as_there_are_slots_run() {
     let circuit = half_open(fragile().probes(3).successes_to_close(2)).await;
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let circuit = circuit.clone();
         callers.spawn(async move {
             let call = || async {
-                // Until all the others have asked.
+                // Until all other callers have asked.
                 for _ in 0..64 {
                     tokio::task::yield_now().await;
                 }
@@ -36,7 +36,7 @@ async fn of_64_concurrent_callers_exactly_as_many_run_as_there_are_probes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn enough_good_probes_in_a_row_close_and_one_bad_one_opens() {
+async fn enough_successful_probes_close_and_one_failed_probe_opens() {
     let circuit = half_open(fragile().successes_to_close(3)).await;
     times(2, succeed, &circuit);
     assert_state(&circuit, State::HalfOpen);
@@ -50,12 +50,12 @@ async fn enough_good_probes_in_a_row_close_and_one_bad_one_opens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_or_ignored_probe_gives_its_place_back() {
+async fn a_dropped_or_ignored_probe_frees_its_slot() {
     let circuit = half_open(fragile()).await;
     for _ in 0..10 {
         let probe = hold(&circuit);
-        let open = rejected(&circuit);
-        assert_eq!((open.state(), open.retry_after()), (State::HalfOpen, None));
+        let rejection = rejected(&circuit);
+        assert_eq!((rejection.state(), rejection.retry_after()), (State::HalfOpen, None));
         drop(probe);
         ignore(&circuit);
     }
@@ -65,7 +65,7 @@ async fn a_dropped_or_ignored_probe_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_aborted_probe_gives_its_place_back() {
+async fn an_aborted_probe_frees_its_slot() {
     let circuit = half_open(fragile()).await;
     let probing = circuit.clone();
     let task = tokio::spawn(async move {
@@ -92,14 +92,9 @@ async fn a_probe_that_panics_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_probe_counts_as_failed_when_its_lease_is_over() {
+async fn a_hung_probe_fails_when_its_lease_expires() {
     let circuit = half_open(fragile()).await;
-    let (sender, reasons) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            sender.send(transition.reason).unwrap();
-        }
-    });
+    let reasons = reasons(&circuit);
     let hung = hold(&circuit);
     assert_eq!(reasons.recv(), Ok(Reason::IntervalOver));
     advance(ms(4_999)).await;
@@ -112,14 +107,14 @@ async fn a_hung_probe_counts_as_failed_when_its_lease_is_over() {
 
     let before = evidence(&circuit);
     hung.settle(Outcome::Success);
-    assert_eq!(evidence(&circuit), before, "what it says now is stale");
+    assert_eq!(evidence(&circuit), before, "its result is stale");
     wait_out(&circuit).await;
     succeed(&circuit);
     assert_state(&circuit, State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_answers_after_its_lease_has_failed_whatever_it_says() {
+async fn a_probe_that_ends_after_its_lease_has_failed_with_any_outcome() {
     for outcome in [Outcome::Success, Outcome::failure(), Outcome::Ignored] {
         let circuit = half_open(fragile()).await;
         let slow = hold(&circuit);
@@ -130,7 +125,7 @@ async fn a_probe_that_answers_after_its_lease_has_failed_whatever_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_one_after_the_other_may_be_more_than_at_once() {
+async fn a_round_may_need_more_probes_than_there_are_slots() {
     let circuit = half_open(fragile().probes(1).successes_to_close(5)).await;
     for passed in 1..5 {
         succeed(&circuit);
@@ -141,25 +136,20 @@ async fn probes_one_after_the_other_may_be_more_than_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_probe_fails_its_round_as_of_the_end_of_its_lease() {
+async fn the_next_interval_begins_when_the_lease_of_a_hung_probe_expires() {
     let circuit = half_open(fragile()).await;
     let _hung = hold(&circuit);
-    // The lease is 5 s, the interval after it 20 s: whoever asks 8 s into that waits for 12 s more.
+    // The lease is 5 s and the next interval 20 s: 8 s into that, 12 s are left.
     advance(s(13)).await;
     assert_eq!(rejected(&circuit).retry_after(), Some(s(12)));
     assert_state(&circuit, State::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_caller_probes_once_a_hung_probe_and_its_interval_are_over() {
+async fn a_call_after_the_lease_and_the_next_interval_probes_again() {
     let circuit = half_open(fragile()).await;
-    let (sender, reasons) = std::sync::mpsc::channel();
     let _hung = hold(&circuit);
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            sender.send((transition.reason, transition.open_for)).unwrap();
-        }
-    });
+    let reasons = observe(&circuit, |transition| (transition.reason, transition.open_for));
     advance(s(25)).await;
     let probe = hold(&circuit);
     assert_state(&circuit, State::HalfOpen);
@@ -171,7 +161,7 @@ async fn the_next_caller_probes_once_a_hung_probe_and_its_interval_are_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_probe_does_not_close_a_round_in_which_another_hung() {
+async fn a_successful_probe_does_not_close_while_another_hangs() {
     let circuit = half_open(fragile().probes(2)).await;
     let _hung = hold(&circuit);
     advance(s(3)).await;
@@ -183,7 +173,7 @@ async fn a_good_probe_does_not_close_a_round_in_which_another_hung() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_probe_s_hint_is_heard_when_it_comes_late() {
+async fn the_hint_of_a_late_probe_extends_the_open_interval() {
     let circuit = half_open(fragile()).await;
     let hung = hold(&circuit);
     advance(s(6)).await;
@@ -196,7 +186,7 @@ async fn a_hung_probe_s_hint_is_heard_when_it_comes_late() {
     assert_eq!(rejected(&circuit).retry_after(), Some(s(19)));
 }
 
-/// A call that succeeds, but takes so long.
+/// A call that succeeds after this time.
 async fn succeed_in(circuit: &tower_breaker::Circuit, time: std::time::Duration) {
     let call = hold(circuit);
     advance(time).await;
@@ -204,15 +194,10 @@ async fn succeed_in(circuit: &tower_breaker::Circuit, time: std::time::Duration)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_probe_has_failed_where_slow_calls_count() {
+async fn a_slow_probe_fails_where_the_policy_has_a_slow_call_rate() {
     let policy = || fragile().slow_call_duration(s(1));
     let circuit = half_open(policy().slow_call_rate(0.5)).await;
-    let (sender, reasons) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            sender.send(transition.reason).unwrap();
-        }
-    });
+    let reasons = reasons(&circuit);
     succeed_in(&circuit, ms(1_001)).await;
     assert_state(&circuit, State::Open);
     assert_eq!(reasons.try_iter().last(), Some(Reason::ProbeSlow));
@@ -230,12 +215,7 @@ async fn a_slow_probe_has_failed_where_slow_calls_count() {
 async fn an_upstream_that_is_slow_for_an_hour_gets_few_calls() {
     let store = tower_breaker::Store::builder().default_policy(Policy::database()).build();
     let circuit = store.circuit("slow");
-    let (sender, opened) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::Transition(transition) = event {
-            transition.open_for.into_iter().for_each(|time| sender.send(time).unwrap());
-        }
-    });
+    let opened = observe(&circuit, |transition| transition.open_for);
     let mut running = std::collections::VecDeque::new();
     let mut made = 0;
     for tick in 0..36_000 {
@@ -249,8 +229,8 @@ async fn an_upstream_that_is_slow_for_an_hour_gets_few_calls() {
         }
         advance(ms(100)).await;
     }
-    let opened: Vec<_> = opened.try_iter().collect();
+    let opened: Vec<_> = opened.try_iter().flatten().collect();
     assert!((25..=40).contains(&opened.len()), "{} trips", opened.len());
-    assert!(made < 100, "{made} calls let through");
+    assert!(made < 100, "{made} calls admitted");
     assert!(opened.iter().filter(|time| **time >= s(120)).count() > 20, "{opened:?}");
 }

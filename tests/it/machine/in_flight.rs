@@ -1,4 +1,4 @@
-//! Calls that are still running count as slow, where the policy counts slow calls.
+//! Calls in flight count as slow where the policy has a slow-call rate.
 
 use tower_breaker::circuit::Permit;
 use tower_breaker::event::{Event, Reason};
@@ -22,7 +22,7 @@ async fn calls_that_never_end_open_the_circuit_at_the_next_call() {
     let _hung = start(&circuit, 4);
     advance(s(6)).await;
     assert_state(&circuit, State::Closed);
-    // Between the limit and half as long again; the slice of time in which they started is over.
+    // One and a half times the limit after their start all of them count, whatever slice they began in.
     advance(s(3)).await;
     let rejected = rejected(&circuit);
     assert_eq!(rejected.reason(), Reason::SlowCallRate);
@@ -30,7 +30,7 @@ async fn calls_that_never_end_open_the_circuit_at_the_next_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_call_is_counted_once_whether_it_ends_or_not() {
+async fn a_call_in_flight_is_counted_once_when_it_ends_and_when_it_hangs() {
     let circuit = circuit(half_slow().minimum_calls(100));
     let running = start(&circuit, 5);
     advance(s(60)).await;
@@ -45,7 +45,7 @@ async fn a_running_call_is_counted_once_whether_it_ends_or_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_in_time_leave_nothing_running() {
+async fn calls_within_the_limit_leave_none_in_flight() {
     let circuit = circuit(half_slow().minimum_calls(1_000));
     for _ in 0..500 {
         let call = hold(&circuit);
@@ -59,7 +59,7 @@ async fn calls_in_time_leave_nothing_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_an_earlier_phase_are_no_evidence_of_the_next() {
+async fn calls_of_an_earlier_phase_are_no_evidence_in_the_next() {
     let circuit = circuit(half_slow());
     let hung = start(&circuit, 10);
     drop(circuit.reset());
@@ -72,7 +72,7 @@ async fn calls_of_an_earlier_phase_are_no_evidence_of_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_limit_is_one_for_the_calls_that_start_after_it() {
+async fn a_new_limit_applies_to_calls_that_start_after_it() {
     let store = store(half_slow().minimum_calls(100));
     let circuit = store.circuit("test");
     let before = hold(&circuit);
@@ -89,25 +89,21 @@ async fn a_new_limit_is_one_for_the_calls_that_start_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_only_tells_that_a_black_hole_would_have_opened_it() {
+async fn metrics_only_reports_calls_in_flight_that_would_have_opened_it() {
     let circuit = circuit(half_slow());
     drop(circuit.metrics_only("a test"));
-    let (tell, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| {
-        if let Event::WouldTrip { reason } = event {
-            tell.send(*reason).unwrap();
-        }
-    });
+    let events = events(&circuit);
     let _hung = start(&circuit, 4);
     advance(s(9)).await;
     for _ in 0..10 {
         succeed(&circuit);
     }
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [Reason::SlowCallRate]);
+    let would_open = Event::WouldTrip { reason: Reason::SlowCallRate };
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [would_open]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_few_hung_calls_among_many_good_ones_open_nothing() {
+async fn a_few_hung_calls_among_many_successes_do_not_open() {
     let circuit = circuit(half_slow());
     let _hung = start(&circuit, 20);
     for _ in 0..60 {
@@ -119,7 +115,7 @@ async fn a_few_hung_calls_among_many_good_ones_open_nothing() {
 }
 
 #[test]
-fn under_four_threads_every_call_is_counted_once_when_all_have_ended() {
+fn calls_of_four_threads_that_end_on_a_fifth_are_counted_once() {
     let circuit = circuit(half_slow().minimum_calls(u64::MAX).slow_call_duration(ms(1)));
     let (give, take) = std::sync::mpsc::channel::<Permit>();
     // Calls start on four threads and end on a fifth.
@@ -141,5 +137,9 @@ fn under_four_threads_every_call_is_counted_once_when_all_have_ended() {
         ender.join().unwrap() as u64 + 4 * 6_667
     });
     let tally = circuit.snapshot().tally;
-    assert_eq!((tally.calls, tally.consecutive_failures), (calls, 0), "none is running any more");
+    assert_eq!(
+        (tally.calls, tally.consecutive_failures),
+        (calls, 0),
+        "no call is in flight any more"
+    );
 }

@@ -1,4 +1,4 @@
-//! Open: rejection, its hint, and how long it lasts.
+//! Open: what a rejection says, and how long the circuit stays open.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use tower_breaker::{Outcome, Policy, State, Store};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_rejects_and_says_until_when() {
+async fn a_rejection_says_when_to_retry() {
     let circuit = circuit(fragile());
     fail(&circuit);
     advance(s(3)).await;
-    let open = rejected(&circuit);
-    assert_eq!(open.name().as_str(), "test");
-    assert_eq!((open.state(), open.generation()), (State::Open, 2));
-    assert_eq!(open.retry_after(), Some(s(7)));
-    assert_eq!(open.to_string(), "circuit \"test\" is open: 1 failure; retry in 7.0 s");
+    let rejection = rejected(&circuit);
+    assert_eq!(rejection.name().as_str(), "test");
+    assert_eq!((rejection.state(), rejection.generation()), (State::Open, 2));
+    assert_eq!(rejection.retry_after(), Some(s(7)));
+    assert_eq!(rejection.to_string(), "circuit \"test\" is open: 1 failure; retry in 7.0 s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_says_why_on_what_evidence_and_since_when() {
+async fn a_rejection_has_its_reason_its_evidence_and_its_age() {
     let circuit = circuit(fragile().consecutive_failures(3));
     succeed(&circuit);
     times(3, fail, &circuit);
     advance(s(4)).await;
-    let open = rejected(&circuit);
-    assert_eq!((open.reason(), open.since()), (Reason::ConsecutiveFailures, s(4)));
-    let evidence = open.evidence();
+    let rejection = rejected(&circuit);
+    assert_eq!((rejection.reason(), rejection.since()), (Reason::ConsecutiveFailures, s(4)));
+    let evidence = rejection.evidence();
     assert_eq!((evidence.calls, evidence.failures, evidence.consecutive_failures), (4, 3, 3));
 
-    // A failed probe is the latest reason. Why it opened at first is still to be seen.
+    // The failed probe is the latest reason. The evidence is still that of the first opening.
     wait_out(&circuit).await;
     fail(&circuit);
     advance(s(1)).await;
-    let open = rejected(&circuit);
-    assert_eq!((open.reason(), open.since()), (Reason::ProbeFailed, s(11)));
-    assert_eq!(open.evidence(), evidence);
+    let rejection = rejected(&circuit);
+    assert_eq!((rejection.reason(), rejection.since()), (Reason::ProbeFailed, s(11)));
+    assert_eq!(rejection.evidence(), evidence);
     wait_out(&circuit).await;
     let _probe = hold(&circuit);
     let busy = rejected(&circuit);
@@ -49,25 +49,25 @@ async fn a_rejection_says_why_on_what_evidence_and_since_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operator_who_knows_better_ends_the_interval() {
+async fn an_operator_can_end_the_open_interval() {
     let circuit = circuit(fragile());
-    assert!(!circuit.probe_now(), "it is closed");
+    assert!(!circuit.probe_now(), "the circuit is closed");
     fail(&circuit);
     rejected(&circuit);
     assert!(circuit.probe_now());
     let probe = hold(&circuit);
     assert!(probe.is_probe());
-    assert!(!circuit.probe_now(), "it is half-open");
+    assert!(!circuit.probe_now(), "the circuit is half-open");
     probe.settle(Outcome::failure());
-    assert_eq!(rejected(&circuit).retry_after(), Some(s(20)), "backoff goes on");
+    assert_eq!(rejected(&circuit).retry_after(), Some(s(20)), "the backoff goes on");
     assert!(circuit.probe_now());
     let probe = hold(&circuit);
-    assert_eq!(rejected(&circuit).reason(), Reason::ProbeFailed, "the operator opened nothing");
+    assert_eq!(rejected(&circuit).reason(), Reason::ProbeFailed, "the operator did not open it");
     probe.settle(Outcome::Ignored);
     succeed(&circuit);
     assert_state(&circuit, State::Closed);
     drop(circuit.force_open("a test"));
-    assert!(!circuit.probe_now(), "that is for reset");
+    assert!(!circuit.probe_now(), "only a reset ends an override");
     rejected(&circuit);
 }
 
@@ -85,7 +85,7 @@ async fn the_announced_wait_is_exact() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_whether_it_is_available_moves_nothing() {
+async fn is_available_changes_no_state_and_takes_no_probe_slot() {
     let circuit = circuit(fragile());
     assert!(circuit.is_available());
     fail(&circuit);
@@ -98,13 +98,13 @@ async fn asking_whether_it_is_available_moves_nothing() {
     assert_eq!(evidence(&circuit), before);
     assert_state(&circuit, State::Open);
     let probe = hold(&circuit);
-    assert!(!circuit.is_available(), "the only probe is out");
+    assert!(!circuit.is_available(), "the only slot is taken");
     drop(probe);
     assert!(circuit.is_available());
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_reopening_doubles_the_interval_up_to_the_cap_and_closing_resets_it() {
+async fn each_reopening_doubles_the_interval_and_closing_resets_it() {
     let circuit = circuit(fragile());
     fail(&circuit);
     for seconds in [10, 20, 40, 60, 60] {
@@ -120,7 +120,7 @@ async fn each_reopening_doubles_the_interval_up_to_the_cap_and_closing_resets_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_lengthens_by_no_more_than_its_share_and_differs() {
+async fn jitter_lengthens_intervals_by_at_most_its_fraction() {
     let policy = fragile().jitter(0.2).build().unwrap();
     let mut waits = std::collections::BTreeSet::new();
     for _ in 0..50 {
@@ -134,7 +134,7 @@ async fn jitter_lengthens_by_no_more_than_its_share_and_differs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_extends_the_interval_and_the_cap_bounds_it() {
+async fn a_hint_extends_the_interval_up_to_the_cap() {
     for (hint, expected) in
         [(s(3), s(10)), (s(45), s(45)), (s(999_999), s(60)), (Duration::MAX, s(60))]
     {
@@ -145,16 +145,20 @@ async fn a_hint_extends_the_interval_and_the_cap_bounds_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_s_hint_extends_the_next_interval() {
+async fn the_hint_of_a_failed_probe_extends_the_next_interval() {
     let circuit = circuit(fragile());
     trip(&circuit);
     wait_out(&circuit).await;
     hold(&circuit).settle(Outcome::failure_with_hint(s(55)));
-    assert_eq!(rejected(&circuit).retry_after(), Some(s(55)), "more than the 20 s of the backoff");
+    assert_eq!(
+        rejected(&circuit).retry_after(),
+        Some(s(55)),
+        "longer than the 20 s of the backoff"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_result_decides_nothing_while_open_half_open_or_closed_again() {
+async fn a_late_result_decides_nothing_in_any_later_phase() {
     let policy = || fragile().consecutive_failures(2).successes_to_close(2).probes(2);
     for outcome in [Outcome::Success, Outcome::failure(), Outcome::Ignored] {
         let circuit = circuit(policy());
@@ -182,7 +186,7 @@ async fn a_late_result_decides_nothing_while_open_half_open_or_closed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interval_without_end_does_not_overflow() {
+async fn the_longest_durations_do_not_overflow() {
     let policy = Policy::builder()
         .consecutive_failures(1)
         .open_for(Duration::MAX)
@@ -205,7 +209,7 @@ async fn an_interval_without_end_does_not_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn circuits_that_got_the_same_hint_do_not_all_probe_at_once() {
+async fn jitter_spreads_circuits_with_the_same_hint() {
     let policy = fragile().backoff(2.0, s(300)).jitter(0.1).build().unwrap();
     let mut waits = std::collections::BTreeSet::new();
     for _ in 0..50 {
@@ -219,7 +223,7 @@ async fn circuits_that_got_the_same_hint_do_not_all_probe_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_comes_after_the_cap_of_a_hint() {
+async fn jitter_is_added_to_a_capped_hint() {
     let policy = fragile().backoff(2.0, s(60)).jitter(1.0).build().unwrap();
     let longest = (0..20).map(|_| {
         let circuit = Store::builder().default_policy(policy.clone()).build().circuit("cap");

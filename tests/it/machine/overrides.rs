@@ -1,4 +1,4 @@
-//! States set by hand.
+//! Overrides: states that an operator sets.
 
 use tower_breaker::event::{Event, Reason};
 use tower_breaker::{Circuit, Outcome, Policy, State};
@@ -6,12 +6,12 @@ use tower_breaker::{Circuit, Outcome, Policy, State};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn forced_open_stays_open_past_its_interval_and_gives_no_hint() {
+async fn forced_open_lasts_past_any_interval_and_announces_no_retry() {
     let circuit = circuit(fragile());
     circuit.force_open("maintenance until noon");
     advance(s(8 * 24 * 3600)).await;
-    let open = rejected(&circuit);
-    assert_eq!((open.state(), open.retry_after()), (State::ForcedOpen, None));
+    let rejection = rejected(&circuit);
+    assert_eq!((rejection.state(), rejection.retry_after()), (State::ForcedOpen, None));
     assert!(!circuit.is_available());
     assert_eq!(circuit.snapshot().override_reason.as_deref(), Some("maintenance until noon"));
     circuit.reset();
@@ -31,7 +31,7 @@ async fn forced_closed_counts_and_never_trips() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn disabled_lets_all_pass_and_counts_nothing() {
+async fn disabled_admits_every_call_and_counts_nothing() {
     let circuit = circuit(fragile());
     circuit.disable("load test");
     times(100, fail, &circuit);
@@ -42,18 +42,17 @@ async fn disabled_lets_all_pass_and_counts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_only_counts_and_tells_once_what_would_have_tripped() {
+async fn metrics_only_counts_and_reports_once_that_it_would_have_opened() {
     let circuit = circuit(Policy::builder().consecutive_failures(3).no_window());
     circuit.metrics_only("trying the policy");
-    let (sender, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| sender.send(*event).unwrap());
+    let events = events(&circuit);
     times(10, fail, &circuit);
     assert_state(&circuit, State::MetricsOnly);
-    let would = Event::WouldTrip { reason: Reason::ConsecutiveFailures };
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+    let would_open = Event::WouldTrip { reason: Reason::ConsecutiveFailures };
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [would_open]);
     succeed(&circuit);
     times(3, fail, &circuit);
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would], "again, after it was well meanwhile");
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [would_open], "again after a success");
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +97,7 @@ fn reset_is_clean(circuit: &Circuit) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_override_starts_a_new_generation_and_outdates_what_is_under_way() {
+async fn each_override_starts_a_generation_and_makes_calls_in_flight_stale() {
     let circuit = circuit(fragile());
     let overrides: [fn(&Circuit); 6] = [
         |c| drop(c.force_open("a")),
@@ -110,12 +109,12 @@ async fn each_override_starts_a_new_generation_and_outdates_what_is_under_way() 
     ];
     for (n, change) in (1..).zip(overrides) {
         assert_eq!(circuit.snapshot().generation, n);
-        let under_way = circuit.try_acquire().ok();
-        let stale = circuit.snapshot().stale_results + u64::from(under_way.is_some());
+        let in_flight = circuit.try_acquire().ok();
+        let stale = circuit.snapshot().stale_results + u64::from(in_flight.is_some());
         change(&circuit);
         assert_eq!(circuit.snapshot().generation, n + 1);
         let before = evidence(&circuit);
-        if let Some(permit) = under_way {
+        if let Some(permit) = in_flight {
             permit.settle(Outcome::failure());
         }
         assert_eq!(evidence(&circuit), before);
@@ -124,7 +123,7 @@ async fn each_override_starts_a_new_generation_and_outdates_what_is_under_way() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_override_forgets_the_backoff() {
+async fn an_override_resets_the_backoff() {
     let circuit = circuit(fragile());
     trip(&circuit);
     wait_out(&circuit).await;
@@ -136,24 +135,22 @@ async fn an_override_forgets_the_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_only_tells_again_once_the_evidence_has_aged() {
+async fn metrics_only_reports_again_after_its_window_was_empty() {
     let circuit = circuit(Policy::only().failure_rate(0.5).minimum_calls(1).time_window(s(10)));
     circuit.metrics_only("trying the policy");
-    let (sender, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| sender.send(*event).unwrap());
+    let events = events(&circuit);
     times(5, fail, &circuit);
-    assert_eq!(told.try_iter().count(), 1);
+    assert_eq!(events.try_iter().count(), 1);
     advance(s(10)).await;
     times(5, fail, &circuit);
-    assert_eq!(told.try_iter().count(), 1, "the window was empty meanwhile");
+    assert_eq!(events.try_iter().count(), 1, "the window was empty meanwhile");
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_only_tells_of_a_run_of_cancelled_calls_once() {
+async fn metrics_only_reports_a_run_of_cancelled_calls_once() {
     let circuit = circuit(Policy::only().failure_count(1_000).minimum_calls(5));
     circuit.metrics_only("trying the policy");
-    let (sender, told) = std::sync::mpsc::channel();
-    circuit.on_change(move |event| sender.send(*event).unwrap());
+    let events = events(&circuit);
     let run = || {
         for _ in 0..5 {
             drop(hold(&circuit));
@@ -162,9 +159,9 @@ async fn metrics_only_tells_of_a_run_of_cancelled_calls_once() {
         }
     };
     run();
-    let would = Event::WouldTrip { reason: Reason::NoCompletions };
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+    let would_open = Event::WouldTrip { reason: Reason::NoCompletions };
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [would_open]);
     succeed(&circuit);
     run();
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [would]);
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [would_open]);
 }

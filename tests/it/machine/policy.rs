@@ -1,9 +1,9 @@
-//! Policies: what is refused, what is cut down, and that presets work.
+//! Policies: which are refused, how a builder treats them, and that the presets work.
 
 use std::time::Duration;
 
 use tower_breaker::policy::{Cancelled, PolicyBuilder, Window};
-use tower_breaker::{CircuitName, Policy, PolicyError, Store};
+use tower_breaker::{Policy, PolicyError, Store};
 
 use crate::support::*;
 
@@ -12,7 +12,7 @@ fn refused(error: Result<Policy, PolicyError>) -> Vec<String> {
 }
 
 #[test]
-fn every_problem_is_named_at_once() {
+fn every_problem_is_reported_at_once() {
     let policy = Policy::builder()
         .consecutive_failures(0)
         .failure_rate(1.01)
@@ -57,20 +57,20 @@ fn a_policy_that_could_never_open_is_refused() {
 }
 
 #[test]
-fn what_needs_a_window_is_refused_without_one() {
+fn a_condition_that_needs_a_window_is_refused_without_one() {
     assert!(Policy::builder().no_window().build().is_ok(), "the default rate is dropped");
     let asked = Policy::builder().no_window().failure_rate(0.5).failure_count(3);
     assert_eq!(refused(asked.build()).len(), 2);
 }
 
 #[test]
-fn a_slow_call_rate_without_a_limit_is_refused() {
+fn a_slow_call_rate_without_a_slow_call_duration_is_refused() {
     assert_eq!(refused(Policy::builder().slow_call_rate(0.5).build()).len(), 1);
     assert!(Policy::builder().slow_call_duration(s(1)).build().is_ok());
 }
 
 #[test]
-fn a_window_of_absurd_size_is_refused() {
+fn a_window_of_an_absurd_size_is_refused() {
     assert_eq!(refused(Policy::builder().count_window(u64::MAX).build()).len(), 1);
     assert_eq!(refused(Policy::builder().time_window_in_buckets(s(1), u32::MAX).build()).len(), 1);
 }
@@ -82,7 +82,7 @@ fn a_cap_below_the_first_interval_is_refused_unless_it_is_the_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_minimum_above_a_count_window_is_cut_down_to_it() {
+async fn a_minimum_above_a_count_window_is_clamped_to_it() {
     let policy = Policy::builder()
         .without_consecutive_failures()
         .failure_rate(0.5)
@@ -96,7 +96,7 @@ async fn a_minimum_above_a_count_window_is_cut_down_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_minimum_is_cut_to_a_count_window_only_for_as_long_as_it_has_that_window() {
+async fn a_clamped_minimum_is_restored_with_a_larger_count_window() {
     let small = Policy::only().failure_rate(0.5).count_window(10).build().unwrap();
     assert_eq!(small.minimum_calls(), 20);
     let circuit = circuit(small.to_builder().count_window(100));
@@ -107,7 +107,7 @@ async fn a_minimum_is_cut_to_a_count_window_only_for_as_long_as_it_has_that_wind
 }
 
 #[tokio::test(start_paused = true)]
-async fn presets_can_work() {
+async fn every_preset_opens_and_closes_a_circuit() {
     let presets =
         [Policy::database(), Policy::cache(), Policy::http_api(), Policy::authentication()];
     for policy in presets {
@@ -133,7 +133,7 @@ fn a_failure_count_that_its_window_cannot_hold_is_refused() {
 }
 
 #[test]
-fn the_default_policy_s_builder_is_the_default_builder() {
+fn the_builder_of_the_default_policy_is_the_default_builder() {
     let changes: [fn(PolicyBuilder) -> PolicyBuilder; 4] =
         [|it| it, |it| it.no_window(), |it| it.open_for(s(3600)), |it| it.count_window(10)];
     for change in changes {
@@ -144,7 +144,7 @@ fn the_default_policy_s_builder_is_the_default_builder() {
 }
 
 #[test]
-fn what_a_builder_started_from_gives_way_to_what_it_was_asked_for() {
+fn settings_made_later_adjust_those_a_builder_started_from() {
     let patient = Policy::database().to_builder().open_for(s(3600)).build().unwrap();
     assert_eq!((patient.open_for(), patient.longest_open_for()), (s(3600), s(3600)));
     let hasty = Policy::database().to_builder().backoff(1.0, s(1)).build().unwrap();
@@ -176,7 +176,7 @@ fn only_starts_without_a_condition() {
 }
 
 #[test]
-fn a_rate_in_percent_is_refused_with_what_was_meant() {
+fn a_rate_in_percent_is_refused_with_the_fraction_it_means() {
     let policy = Policy::builder()
         .failure_rate(50.0)
         .slow_call_rate(33.0)
@@ -195,7 +195,7 @@ fn a_rate_in_percent_is_refused_with_what_was_meant() {
 }
 
 #[test]
-fn a_number_that_is_none_is_a_problem_and_not_a_panic() {
+fn nan_and_infinity_are_problems_and_not_panics() {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.5, 1e300, -1e300] {
         let policy = Policy::builder()
             .failure_rate(number)
@@ -213,7 +213,7 @@ fn a_number_that_is_none_is_a_problem_and_not_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_of_two_thirds_is_met_by_two_of_three_and_a_tiny_one_by_no_success() {
+async fn two_of_three_reach_two_thirds_and_no_success_reaches_a_tiny_rate() {
     let thirds = circuit(Policy::only().failure_rate(2.0 / 3.0).minimum_calls(3));
     succeed(&thirds);
     times(2, fail, &thirds);
@@ -260,7 +260,7 @@ fn a_policy_reads_back_as_it_was_built() {
 }
 
 #[test]
-fn a_policy_shows_as_one_line() {
+fn a_policy_displays_as_one_line() {
     assert_eq!(
         Policy::database().to_string(),
         "opens after 5 consecutive failures, \
@@ -288,18 +288,4 @@ fn a_policy_shows_as_one_line() {
          3 probes at once, 1 success to close, probe lease 10s; \
          a call is slow after 1s; cancelled calls are ignored; a quorum of 2 replicas"
     );
-}
-
-#[test]
-fn a_name_is_1_to_128_bytes() {
-    assert!(CircuitName::new("x".repeat(128)).is_ok());
-    assert!(CircuitName::new("").is_err());
-    let long = CircuitName::new("ä".repeat(65)).unwrap_err();
-    assert_eq!(long.to_string(), "a circuit's name has 1 to 128 bytes, this one has 130");
-}
-
-#[test]
-#[should_panic(expected = "a circuit's name has 1 to 128 bytes, this one has 0")]
-fn an_empty_name_in_the_program_is_a_panic() {
-    Store::in_memory().circuit("");
 }

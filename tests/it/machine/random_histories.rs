@@ -1,4 +1,4 @@
-//! Random histories of one thread, played to a circuit and to a deliberately naive model, and
+//! Random histories on one thread, played to a circuit and to a deliberately naive model, which are
 //! compared after every step.
 #![expect(clippy::unchecked_time_subtraction, reason = "a model that is wrong ought to fail")]
 
@@ -14,11 +14,11 @@ use crate::support::paused;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A call that takes so long, and how it ends.
+    /// A call: how long it takes, and how it ends.
     Call(Duration, End),
-    /// A call that goes on.
+    /// A call that stays in flight.
     Hold,
-    /// One that goes on ends.
+    /// The end of a call in flight.
     Settle(prop::sample::Index, End),
     Wait(Duration),
     Look,
@@ -143,7 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Pair {
     circuit: Circuit,
     model: Model,
-    under_way: Vec<(Permit, Call)>,
+    in_flight: Vec<(Permit, Call)>,
     calls: u64,
 }
 
@@ -154,11 +154,11 @@ impl Pair {
         let permit = self.circuit.try_acquire();
         let opened = closed && self.circuit.state() == State::Open;
         let call = self.model.acquire(self.calls, opened);
-        if let Err(open) = &permit {
+        if let Err(rejection) = &permit {
             let wait = (self.model.state == State::Open).then(|| self.model.until - self.model.now);
-            prop_assert_eq!(open.retry_after(), wait);
-            prop_assert_eq!(open.state(), self.model.state);
-            prop_assert_eq!(open.generation(), self.model.generation);
+            prop_assert_eq!(rejection.retry_after(), wait);
+            prop_assert_eq!(rejection.state(), self.model.state);
+            prop_assert_eq!(rejection.generation(), self.model.generation);
         }
         prop_assert_eq!(permit.is_ok(), call.is_some());
         Ok(permit.ok().zip(call))
@@ -192,36 +192,36 @@ impl Pair {
             }
             Step::Hold => {
                 let call = self.acquire()?;
-                self.under_way.extend(call);
+                self.in_flight.extend(call);
             }
             Step::Settle(at, end) => {
-                if !self.under_way.is_empty() {
-                    let call = self.under_way.swap_remove(at.index(self.under_way.len()));
+                if !self.in_flight.is_empty() {
+                    let call = self.in_flight.swap_remove(at.index(self.in_flight.len()));
                     self.settle(call, end);
                 }
             }
             Step::Wait(time) => self.wait(time).await,
-            // Looking drains the stripes; steps without a look leave them full.
+            // A snapshot drains the stripes; steps without one leave them full.
             Step::Look => self.compare()?,
             Step::ForceOpen => {
                 self.circuit.force_open("");
-                self.model.by_hand(State::ForcedOpen);
+                self.model.override_state(State::ForcedOpen);
             }
             Step::ForceClosed => {
                 self.circuit.force_closed("");
-                self.model.by_hand(State::ForcedClosed);
+                self.model.override_state(State::ForcedClosed);
             }
             Step::Disable => {
                 self.circuit.disable("");
-                self.model.by_hand(State::Disabled);
+                self.model.override_state(State::Disabled);
             }
             Step::MetricsOnly => {
                 self.circuit.metrics_only("");
-                self.model.by_hand(State::MetricsOnly);
+                self.model.override_state(State::MetricsOnly);
             }
             Step::Reset => {
                 self.circuit.reset();
-                self.model.by_hand(State::Closed);
+                self.model.override_state(State::Closed);
             }
         }
         prop_assert_eq!(self.circuit.state(), self.model.state);
@@ -261,14 +261,14 @@ impl Pair {
     }
 }
 
-/// Makes a good call, if it may be made.
+/// Makes a successful call, if the circuit admits it.
 fn probe(circuit: &Circuit) {
     if let Ok(permit) = circuit.try_acquire() {
         permit.settle(Outcome::Success);
     }
 }
 
-/// At least this many cases; more with `PROPTEST_CASES`.
+/// At least 1500 cases, and more with `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     ProptestConfig { cases: config.cases.max(1_500), max_local_rejects: u32::MAX, ..config }
@@ -286,7 +286,7 @@ proptest! {
         paused(async move {
             let circuit = Store::builder().default_policy(policy).build().circuit("model");
             let mut pair =
-                Pair { circuit, model: Model::new(rules), under_way: Vec::new(), calls: 0 };
+                Pair { circuit, model: Model::new(rules), in_flight: Vec::new(), calls: 0 };
             for step in steps {
                 pair.step(step).await?;
                 if look_always {
@@ -297,10 +297,10 @@ proptest! {
         })?;
     }
 
-    /// Whatever has happened, and however calls and probes were left: once the upstream is well and
-    /// time passes, the circuit closes. Overrides are the one thing that holds it.
+    /// After any history, and with any calls and probes still in flight, the circuit closes once the
+    /// upstream works again and time passes. Only an override prevents it.
     #[test]
-    fn no_history_leaves_a_circuit_that_cannot_recover(
+    fn a_circuit_recovers_after_any_history(
         (rules, policy) in rules(),
         steps in prop::collection::vec(step(), 1..150),
     ) {
@@ -308,15 +308,15 @@ proptest! {
             let circuit = Store::builder().default_policy(policy).build().circuit("recovers");
             let (longest, lease) = (rules.longest, rules.lease);
             let mut pair =
-                Pair { circuit, model: Model::new(rules), under_way: Vec::new(), calls: 0 };
+                Pair { circuit, model: Model::new(rules), in_flight: Vec::new(), calls: 0 };
             for step in steps {
                 pair.step(step).await?;
             }
-            // Calls that go on are neither settled nor dropped: they hang for ever.
+            // Calls in flight are neither settled nor dropped: they hang forever.
             let circuit = pair.circuit.clone();
             if !circuit.state().passes_all() && circuit.state() != State::ForcedOpen {
                 tokio::time::advance(longest.max(lease)).await;
-                // This one may find that a probe hangs, and open the circuit once more.
+                // This call may find a hung probe, and open the circuit once more.
                 probe(&circuit);
                 tokio::time::advance(longest).await;
                 for _ in 0..4 {
@@ -324,7 +324,7 @@ proptest! {
                 }
                 prop_assert_eq!(circuit.state(), State::Closed);
             }
-            pair.under_way.into_iter().for_each(|(permit, _)| std::mem::forget(permit));
+            pair.in_flight.into_iter().for_each(|(permit, _)| std::mem::forget(permit));
             Ok(())
         })?;
     }

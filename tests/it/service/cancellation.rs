@@ -16,7 +16,7 @@ fn layer(store: &Store) -> CircuitBreakerLayer<ErrorsAsFailures> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_upstream_trips_it_with_the_timeout_inside() {
+async fn a_hung_upstream_opens_with_the_timeout_inside() {
     let store = store(fragile().consecutive_failures(3));
     let service = ServiceBuilder::new()
         .layer(layer(&store))
@@ -30,7 +30,7 @@ async fn a_hung_upstream_trips_it_with_the_timeout_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_upstream_trips_it_with_the_timeout_outside_if_the_policy_says_so() {
+async fn a_hung_upstream_opens_with_the_timeout_outside_by_policy() {
     let policies = [
         fragile().consecutive_failures(3).cancelled(Cancelled::Failure),
         fragile().consecutive_failures(3).slow_call_duration(s(1)),
@@ -61,7 +61,7 @@ async fn a_panic_of_the_inner_service_is_a_failure_and_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_before_during_or_instead_of_its_call_gives_its_place_back() {
+async fn a_probe_dropped_before_or_during_its_call_frees_its_slot() {
     let store = store(fragile());
     let circuit = store.circuit("test");
     let upstream = Upstream::new(Does::Hang);
@@ -85,7 +85,7 @@ async fn a_probe_that_is_dropped_before_during_or_instead_of_its_call_gives_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_outlives_its_service_and_its_store() {
+async fn a_call_outlives_its_service_and_its_store() {
     let store = store(fragile());
     let circuit = store.circuit("test");
     let upstream = Upstream::new(Does::Succeed);

@@ -1,4 +1,4 @@
-//! Another service that answers while the circuit is open.
+//! The fallback: another service that answers while the circuit is open.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::service::key::Authority;
-use tower_breaker::{CircuitBreakerLayer, Rejected, State, Store};
+use tower_breaker::{CircuitBreakerLayer, Rejected, State};
 
 use crate::support::*;
 
@@ -25,7 +25,7 @@ fn upstream(
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_answers_while_open_says_so_and_is_not_recorded() {
+async fn a_fallback_answers_while_open_is_marked_and_not_counted() {
     let store = store(fragile());
     let cached = service_fn(|_: Request<()>| async {
         let mut response = Response::new("cached");
@@ -46,7 +46,7 @@ async fn it_answers_while_open_says_so_and_is_not_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_circuit_breaker_does_not_count_its_answers() {
+async fn an_outer_circuit_breaker_does_not_count_a_fallback() {
     let store = store(fragile());
     let failing = service_fn(|_: Request<()>| async {
         let mut response = Response::new("cached");
@@ -62,7 +62,7 @@ async fn an_outer_circuit_breaker_does_not_count_its_answers() {
     assert_eq!(store.circuit("outer").snapshot().tally.calls, 0);
 }
 
-/// Is ready when it is told to be.
+/// A fallback that is ready when the test says so.
 #[derive(Clone, Default)]
 struct Slow {
     ready: Arc<AtomicBool>,
@@ -88,7 +88,7 @@ impl Service<Request<()>> for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_called_once_it_is_ready() {
+async fn a_fallback_is_called_once_it_is_ready() {
     let store = store(fragile());
     let slow = Slow::default();
     let layer = CircuitBreakerLayer::new(store.clone()).named("test").fallback(slow.clone());
@@ -108,7 +108,7 @@ fn cached()
 -> impl Service<Request<()>, Response = Response<&'static str>, Error = Infallible, Future: Send> + Clone
 {
     service_fn(async |request: Request<()>| {
-        assert_eq!(request.uri().host(), Some("down"), "it gets the request");
+        assert_eq!(request.uri().host(), Some("down"), "the fallback gets the request");
         Ok(Response::new("cached"))
     })
 }
@@ -131,7 +131,7 @@ fn hosts()
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
+async fn a_fallback_answers_only_for_the_hosts_that_are_down() {
     let store = store(fragile());
     let layer = CircuitBreakerLayer::new(store.clone()).named("out").fallback(cached());
     let service = layer.keyed_by(Authority).layer(hosts());
@@ -140,8 +140,8 @@ async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
         assert_eq!(*service.clone().oneshot(to("up")).await.unwrap().body(), "fresh");
         let answer = service.clone().oneshot(to("down")).await.unwrap();
         assert_eq!(*answer.body(), "cached");
-        let open = answer.extensions().get::<Rejected>().unwrap();
-        assert_eq!(open.name().as_str(), "out:down");
+        let rejection = answer.extensions().get::<Rejected>().unwrap();
+        assert_eq!(rejection.name().as_str(), "out:down");
     }
     let circuit = store.circuit("out:down");
     wait_out(&circuit).await;
@@ -150,18 +150,17 @@ async fn it_answers_for_the_hosts_that_are_down_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_answers_where_the_cluster_says_that_a_host_is_down() {
-    let ledger = MemoryBackend::new();
+async fn a_fallback_answers_for_a_host_that_another_replica_found_down() {
+    let backend = MemoryBackend::new();
     let replica = || {
-        let policy = fragile().jitter(0.0).build().unwrap();
-        let store = Store::builder().default_policy(policy).backend(ledger.clone()).build();
+        let store = store_on(backend.clone(), fragile()).build();
         let layer = CircuitBreakerLayer::new(store).named("out").fallback(cached());
         layer.keyed_by(Authority).layer(hosts())
     };
     let (one, other) = (replica(), replica());
     assert_eq!(*one.oneshot(to("down")).await.unwrap().body(), "fresh");
     tokio::time::sleep(ms(200)).await;
-    // The first call of a key waits for what the cluster knows, and its request is kept.
+    // The first call of a key waits for the record of the circuit, and keeps its request.
     assert_eq!(*other.clone().oneshot(to("down")).await.unwrap().body(), "cached");
     assert_eq!(*other.oneshot(to("up")).await.unwrap().body(), "fresh");
 }

@@ -1,5 +1,5 @@
-//! Random lives of services and calls: readied, called, dropped, hung, answered, in any order. None
-//! leaves a circuit that cannot recover, or lets more probe than may.
+//! Services and calls in random orders: readied, called, dropped, hung, answered. After any of them the
+//! circuit can recover, and it never admits more probes than it has slots.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -19,11 +19,11 @@ type Call = Pin<Box<<Breaker as Service<()>>::Future>>;
 enum Step {
     Clone(Index),
     Ready(Index),
-    /// Calls a service, readied or not, and polls the call once.
+    /// Readies and calls a service, and polls the call once.
     Call(Index, Does),
     DropService(Index),
     DropCall(Index),
-    /// The inner services get ready only when asked later.
+    /// Whether the inner services are pending.
     Pending(bool),
     Wait(u64),
     Override(bool),
@@ -43,14 +43,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Lives {
+struct Services {
     upstream: Upstream,
     services: Vec<Breaker>,
     calls: Vec<Call>,
     store: Store,
 }
 
-impl Lives {
+impl Services {
     async fn step(&mut self, step: Step) {
         let mut cx = Context::from_waker(Waker::noop());
         let live = self.services.len();
@@ -61,7 +61,7 @@ impl Lives {
             }
             Step::Call(at, does) => {
                 let service = &mut self.services[at.index(live)];
-                // Called without being ready, this inner service would panic.
+                // The inner service panics if it is called before it is ready.
                 if matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))) {
                     self.upstream.now(does);
                     let mut call = Box::pin(service.call(()));
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_order_of_readying_calling_and_dropping_wedges_a_circuit(
+    fn a_circuit_recovers_after_any_order_of_calls_and_drops(
         steps in prop::collection::vec(step(), 1..120),
         probes in 1..4_u64,
     ) {
@@ -97,13 +97,13 @@ proptest! {
             let layer = CircuitBreakerLayer::new(store.clone()).named("test");
             let first = layer.classify(ErrorsAsFailures).layer(upstream.clone());
             let circuit = store.circuit("test");
-            let mut lives = Lives { upstream, services: vec![first], calls: Vec::new(), store };
+            let mut services = Services { upstream, services: vec![first], calls: Vec::new(), store };
             for step in steps {
-                lives.step(step).await;
+                services.step(step).await;
                 prop_assert!(circuit.snapshot().probes_out as u64 <= probes);
             }
-            // Readied services and hung calls stay as they are. The upstream is well, nobody
-            // forces the circuit, and time passes: longer than a lease and than any interval.
+            // Ready services and hung calls stay as they are. The upstream works, no override holds
+            // the circuit, and more time passes than a lease or an interval lasts.
             if circuit.state() == State::ForcedOpen {
                 circuit.reset();
             }

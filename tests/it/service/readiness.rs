@@ -1,4 +1,4 @@
-//! The tower service: who is asked when, and what becomes of a reservation.
+//! Readiness: when the circuit and the inner service are asked, and what happens to a reserved probe slot.
 
 use std::task::Poll;
 
@@ -32,7 +32,7 @@ fn poll_ready<S: Service<()>>(service: &mut S) -> Poll<Result<(), S::Error>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_trips_rejects_probes_and_closes() {
+async fn a_service_trips_rejects_probes_and_closes() {
     let (mut service, upstream) = breaker(fragile());
     call(&mut service).await.unwrap();
     upstream.now(Does::Fail);
@@ -46,7 +46,7 @@ async fn it_trips_rejects_probes_and_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_open_the_inner_service_is_not_touched() {
+async fn the_inner_service_is_not_used_while_open() {
     for in_call in [false, true] {
         let upstream = Upstream::new(Does::Succeed);
         let layer = layer(&store(fragile()));
@@ -61,7 +61,7 @@ async fn while_open_the_inner_service_is_not_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_an_open_circuit_is_an_error_of_poll_ready() {
+async fn by_default_poll_ready_returns_the_rejection() {
     let (mut service, _) = breaker(fragile());
     trip(service.circuit());
     let error = assert_ready_err!(poll_ready(&mut service));
@@ -71,12 +71,12 @@ async fn by_default_an_open_circuit_is_an_error_of_poll_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_the_other_mode_it_is_an_error_of_the_call() {
+async fn with_reject_in_call_the_call_returns_the_rejection() {
     let upstream = Upstream::new(Does::Succeed);
     let mut service = layer(&store(fragile())).reject_in_call().layer(upstream.clone());
     trip(service.circuit());
     assert_ready_ok!(poll_ready(&mut service));
-    // It has been promised a rejection: the inner service is not ready, whatever the circuit says.
+    // The call must be rejected: the inner service is not ready, even if the circuit is closed by now.
     service.circuit().reset();
     assert!(service.call(()).await.unwrap_err().is_rejected());
     assert_ready_ok!(poll_ready(&mut service));
@@ -84,7 +84,7 @@ async fn in_the_other_mode_it_is_an_error_of_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_inner_service_is_pending_no_probe_is_held() {
+async fn no_slot_is_taken_while_the_inner_service_is_pending() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
     trip(&circuit);
@@ -99,7 +99,7 @@ async fn while_the_inner_service_is_pending_no_probe_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_readied_and_never_called_comes_back_with_the_drop() {
+async fn a_ready_service_that_is_dropped_frees_its_slot() {
     let (mut service, _) = breaker(fragile());
     let circuit = service.circuit().clone();
     trip(&circuit);
@@ -110,7 +110,7 @@ async fn a_probe_readied_and_never_called_comes_back_with_the_drop() {
     drop(service);
     succeed(&circuit);
 
-    // One that comes back late was no call, so no result is stale.
+    // A slot that is freed late had no call, so no result is stale.
     let mut service = unused;
     trip(&circuit);
     wait_out(&circuit).await;
@@ -121,7 +121,7 @@ async fn a_probe_readied_and_never_called_comes_back_with_the_drop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_readied_and_left_alone_comes_back_with_its_lease_and_is_no_failure() {
+async fn a_ready_service_that_is_not_called_keeps_its_slot_for_one_lease() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
     trip(&circuit);
@@ -130,7 +130,7 @@ async fn a_probe_readied_and_left_alone_comes_back_with_its_lease_and_is_no_fail
     advance(s(5)).await;
     let other = hold(&circuit);
     assert_state(&circuit, State::HalfOpen);
-    assert!(service.call(()).await.unwrap_err().is_rejected(), "its place is another's now");
+    assert!(service.call(()).await.unwrap_err().is_rejected(), "another call has its slot now");
     drop(other);
     assert_eq!(upstream.calls(), 0);
     call(&mut service).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_probe_readied_and_left_alone_comes_back_with_its_lease_and_is_no_fail
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_whose_lease_ran_out_is_taken_again_in_call_if_a_place_is_free() {
+async fn call_takes_a_free_slot_again_after_the_lease_expired() {
     let (mut service, upstream) = breaker(fragile());
     trip(service.circuit());
     wait_out(service.circuit()).await;
@@ -150,7 +150,7 @@ async fn a_probe_whose_lease_ran_out_is_taken_again_in_call_if_a_place_is_free()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_s_lease_starts_anew_with_its_call() {
+async fn the_lease_of_a_probe_starts_anew_with_its_call() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
     trip(&circuit);
@@ -169,7 +169,7 @@ async fn a_probe_s_lease_starts_anew_with_its_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_looks_at_the_circuit_again() {
+async fn call_checks_the_circuit_again() {
     let (mut service, upstream) = breaker(fragile());
     assert_ready_ok!(poll_ready(&mut service));
     trip(service.circuit());
@@ -188,7 +188,7 @@ async fn call_looks_at_the_circuit_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_readiness_that_does_not_hold_any_more_is_asked_for_again() {
+async fn poll_ready_asks_again_if_the_circuit_changed() {
     let (mut service, _) = breaker(fragile());
     let circuit = service.circuit().clone();
     assert_ready_ok!(poll_ready(&mut service));
@@ -197,11 +197,11 @@ async fn a_readiness_that_does_not_hold_any_more_is_asked_for_again() {
     wait_out(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     assert_ready_ok!(poll_ready(&mut service));
-    assert_eq!(circuit.snapshot().probes_out, 1, "one place, however often it is asked");
+    assert_eq!(circuit.snapshot().probes_out, 1, "one slot, however often it is asked");
 }
 
 #[tokio::test(start_paused = true)]
-async fn calling_without_readying_asks_the_circuit_then_and_there() {
+async fn call_without_poll_ready_asks_the_circuit() {
     let store = store(fragile());
     let always_ready = tower::service_fn(|(): ()| std::future::ready(Ok::<_, Failed>(())));
     let mut service = layer(&store).layer(always_ready);
@@ -211,7 +211,7 @@ async fn calling_without_readying_asks_the_circuit_then_and_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_race_for_a_probe_leaves_the_inner_service_reserved() {
+async fn a_rejected_service_keeps_the_inner_service_reserved() {
     let store = store(fragile());
     let upstream = Upstream::new(Does::Succeed);
     let limited = ServiceBuilder::new().concurrency_limit(1).service(upstream.clone());
@@ -220,22 +220,22 @@ async fn a_lost_race_for_a_probe_leaves_the_inner_service_reserved() {
     trip(&circuit);
     wait_out(&circuit).await;
 
-    // The place is taken while the inner service gets ready.
+    // Another call takes the slot while the inner service gets ready.
     let mut limited = limited;
     limited.ready().await.unwrap();
     assert_pending!(poll_ready(&mut loser));
     let probe = hold(&circuit);
     drop(limited);
-    // The circuit is asked first, so the loser does not even look at the inner service...
+    // The circuit is asked first, so the loser does not poll the inner service...
     assert_ready_err!(poll_ready(&mut loser));
     drop(probe);
-    // ...and what it gets once a place is free is whole.
+    // ...and is ready once a slot is free.
     assert_ready_ok!(poll_ready(&mut loser));
     loser.call(()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clone_starts_without_the_reservation() {
+async fn a_clone_starts_without_the_reserved_slot() {
     let (mut service, _) = breaker(fragile());
     trip(service.circuit());
     wait_out(service.circuit()).await;
@@ -247,7 +247,7 @@ async fn a_clone_starts_without_the_reservation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_inner_readiness_comes_back_whole_and_counts_nothing() {
+async fn an_error_of_the_inner_poll_ready_is_returned_and_not_counted() {
     #[derive(Clone)]
     struct Broken;
     impl Service<()> for Broken {
@@ -268,9 +268,9 @@ async fn an_error_of_the_inner_readiness_comes_back_whole_and_counts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_cannot_be_cloned_will_do() {
-    struct Alone(Upstream);
-    impl Service<()> for Alone {
+async fn the_inner_service_need_not_be_clone() {
+    struct NotClone(Upstream);
+    impl Service<()> for NotClone {
         type Response = ();
         type Error = Failed;
         type Future = <Upstream as Service<()>>::Future;
@@ -281,12 +281,12 @@ async fn a_service_that_cannot_be_cloned_will_do() {
             self.0.call(())
         }
     }
-    let mut service = layer(&store(fragile())).layer(Alone(Upstream::new(Does::Succeed)));
+    let mut service = layer(&store(fragile())).layer(NotClone(Upstream::new(Does::Succeed)));
     service.ready().await.unwrap().call(()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_a_buffer_it_trips_and_recovers_and_the_rejection_is_found() {
+async fn under_a_buffer_the_rejection_is_found_in_the_boxed_error() {
     let upstream = Upstream::new(Does::Fail);
     let store = store(fragile());
     let service = ServiceBuilder::new()

@@ -1,4 +1,4 @@
-//! Inside a real axum server, over real sockets.
+//! A real axum server, over real sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,7 +40,7 @@ impl Upstream {
     }
 }
 
-/// Serves on a free port, and returns where.
+/// Serves on a free port. Returns the URL.
 async fn serve(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -61,7 +61,7 @@ async fn fetch(client: &Client<HttpConnector, Empty<Bytes>>, url: String) -> (St
 }
 
 #[tokio::test]
-async fn ten_connections_times_three_routes_share_one_circuit() {
+async fn thirty_connections_and_routes_share_one_circuit() {
     let store = store(fragile().consecutive_failures(30).without_failure_rate());
     let upstream = Upstream::default();
     upstream.broken.store(true, Ordering::SeqCst);
@@ -89,12 +89,12 @@ async fn ten_connections_times_three_routes_share_one_circuit() {
 }
 
 #[tokio::test]
-async fn with_handle_error_layer_the_default_mode_works() {
+async fn the_default_mode_works_with_handle_error_layer() {
     let store = store(fragile());
     let upstream = Upstream::default();
     let handle = |error: BoxError| async move {
-        let open = Rejected::find_in(&*error).expect("the only error there is");
-        (StatusCode::IM_A_TEAPOT, open.name().to_string())
+        let rejection = Rejected::find_in(&*error).expect("the only possible error");
+        (StatusCode::IM_A_TEAPOT, rejection.name().to_string())
     };
     let app = Router::new().route("/", upstream.handler()).layer(
         ServiceBuilder::new()
@@ -115,7 +115,7 @@ async fn with_handle_error_layer_the_default_mode_works() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
+async fn a_client_that_disconnects_during_a_probe_frees_its_slot() {
     let store = store(fragile().open_for(ms(1)).probe_lease(s(600)));
     let circuit = store.circuit("test");
     let called = Arc::new(AtomicUsize::new(0));
@@ -132,7 +132,7 @@ async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
     wait_for("the probe", || called.load(Ordering::SeqCst) == 1).await;
     assert_eq!(circuit.snapshot().probes_out, 1);
     call.abort();
-    wait_for("the place of the probe", || circuit.snapshot().probes_out == 0).await;
+    wait_for("a free slot", || circuit.snapshot().probes_out == 0).await;
     assert_state(&circuit, State::HalfOpen);
 }
 
@@ -187,7 +187,7 @@ async fn a_grpc_request_is_answered_in_grpc() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_of_an_inner_breaker_is_no_evidence_for_an_outer_one() {
+async fn a_rejection_of_an_inner_layer_is_no_evidence_in_an_outer_one() {
     let store = store(fragile());
     let inner = tower::service_fn(|_: Request<()>| async {
         Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
@@ -204,7 +204,7 @@ async fn a_rejection_of_an_inner_breaker_is_no_evidence_for_an_outer_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_body_of_a_rejection_can_be_one_s_own() {
+async fn respond_with_makes_the_body_of_a_rejection() {
     let store = store(fragile());
     store.circuit("test").force_open("test");
     let inner = tower::service_fn(|_: Request<()>| async {
@@ -212,7 +212,7 @@ async fn the_body_of_a_rejection_can_be_one_s_own() {
     });
     let layer = CircuitBreakerLayer::new(store)
         .named("test")
-        .respond_with(|open, response| response.map(|()| open.to_string()));
+        .respond_with(|rejection, response| response.map(|()| rejection.to_string()));
     let service = ServiceBuilder::new().layer(layer).service(inner);
     let response = service.oneshot(Request::new(())).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,4 @@
-//! A hyper server, over real sockets: what is an error to it closes the connection.
+//! A hyper server, over real sockets. An error would close the connection.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use tower_breaker::{CircuitBreakerLayer, State, Store};
 
 use crate::support::*;
 
-/// Serves both versions of HTTP, behind a circuit breaker; and the switch that breaks it.
+/// Serves both versions of HTTP behind a circuit breaker. Returns a connection, and the switch that breaks
+/// the upstream.
 async fn serve(store: &Store) -> (TcpStream, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -42,8 +43,8 @@ async fn serve(store: &Store) -> (TcpStream, Arc<AtomicBool>) {
     (TcpStream::connect(address).await.unwrap(), broken)
 }
 
-/// What the client of one connection sees, of which `$sender` is one end.
-macro_rules! an_open_circuit_is_503_on_a_connection_that_lives {
+/// What the client of one connection sees. `$sender` is its end of the connection.
+macro_rules! an_open_circuit_is_503_and_keeps_the_connection {
     ($store:ident, $broken:ident, $sender:ident) => {
         for (broken, status) in [(false, 200), (true, 502), (true, 503), (false, 503)] {
             $broken.store(broken, Ordering::SeqCst);
@@ -65,20 +66,20 @@ macro_rules! an_open_circuit_is_503_on_a_connection_that_lives {
 }
 
 #[tokio::test]
-async fn an_open_circuit_is_503_in_http_1_and_the_connection_lives() {
+async fn an_open_circuit_is_503_in_http_1_and_keeps_the_connection() {
     let store = store(fragile());
     let (stream, broken) = serve(&store).await;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    an_open_circuit_is_503_on_a_connection_that_lives!(store, broken, sender);
+    an_open_circuit_is_503_and_keeps_the_connection!(store, broken, sender);
 }
 
 #[tokio::test]
-async fn an_open_circuit_is_503_in_http_2_and_the_connection_lives() {
+async fn an_open_circuit_is_503_in_http_2_and_keeps_the_connection() {
     let store = store(fragile());
     let (stream, broken) = serve(&store).await;
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
-    an_open_circuit_is_503_on_a_connection_that_lives!(store, broken, sender);
+    an_open_circuit_is_503_and_keeps_the_connection!(store, broken, sender);
 }

@@ -1,4 +1,4 @@
-//! Around reqwest's client, over real sockets: to it a 5xx is a success.
+//! Around the client of reqwest, over real sockets. For reqwest a 5xx is a success.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn serve(app: Router) -> String {
 }
 
 #[tokio::test]
-async fn a_response_of_5xx_counts_although_reqwest_calls_it_ok() {
+async fn a_5xx_is_a_failure_although_reqwest_returns_ok() {
     let store = store(fragile());
     let app = Router::new()
         .route("/", get(async || StatusCode::BAD_GATEWAY))
@@ -50,21 +50,21 @@ async fn a_response_of_5xx_counts_although_reqwest_calls_it_ok() {
 }
 
 #[tokio::test]
-async fn its_retry_after_is_heeded() {
+async fn a_retry_after_header_extends_the_open_interval() {
     let store = store(fragile());
     let busy = async || (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "50")]);
     let url = serve(Router::new().route("/", get(busy))).await;
     let client = client(&store, Client::new());
     assert_eq!(client.clone().oneshot(request(&url)).await.unwrap().status(), 503);
-    let Error::Rejected(open) = client.oneshot(request(&url)).await.unwrap_err() else {
+    let Error::Rejected(rejection) = client.oneshot(request(&url)).await.unwrap_err() else {
         panic!("it is open");
     };
-    // Longer than the policy's own 10 s.
-    assert_eq!(open.retry_after_seconds(), Some(50));
+    // Longer than the 10 s of the policy.
+    assert_eq!(rejection.retry_after_seconds(), Some(50));
 }
 
 #[tokio::test]
-async fn a_refused_connection_counts() {
+async fn a_refused_connection_is_a_failure() {
     let store = store(fragile());
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", free.local_addr().unwrap());
@@ -76,7 +76,7 @@ async fn a_refused_connection_counts() {
 }
 
 #[tokio::test]
-async fn a_timeout_of_reqwest_s_counts() {
+async fn a_timeout_of_reqwest_is_a_failure() {
     let store = store(fragile());
     let url = serve(Router::new().route("/", get(std::future::pending::<()>))).await;
     let impatient = Client::builder().timeout(Duration::from_millis(20)).build().unwrap();

@@ -11,19 +11,19 @@ use tower_breaker::{
     CircuitBreakerLayer, Classify, ErrorsAsFailures, HttpStatus, Outcome, Rejected, State,
 };
 
-use crate::support::layers::{Attempts, assert_open, layer, open};
+use crate::support::layers::{Attempts, assert_rejected, layer, open_circuit};
 use crate::support::upstream::{Does, Failed, Upstream};
 use crate::support::*;
 
-/// Upstream's service, in HTTP.
+/// The upstream as an HTTP service.
 fn in_http(
     upstream: Upstream,
 ) -> impl Service<Request<()>, Response = Response<String>, Error = Failed, Future: Send> + Clone {
-    upstream.map_request(|_: Request<()>| ()).map_response(|()| Response::new("well".to_owned()))
+    upstream.map_request(|_: Request<()>| ()).map_response(|()| Response::new("reply".to_owned()))
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
+async fn the_recommended_order_of_layers_trips_responds_and_recovers() {
     let store = store(fragile().consecutive_failures(2));
     let circuit = store.circuit("users");
     let upstream = Upstream::new(Does::Hang);
@@ -53,7 +53,7 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
         .service(in_http(upstream.clone()));
     let call = || service.clone().oneshot(Request::new(()));
 
-    // Each attempt that hangs is a failure. The second one trips; a third is not made.
+    // Each attempt that hangs is a failure. The second one opens the circuit; a third is not made.
     let response = call().await.unwrap();
     assert_eq!((response.status().as_u16(), upstream.calls(), policy.asked()), (503, 2, 2));
     assert_eq!(response.headers()["retry-after"], "10");
@@ -65,10 +65,10 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
 
     wait_out(&circuit).await;
     upstream.now(Does::Succeed);
-    assert_eq!(call().await.unwrap().body(), "well");
+    assert_eq!(call().await.unwrap().body(), "reply");
     assert_state(&circuit, State::Closed);
 
-    // What the load shed turns away is an error, however often, and no evidence.
+    // A call that is shed is an error and no evidence.
     upstream.now(Does::Hang);
     let hanging = tokio::spawn(call());
     while upstream.calls() < 4 {
@@ -78,7 +78,7 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
     assert!(call().await.unwrap_err().is::<Overloaded>());
     assert_eq!((upstream.calls(), evidence(&circuit)), (4, before));
 
-    // The one that hangs ends by its timeout, and its retry is well.
+    // The hung call ends by its timeout, and its retry succeeds.
     upstream.now(Does::Succeed);
     assert_eq!(hanging.await.unwrap().unwrap().status(), 200);
     assert_state(&circuit, State::Closed);
@@ -86,7 +86,7 @@ async fn the_recommended_order_of_layers_trips_answers_sheds_and_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_outside_of_retry_sees_one_result_for_many_attempts() {
+async fn a_circuit_breaker_outside_retry_sees_one_result_of_all_attempts() {
     let store = store(fragile().consecutive_failures(2));
     let upstream = Upstream::new(Does::Fail);
     let wrong = ServiceBuilder::new()
@@ -99,16 +99,16 @@ async fn a_breaker_outside_of_retry_sees_one_result_for_many_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_stops_where_the_circuit_opens_and_spends_nothing_on_rejections() {
+async fn retry_unless_rejected_stops_when_the_circuit_opens() {
     let store = store(fragile().consecutive_failures(2));
     let upstream = Upstream::new(Does::Fail);
     let service = ServiceBuilder::new()
         .retry(RetryUnlessRejected::new(Attempts::new(9)))
         .layer(layer(&store, "test").reject_in_call())
         .service(upstream.clone());
-    assert_open(service.clone().oneshot(()).await);
+    assert_rejected(service.clone().oneshot(()).await);
     assert_eq!(upstream.calls(), 2, "the third attempt was not made");
-    assert_open(service.clone().oneshot(()).await);
+    assert_rejected(service.clone().oneshot(()).await);
     assert_eq!(upstream.calls(), 2);
     upstream.now(Does::Succeed);
     wait_out(&store.circuit("test")).await;
@@ -116,20 +116,20 @@ async fn retry_stops_where_the_circuit_opens_and_spends_nothing_on_rejections() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_without_that_asks_its_policy_about_every_rejection() {
-    let (circuit, layer, upstream) = open();
+async fn plain_retry_asks_its_policy_about_every_rejection() {
+    let (circuit, layer, upstream) = open_circuit();
     let policy = Attempts::new(3);
     let mut service =
         ServiceBuilder::new().retry(policy.clone()).layer(layer.reject_in_call()).service(upstream);
-    assert_open(service.ready().await.unwrap().call(()).await);
+    assert_rejected(service.ready().await.unwrap().call(()).await);
     assert_eq!(policy.asked(), 4);
     wait_out(&circuit).await;
     service.ready().await.unwrap().call(()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nested_circuit_breaker_s_rejection_is_neither_retried_nor_counted() {
-    let (_, inner, upstream) = open();
+async fn a_rejection_of_an_inner_layer_is_neither_retried_nor_counted() {
+    let (_, inner, upstream) = open_circuit();
     let store = store(fragile());
     let policy = Attempts::new(3);
     let service = ServiceBuilder::new()
@@ -139,7 +139,7 @@ async fn a_nested_circuit_breaker_s_rejection_is_neither_retried_nor_counted() {
         .layer(inner.reject_in_call())
         .service(upstream);
     for _ in 0..3 {
-        assert_open(service.clone().oneshot(()).await);
+        assert_rejected(service.clone().oneshot(()).await);
     }
     assert_eq!(policy.asked(), 0);
     assert_state(&store.circuit("outer"), State::Closed);
@@ -147,8 +147,8 @@ async fn a_nested_circuit_breaker_s_rejection_is_neither_retried_nor_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn respond_to_rejected_answers_rejections_of_readiness_and_of_calls() {
-    let (circuit, layer, upstream) = open();
+async fn respond_to_rejected_responds_in_both_error_modes() {
+    let (circuit, layer, upstream) = open_circuit();
     let layer = layer.classify(ErrorsAsFailures);
     let early = RespondToRejectedLayer::new().layer(layer.clone().layer(in_http(upstream.clone())));
     let late = RespondToRejectedLayer::new().layer(layer.reject_in_call().layer(in_http(upstream)));
@@ -160,7 +160,7 @@ async fn respond_to_rejected_answers_rejections_of_readiness_and_of_calls() {
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.headers()["grpc-retry-pushback-ms"], "10000");
 
-        // One that is readied meanwhile is rejected; a clone asks for itself.
+        // A service that was ready before the reset is rejected; its clone asks anew.
         service.ready().await.unwrap();
         circuit.reset();
         let clone = service.clone().oneshot(Request::new(())).await.unwrap();
@@ -176,8 +176,9 @@ async fn respond_to_rejected_answers_rejections_of_readiness_and_of_calls() {
 async fn respond_to_rejected_passes_other_errors_and_makes_bodies() {
     let store = store(fragile());
     let upstream = Upstream::new(Does::Fail);
-    let says_why =
-        RespondToRejectedLayer::with(|open, response| response.map(|()| open.to_string()));
+    let says_why = RespondToRejectedLayer::with(|rejection, response| {
+        response.map(|()| rejection.to_string())
+    });
     let service = says_why.layer(layer(&store, "test").layer(in_http(upstream)));
     let error = service.clone().oneshot(Request::new(())).await.unwrap_err();
     assert!(error.is::<Failed>());

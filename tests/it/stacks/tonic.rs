@@ -1,4 +1,4 @@
-//! Around tonic's clients and servers, over real sockets.
+//! Around clients and servers of tonic, over real sockets.
 
 use tonic::Code;
 use tower::layer::util::Identity;
@@ -15,7 +15,7 @@ fn observing(store: &Store) -> Observing {
     CircuitBreakerLayer::new(store.clone()).named("test").respond().observe_body()
 }
 
-/// The pushback of a rejection; that it is one is asserted.
+/// Asserts that this is a rejection. Returns its pushback.
 #[track_caller]
 fn pushback(status: &tonic::Status) -> u64 {
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
@@ -24,7 +24,7 @@ fn pushback(status: &tonic::Status) -> u64 {
 }
 
 #[tokio::test]
-async fn an_open_circuit_of_a_client_is_unavailable_with_a_pushback() {
+async fn a_client_gets_unavailable_with_a_pushback_from_an_open_circuit() {
     let upstream = Upstream::new(Answers::InHead(Code::Internal));
     let channel = upstream.serve(Identity::new()).await;
     let store = store(fragile());
@@ -38,14 +38,14 @@ async fn an_open_circuit_of_a_client_is_unavailable_with_a_pushback() {
     assert!((1..=10_000).contains(&pushback(&ask(observing).await.unwrap_err())));
     assert_eq!(upstream.calls(), 1);
 
-    upstream.now(Answers::Well);
+    upstream.now(Answers::Value);
     store.circuit("test").reset();
     assert_eq!(ask(client).await.unwrap(), 7);
 }
 
 #[tokio::test]
-async fn an_error_is_unknown_to_a_client_unless_something_outside_responds() {
-    let upstream = Upstream::new(Answers::Well);
+async fn respond_to_rejected_turns_unknown_into_unavailable() {
+    let upstream = Upstream::new(Answers::Value);
     let channel = upstream.serve(Identity::new()).await;
     let store = store(fragile());
     store.circuit("test").force_open("a test");
@@ -58,19 +58,19 @@ async fn an_error_is_unknown_to_a_client_unless_something_outside_responds() {
 }
 
 #[tokio::test]
-async fn a_failure_in_trailers_counts_for_a_client_that_observes_bodies() {
+async fn a_client_that_observes_bodies_counts_failures_in_trailers() {
     let upstream = Upstream::new(Answers::InTrailers(Code::Unavailable));
     let channel = upstream.serve(Identity::new()).await;
     let store = store(fragile());
-    let responding = CircuitBreakerLayer::new(store.clone()).named("head alone").respond();
+    let responding = CircuitBreakerLayer::new(store.clone()).named("heads").respond();
     let blind = responding.layer(channel.clone());
     assert_eq!(ask(blind).await.unwrap_err().code(), Code::Unavailable);
-    assert_state(&store.circuit("head alone"), State::Closed);
+    assert_state(&store.circuit("heads"), State::Closed);
 
     let client = observing(&store).layer(channel);
     upstream.now(Answers::InTrailers(Code::NotFound));
     assert_eq!(ask(client.clone()).await.unwrap_err().code(), Code::NotFound);
-    upstream.now(Answers::Well);
+    upstream.now(Answers::Value);
     assert_eq!(ask(client.clone()).await.unwrap(), 7);
     let tally = store.circuit("test").snapshot().tally;
     assert_eq!((tally.calls, tally.failures), (2, 0));
@@ -83,7 +83,7 @@ async fn a_failure_in_trailers_counts_for_a_client_that_observes_bodies() {
 }
 
 #[tokio::test]
-async fn a_failure_counts_in_a_server_and_its_clients_see_unavailable_with_a_pushback() {
+async fn a_server_counts_failures_and_responds_unavailable_while_open() {
     for answers in [Answers::InHead(Code::DataLoss), Answers::InTrailers(Code::DataLoss)] {
         let store = store(fragile());
         let upstream = Upstream::new(answers);
@@ -95,13 +95,13 @@ async fn a_failure_counts_in_a_server_and_its_clients_see_unavailable_with_a_pus
         }
         assert_eq!(upstream.calls(), 1);
         store.circuit("test").reset();
-        upstream.now(Answers::Well);
+        upstream.now(Answers::Value);
         assert_eq!(ask(channel).await.unwrap(), 7, "on the same connection");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
+async fn a_client_that_disconnects_during_a_probe_frees_its_slot() {
     let store = store(fragile().open_for(ms(1)).probe_lease(s(600)));
     let circuit = store.circuit("test");
     let upstream = Upstream::new(Answers::Never);
@@ -112,15 +112,15 @@ async fn a_client_that_goes_away_in_the_middle_of_a_probe_leaves_none_behind() {
     wait_for("the probe", || upstream.calls() == 1).await;
     assert_eq!(circuit.snapshot().probes_out, 1);
     call.abort();
-    wait_for("the place of the probe", || circuit.snapshot().probes_out == 0).await;
+    wait_for("a free slot", || circuit.snapshot().probes_out == 0).await;
     assert_state(&circuit, State::HalfOpen);
-    upstream.now(Answers::Well);
+    upstream.now(Answers::Value);
     assert_eq!(ask(channel).await.unwrap(), 7);
-    wait_for("the good probe", || circuit.state() == State::Closed).await;
+    wait_for("the successful probe", || circuit.state() == State::Closed).await;
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_counts() {
+async fn an_unreachable_server_is_a_failure() {
     let store = store(fragile());
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();

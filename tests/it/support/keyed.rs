@@ -26,12 +26,12 @@ pub(crate) fn layer(store: &Store) -> KeyedLayer<KeyFn<Pick>, ErrorsAsFailures, 
         .keyed_by_fn::<Pick, &'static str>(pick)
 }
 
-/// Succeeds, except for one that is called `down`.
+/// Fails if the request begins with `down`.
 pub(crate) fn upstream(request: &'static str) -> Ready<Result<(), String>> {
     ready(if request.starts_with("down") { Err("down".to_owned()) } else { Ok(()) })
 }
 
-/// One call, of an upstream that answers at once.
+/// Makes one call to an upstream that answers at once.
 pub(crate) fn call<S: Service<R>, R>(service: &mut S, request: R) -> Result<S::Response, S::Error> {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));

@@ -1,4 +1,4 @@
-//! What tower's layers are put around: an open circuit, two services, a policy of retries.
+//! Services for tower's layers: with an open circuit, two of which one is open, and a retry policy.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub(crate) fn layer(
     CircuitBreakerLayer::new(store.clone()).named(name).classify(ErrorsAsFailures)
 }
 
-/// A circuit that is open, a layer of the default mode on it, and a service that is well.
-pub(crate) fn open() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>, Upstream) {
+/// An open circuit, a layer of the default mode on it, and a service that succeeds.
+pub(crate) fn open_circuit() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>, Upstream) {
     let store = store(fragile());
     let circuit = store.circuit("test");
     trip(&circuit);
@@ -36,12 +36,12 @@ pub(crate) fn open() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, Reject>,
 }
 
 #[track_caller]
-pub(crate) fn assert_open<T: std::fmt::Debug, E: Into<BoxError>>(result: Result<T, E>) {
+pub(crate) fn assert_rejected<T: std::fmt::Debug, E: Into<BoxError>>(result: Result<T, E>) {
     let error = result.expect_err("should be rejected").into();
     assert!(Rejected::find_in(&*error).is_some(), "{error}");
 }
 
-/// Two services, of which the first is open.
+/// Two services, of which the first has an open circuit.
 pub(crate) fn two<M: Clone>(
     mode: impl Fn(
         CircuitBreakerLayer<ErrorsAsFailures, Reject>,
@@ -59,7 +59,7 @@ pub(crate) fn two<M: Clone>(
 
 pub(crate) type BreakerError = tower_breaker::Error<Failed>;
 
-/// Steers by requests that are numbers of routes.
+/// Steers by requests, which are the numbers of the routes.
 pub(crate) fn steer<M>(
     services: [Breaker<M>; 2],
 ) -> impl Service<usize, Response = (), Error = BreakerError>
@@ -70,7 +70,7 @@ where
     Steer::new(services, |route: &usize, _: &[_]| *route)
 }
 
-/// Makes services, so many; then it takes for ever.
+/// Makes services up to a number, and is pending from then on.
 #[derive(Clone)]
 pub(crate) struct Make<S> {
     service: S,
@@ -114,7 +114,7 @@ where
     Balance::new(ServiceList::new::<()>(endpoints.collect::<Vec<_>>()))
 }
 
-/// Retries whatever fails, a few times, and counts how often it was asked.
+/// Retries a failed call a few times, and counts how often it was asked.
 #[derive(Clone)]
 pub(crate) struct Attempts {
     most: u32,

@@ -18,11 +18,12 @@ pub(crate) mod schedule;
 pub(crate) mod sim;
 pub(crate) mod upstream;
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use tower_breaker::backend::Backend;
 use tower_breaker::circuit::{Permit, Snapshot};
-use tower_breaker::event::{Event, Transition};
+use tower_breaker::event::{Event, Reason, Transition};
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::{Circuit, Outcome, Policy, Rejected, State, Store, StoreBuilder};
 
@@ -139,16 +140,56 @@ pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
     assert!(tokio::time::timeout(s(60), until).await.is_ok(), "waited for {what}");
 }
 
-/// Receives every transition of the circuit from now on.
-pub(crate) fn transitions(circuit: &Circuit) -> std::sync::mpsc::Receiver<Transition> {
-    let (sender, transitions) = std::sync::mpsc::channel();
+/// Receives from now on what `part` takes from every transition of the circuit.
+pub(crate) fn observe<T: Send + 'static>(
+    circuit: &Circuit,
+    part: impl Fn(&Transition) -> T + Send + Sync + 'static,
+) -> Receiver<T> {
+    let (sender, received) = channel();
     circuit.on_change(move |event| {
         if let Event::Transition(transition) = event {
-            // The test may have stopped listening.
-            let _ = sender.send(*transition);
+            // The test may have dropped the receiver.
+            let _ = sender.send(part(transition));
         }
     });
-    transitions
+    received
+}
+
+/// Receives the reason of every transition from now on.
+pub(crate) fn reasons(circuit: &Circuit) -> Receiver<Reason> {
+    observe(circuit, |transition| transition.reason)
+}
+
+/// Receives every event of the circuit from now on.
+pub(crate) fn events(circuit: &Circuit) -> Receiver<Event> {
+    let (sender, received) = channel();
+    circuit.on_change(move |event| {
+        // The test may have dropped the receiver.
+        let _ = sender.send(*event);
+    });
+    received
+}
+
+/// Receives the generation of every transition from now on.
+pub(crate) fn generations(circuit: &Circuit) -> Receiver<u64> {
+    observe(circuit, |transition| transition.generation)
+}
+
+/// Long enough to tell a test that hangs from one that is slow.
+pub(crate) const HANGS: Duration = Duration::from_secs(20);
+
+/// Runs `test` on a thread of its own, so that it fails if it hangs.
+#[track_caller]
+pub(crate) fn must_end(test: impl FnOnce() + Send + 'static) {
+    let (done, ended) = channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match ended.recv_timeout(HANGS) {
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
+        _ => thread.join().unwrap(),
+    }
 }
 
 /// What must not change while nothing happens: all but the times and the count of stale results.

@@ -12,6 +12,7 @@ use tower_breaker::service::key::Authority;
 use tower_breaker::{CircuitBreakerLayer, Policy, State, Store};
 
 use super::script::{Script, Step, grpc, plain, service};
+use crate::support::keyed::builder;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -27,7 +28,7 @@ async fn a_call_lasts_as_long_as_its_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_their_readers_close_after_a_while_are_cancelled_as_the_policy_says() {
+async fn streams_closed_by_their_readers_are_cancelled_calls() {
     for (cancelled, state) in
         [(Cancelled::Ignored, State::Closed), (Cancelled::FailureIfSlow, State::Open)]
     {
@@ -48,7 +49,7 @@ async fn close_streams(store: &Store) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_nobody_reads_to_its_end_is_a_cancelled_call_and_frees_its_probe() {
+async fn a_body_dropped_before_its_end_is_a_cancelled_call() {
     let store = store(fragile());
     let circuit = store.circuit("test");
     trip(&circuit);
@@ -66,7 +67,7 @@ async fn a_body_that_nobody_reads_to_its_end_is_a_cancelled_call_and_frees_its_p
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_whose_end_is_known_has_ended_though_nobody_asks_for_more() {
+async fn a_call_ends_with_the_last_frame_if_the_body_knows_its_end() {
     let reply = |steps: &[Step]| {
         let body = Script { steps: steps.to_vec().into(), knows_its_end: true };
         Response::new(body)
@@ -89,7 +90,7 @@ async fn a_body_whose_end_is_known_has_ended_though_nobody_asks_for_more() {
 }
 
 #[test]
-fn observing_settles_each_call_once_in_whatever_order_it_is_read() {
+fn each_call_is_settled_once_however_its_body_is_read() {
     let store = store(fragile().consecutive_failures(1_000));
     let mut cx = Context::from_waker(Waker::noop());
     let circuit = store.circuit("test");
@@ -103,7 +104,7 @@ fn observing_settles_each_call_once_in_whatever_order_it_is_read() {
         let mut service = service(&store, move || grpc(script));
         assert!(service.poll_ready(&mut cx).is_ready());
         let Poll::Ready(Ok(response)) = pin!(service.call(Request::new(()))).poll(&mut cx) else {
-            panic!("at once");
+            panic!("the upstream answers at once");
         };
         let mut body = response.into_body();
         for _ in 0..5 {
@@ -115,9 +116,8 @@ fn observing_settles_each_call_once_in_whatever_order_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_circuit_of_a_key_is_judged_by_bodies_and_not_forgotten_before_their_end() {
-    let policy = fragile().jitter(0.0).build().unwrap();
-    let store = Store::builder().default_policy(policy).key_limit(1).key_idle(s(10)).build();
+async fn a_circuit_of_a_key_is_kept_until_its_bodies_end() {
+    let store = builder(fragile()).key_limit(1).key_idle(s(10)).build();
     let layer = CircuitBreakerLayer::new(store.clone()).named("test");
     let fails = service_fn(|_: Request<()>| async { Ok::<_, &str>(grpc(&[Step::Trailers("14")])) });
     let to = |host| Request::get(format!("http://{host}/")).body(()).unwrap();
@@ -127,7 +127,7 @@ async fn the_circuit_of_a_key_is_judged_by_bodies_and_not_forgotten_before_their
     advance(s(60)).await;
     let uncounted = responding.clone().oneshot(to("other")).await.unwrap();
     uncounted.into_body().collect().await.unwrap();
-    assert_eq!(store.circuits().len(), 1, "the one whose body is still to come");
+    assert_eq!(store.circuits().len(), 1, "the circuit whose body has not ended");
     assert_eq!(store.circuit("test:down").snapshot().tally.calls, 0);
     response.into_body().collect().await.unwrap();
     assert_state(&store.circuit("test:down"), State::Open);

@@ -9,7 +9,7 @@ use tower_breaker::{CircuitBreakerLayer, Outcome, State};
 use super::script::{Script, Step, grpc, plain, service};
 use crate::support::*;
 
-/// The failures and calls that count after a body was read as far as it goes.
+/// The failures and calls that are counted after a body was read as far as possible.
 async fn counted(reply: impl FnOnce() -> Response<Script> + Send + 'static) -> (u64, u64) {
     let store = store(fragile().consecutive_failures(9));
     let mut reply = Some(reply);
@@ -30,7 +30,7 @@ async fn a_status_in_trailers_is_judged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grpc_without_trailers_and_what_breaks_is_a_failure() {
+async fn grpc_without_trailers_and_a_broken_body_are_failures() {
     assert_eq!(counted(|| grpc(&[Step::Data])).await, (1, 1));
     assert_eq!(counted(|| grpc(&[])).await, (1, 1));
     assert_eq!(counted(|| grpc(&[Step::Data, Step::Break])).await, (1, 1));
@@ -42,11 +42,11 @@ async fn grpc_without_trailers_and_what_breaks_is_a_failure() {
         reply.headers_mut().insert("content-type", "application/grpc-web".parse().unwrap());
         reply
     };
-    assert_eq!(counted(web).await, (0, 1), "its trailers are in the body");
+    assert_eq!(counted(web).await, (0, 1), "gRPC-Web has its trailers in the body");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_says_enough_is_counted_at_once_and_alone() {
+async fn a_head_that_decides_is_judged_without_its_body() {
     let failed = || {
         let mut reply = plain(&[Step::Data, Step::Break]);
         *reply.status_mut() = StatusCode::BAD_GATEWAY;
@@ -65,16 +65,16 @@ async fn a_head_that_says_enough_is_counted_at_once_and_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grpc_status_in_the_head_is_judged_though_the_classifier_knows_http_alone() {
+async fn a_grpc_status_in_the_head_is_judged_with_any_classifier() {
     let store = store(fragile());
-    let http_alone = |result: Result<&Response<Script>, &&str>| match result {
+    let by_http_status = |result: Result<&Response<Script>, &&str>| match result {
         Ok(response) if response.status().is_success() => Outcome::Success,
         _ => Outcome::failure(),
     };
     let reply = |kind: &'static str, status: &'static str| {
         let layer = CircuitBreakerLayer::new(store.clone())
             .named(format!("{kind}, {status}"))
-            .classify_fn(http_alone)
+            .classify_fn(by_http_status)
             .respond()
             .observe_body();
         let inner = service_fn(move |_: Request<()>| async move {
@@ -102,7 +102,7 @@ async fn a_grpc_status_in_the_head_is_judged_though_the_classifier_knows_http_al
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hint_in_trailers_is_heeded() {
+async fn the_hint_in_trailers_extends_the_open_interval() {
     let store = store(fragile());
     let mut service = service(&store, || grpc(&[Step::Trailers("14")]));
     let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();
@@ -115,7 +115,7 @@ async fn the_hint_in_trailers_is_heeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_is_an_error_where_the_layer_does_not_respond() {
+async fn a_rejection_is_an_error_unless_the_layer_responds() {
     let store = store(fragile());
     store.circuit("test").force_open("test");
     let inner = service_fn(|_: Request<()>| async { Ok::<_, &str>(plain(&[])) });

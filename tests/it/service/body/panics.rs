@@ -26,11 +26,11 @@ async fn a_body_that_panics_is_a_failure() {
     assert_state(&store.circuit("test"), State::Open);
 }
 
-/// A body of one frame whose `is_end_stream` panics, once it has been told to.
+/// A body whose `is_end_stream` panics once the flag is set.
 #[derive(Clone, Debug, Default)]
-struct Rude(Arc<AtomicBool>);
+struct PanicsAtEnd(Arc<AtomicBool>);
 
-impl Body for Rude {
+impl Body for PanicsAtEnd {
     type Data = Bytes;
     type Error = &'static str;
 
@@ -47,11 +47,11 @@ impl Body for Rude {
     }
 }
 
-/// What a call gets whose body becomes rude at once, or when it is told to.
-async fn rude(store: Store, at_once: bool) -> (Rude, ObservedBody<Rude>) {
+/// The response body of a call, whose flag is set from the start or later.
+async fn respond(store: Store, panics: bool) -> (PanicsAtEnd, ObservedBody<PanicsAtEnd>) {
     drop(store.circuit("test").reset());
-    let body = Rude::default();
-    body.0.store(at_once, Relaxed);
+    let body = PanicsAtEnd::default();
+    body.0.store(panics, Relaxed);
     let layer = CircuitBreakerLayer::new(store).named("test").respond().observe_body();
     let reply = body.clone();
     let service = layer.layer(service_fn(move |_: Request<()>| {
@@ -61,31 +61,31 @@ async fn rude(store: Store, at_once: bool) -> (Rude, ObservedBody<Rude>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_whose_is_end_stream_panics_is_a_failure_and_does_not_abort() {
+async fn an_is_end_stream_that_panics_is_a_failure_and_does_not_abort() {
     let store = store(fragile());
     let circuit = store.circuit("test");
 
-    // As soon as the head is there.
-    let call = tokio::spawn(rude(store.clone(), true));
+    // When the response head arrives.
+    let call = tokio::spawn(respond(store.clone(), true));
     assert!(call.await.unwrap_err().is_panic());
     assert_state(&circuit, State::Open);
 
-    // When a frame is read, and again if it were asked when it is dropped for that.
-    let (body, mut reading) = rude(store.clone(), false).await;
+    // When a frame is read. The drop that follows must not ask again, as that would abort.
+    let (body, mut reading) = respond(store.clone(), false).await;
     body.0.store(true, Relaxed);
     let reading = tokio::spawn(async move { drop(reading.frame().await) });
     assert!(reading.await.unwrap_err().is_panic());
     assert_state(&circuit, State::Open);
 
     // When it is dropped unread.
-    let (body, unread) = rude(store.clone(), false).await;
+    let (body, unread) = respond(store.clone(), false).await;
     body.0.store(true, Relaxed);
     let dropping = tokio::spawn(async move { drop(unread) });
     assert!(dropping.await.unwrap_err().is_panic());
     assert_state(&circuit, State::Open);
 
-    // When it is dropped for a panic elsewhere: that says nothing of it.
-    let (body, unread) = rude(store.clone(), false).await;
+    // When a panic elsewhere drops it: that is no failure of this call.
+    let (body, unread) = respond(store.clone(), false).await;
     body.0.store(true, Relaxed);
     let elsewhere = tokio::spawn(async move {
         let _unread = unread;

@@ -21,11 +21,11 @@ pub(super) enum Step {
     Panic,
 }
 
-/// A body that does as it is told.
+/// A body that plays its steps.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) steps: VecDeque<Step>,
-    /// Says that it has ended when it has, and not only when asked for more.
+    /// `is_end_stream` is true as soon as the last step was played.
     pub(super) knows_its_end: bool,
 }
 
@@ -57,13 +57,13 @@ impl Body for Script {
     }
 }
 
-pub(super) type Upstream = Arc<Mutex<dyn FnMut() -> Response<Script> + Send>>;
-type Observed = CircuitBreaker<Upstreamed, HttpStatus, ObserveBody<Respond<DefaultBody>>>;
+pub(super) type Replies = Arc<Mutex<dyn FnMut() -> Response<Script> + Send>>;
+type Observed = CircuitBreaker<Upstream, HttpStatus, ObserveBody<Respond<DefaultBody>>>;
 
 #[derive(Clone)]
-pub(super) struct Upstreamed(Upstream);
+pub(super) struct Upstream(Replies);
 
-impl Service<Request<()>> for Upstreamed {
+impl Service<Request<()>> for Upstream {
     type Response = Response<Script>;
     type Error = &'static str;
     type Future = std::future::Ready<Result<Response<Script>, &'static str>>;
@@ -82,7 +82,7 @@ pub(super) fn service(
     reply: impl FnMut() -> Response<Script> + Send + 'static,
 ) -> Observed {
     let layer = CircuitBreakerLayer::new(store.clone()).named("test").respond().observe_body();
-    layer.layer(Upstreamed(Arc::new(Mutex::new(reply))))
+    layer.layer(Upstream(Arc::new(Mutex::new(reply))))
 }
 
 pub(super) fn grpc(steps: &[Step]) -> Response<Script> {

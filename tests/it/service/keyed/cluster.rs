@@ -9,16 +9,16 @@ use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn circuits_of_keys_are_the_cluster_s() {
-    let ledger = MemoryBackend::new();
+async fn circuits_of_keys_are_shared_by_the_cluster() {
+    let backend = MemoryBackend::new();
     let replica = || {
-        let store = builder(fragile()).backend(ledger.clone()).build();
+        let store = builder(fragile()).backend(backend.clone()).build();
         layer(&store).layer(service_fn(upstream))
     };
     let (one, other) = (replica(), replica());
     one.clone().oneshot("down").await.unwrap_err();
     tokio::time::sleep(ms(200)).await;
-    // The first call of a key waits for what the cluster knows.
+    // The first call of a key waits for the record of the circuit.
     let error = other.clone().oneshot("down").await.unwrap_err();
     assert!(error.is_rejected(), "{error:?}");
     other.clone().oneshot("a").await.unwrap();
@@ -30,12 +30,12 @@ async fn circuits_of_keys_are_the_cluster_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_was_forgotten_leaves_the_cluster_and_reports_when_it_is_back() {
-    let ledger = MemoryBackend::new();
+async fn a_forgotten_circuit_reports_to_the_cluster_when_it_is_used_again() {
+    let backend = MemoryBackend::new();
     let up = Upstream::new(Does::Succeed);
     let replica = || {
         let policy = fragile().consecutive_failures(2);
-        let store = builder(policy).backend(ledger.clone()).key_idle(s(60)).build();
+        let store = builder(policy).backend(backend.clone()).key_idle(s(60)).build();
         let up = up.clone();
         let inner = service_fn(move |request: &'static str| {
             let up = up.clone();
@@ -61,5 +61,5 @@ async fn a_circuit_that_was_forgotten_leaves_the_cluster_and_reports_when_it_is_
     other.clone().oneshot("a").await.unwrap_err();
     tokio::time::sleep(ms(500)).await;
     assert_state(&store.circuit("up:a"), State::Open);
-    assert!(store.shutdown(s(1)).await, "no keeper is left");
+    assert!(store.shutdown(s(1)).await, "no sync task is left");
 }

@@ -8,7 +8,7 @@ use crate::support::log::Log;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn without_tower_a_key_has_the_circuit_that_a_layer_of_the_name_has() {
+async fn without_tower_a_key_has_the_same_circuit_as_in_a_layer() {
     let store = builder(fragile()).build();
     let hosts = store.keyed("up");
     let mut service = layer(&store).layer(service_fn(upstream));
@@ -36,7 +36,7 @@ async fn without_tower_keys_are_bounded_and_evicted_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_tower_an_empty_key_is_none_and_logged() {
+async fn without_tower_an_empty_key_has_no_circuit_and_is_logged() {
     let log = Log::default();
     let _guard = log.listen();
     let store = Store::in_memory();
@@ -46,7 +46,7 @@ async fn without_tower_an_empty_key_is_none_and_logged() {
 }
 
 #[test]
-fn without_tower_keys_have_the_policy_that_is_given_for_them() {
+fn without_tower_keys_have_the_policy_that_was_set_for_them() {
     let store = Store::builder().policy("up:b", Policy::database()).build();
     let hosts = store.keyed("up").policy(Policy::cache());
     assert_eq!(hosts.circuit("a").unwrap().policy(), Policy::cache());

@@ -1,4 +1,4 @@
-//! Which circuits of keys are forgotten, and which stay.
+//! Which circuits of keys are forgotten or evicted, and which stay.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -15,8 +15,7 @@ use crate::support::log::Log;
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
-/// An upstream of many hosts, those of which whose names begin with `down` fail; and how often each was
-/// reached.
+/// An upstream of many hosts, which counts the calls of each. Hosts whose names begin with `down` fail.
 #[derive(Clone, Default)]
 struct Hosts(Arc<Mutex<HashMap<String, u32>>>);
 
@@ -25,7 +24,7 @@ impl Hosts {
         self.0.lock().unwrap().get(host).copied().unwrap_or_default()
     }
 
-    /// A service with a circuit for each host. Of a flood only the first bytes of each name are counted.
+    /// A service with a circuit for each host. Calls are counted by the part of the name before `#`.
     fn service(
         &self,
         store: &Store,
@@ -43,11 +42,12 @@ impl Hosts {
     }
 }
 
-fn hour() -> PolicyBuilder {
+/// Opens after one failure, for an hour.
+fn open_for_an_hour() -> PolicyBuilder {
     fragile().open_for(s(3_600)).backoff(1.0, s(3_600))
 }
 
-/// Calls each of so many new hosts once, a millisecond apart; and `known` once for each hundred of them.
+/// Calls each of many new hosts once, a millisecond apart, and `known` once per hundred of them.
 async fn flood(
     service: &mut impl Service<String, Response = (), Error = Error<String>>,
     kind: &str,
@@ -77,7 +77,7 @@ async fn a_permit_keeps_the_circuit_of_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_keys_do_not_hide_an_upstream_whose_calls_are_all_cancelled() {
+async fn a_circuit_with_only_cancelled_calls_is_kept_among_failing_keys() {
     let store = builder(fragile()).key_limit(100).build();
     let keys = store.keyed("up");
     for n in 0..100 {
@@ -94,8 +94,8 @@ async fn failing_keys_do_not_hide_an_upstream_whose_calls_are_all_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_within_one_moment_evicts_no_circuit_that_is_asked_for_between() {
-    let store = builder(hour()).key_limit(100).build();
+async fn a_flood_in_one_moment_evicts_no_circuit_in_regular_use() {
+    let store = builder(open_for_an_hour()).key_limit(100).build();
     let keys = store.keyed("up");
     fail(&keys.circuit("legit").unwrap());
     for n in 0..3_000 {
@@ -107,8 +107,8 @@ async fn a_flood_within_one_moment_evicts_no_circuit_that_is_asked_for_between()
 }
 
 #[tokio::test(start_paused = true)]
-async fn dead_keys_that_nothing_asks_for_make_room_for_a_new_one_that_fails() {
-    let store = builder(hour()).key_limit(100).build();
+async fn dead_keys_without_calls_make_room_for_a_new_failing_key() {
+    let store = builder(open_for_an_hour()).key_limit(100).build();
     let hosts = Hosts::default();
     let mut service = hosts.service(&store);
     for n in 0..100 {
@@ -123,16 +123,16 @@ async fn dead_keys_that_nothing_asks_for_make_room_for_a_new_one_that_fails() {
 }
 
 #[test]
-fn a_flood_of_failing_keys_closes_no_circuit_that_is_asked_for_more_often() {
+fn a_flood_of_failing_keys_evicts_no_open_circuit_in_use() {
     const LIMIT: usize = 1_000;
     let during = measure(|| {
         paused(async {
-            let store = builder(hour()).key_limit(LIMIT).build();
+            let store = builder(open_for_an_hour()).key_limit(LIMIT).build();
             let hosts = Hosts::default();
             let mut service = hosts.service(&store);
             call(&mut service, "forced".to_owned()).unwrap();
             drop(store.circuit("up:forced").force_open("an operator"));
-            // Full before the known host is called for the first time.
+            // The table is full before the known host is called for the first time.
             flood(&mut service, "down", 2_000, "down").await;
             flood(&mut service, "down", 100_000, "down known").await;
             assert_eq!(hosts.reached("down known"), 1, "of 1000 calls");
@@ -145,7 +145,7 @@ fn a_flood_of_failing_keys_closes_no_circuit_that_is_asked_for_more_often() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_succeeding_keys_evicts_no_open_circuit() {
-    let store = builder(hour()).key_limit(100).build();
+    let store = builder(open_for_an_hour()).key_limit(100).build();
     let hosts = Hosts::default();
     let mut service = hosts.service(&store);
     call(&mut service, "forced".to_owned()).unwrap();
@@ -158,7 +158,7 @@ async fn a_flood_of_succeeding_keys_evicts_no_open_circuit() {
     let open = store.circuits().iter().filter(|c| c.state() == State::Open).count();
     assert_eq!(open, 98);
     assert_state(&store.circuit("up:forced"), State::ForcedOpen);
-    // One that has the last place must give way to what is new, and then no other.
+    // A circuit at the limit may be evicted for a new key, and then no other one.
     let _ = call(&mut service, "down#98".to_owned());
     flood(&mut service, "up", 1_000, "up#0").await;
     let open = store.circuits().iter().filter(|c| c.state() == State::Open).count();
@@ -166,7 +166,7 @@ async fn a_flood_of_succeeding_keys_evicts_no_open_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_has_counted_failures_is_worth_more_than_one_that_has_not() {
+async fn circuits_without_failures_are_evicted_first() {
     let store = builder(fragile().consecutive_failures(2)).key_limit(2).build();
     let hosts = Hosts::default();
     let mut service = hosts.service(&store);
@@ -182,7 +182,7 @@ async fn a_circuit_that_has_counted_failures_is_worth_more_than_one_that_has_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_least_recently_asked_makes_room() {
+async fn the_least_recently_used_circuit_is_evicted() {
     let store = builder(fragile()).key_limit(2).key_idle(s(60)).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     for key in ["a", "b", "a", "c"] {
@@ -193,7 +193,7 @@ async fn the_least_recently_asked_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_circuits_are_forgotten_with_no_new_key_too() {
+async fn idle_circuits_are_forgotten_without_new_keys_too() {
     let store = builder(fragile()).key_idle(s(60)).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     call(&mut service, "b").unwrap();
@@ -205,8 +205,8 @@ async fn idle_circuits_are_forgotten_with_no_new_key_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_open_circuit_is_forgotten_once_it_would_reject_nothing() {
-    let store = builder(hour()).key_idle(s(60)).build();
+async fn an_idle_open_circuit_is_forgotten_once_it_would_admit_a_probe() {
+    let store = builder(open_for_an_hour()).key_idle(s(60)).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     let _ = call(&mut service, "down");
     for minutes in [30, 31] {
@@ -215,7 +215,7 @@ async fn an_idle_open_circuit_is_forgotten_once_it_would_reject_nothing() {
             advance(s(60)).await;
         }
         if minutes == 30 {
-            assert_eq!(names(&store), ["up:a", "up:down"], "it would reject still");
+            assert_eq!(names(&store), ["up:a", "up:down"], "it would still reject");
         }
     }
     call(&mut service, "a").unwrap();
@@ -225,8 +225,8 @@ async fn an_idle_open_circuit_is_forgotten_once_it_would_reject_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_use_or_under_an_override_is_never_forgotten() {
-    let store = builder(hour()).key_limit(4).build();
+async fn a_circuit_in_use_or_under_an_override_is_never_forgotten() {
+    let store = builder(open_for_an_hour()).key_limit(4).build();
     let hanging = Upstream::new(Does::Hang);
     let mut service = layer(&store).layer(service_fn(move |request: &'static str| {
         let hanging = hanging.clone();
@@ -243,20 +243,20 @@ async fn what_is_in_use_or_under_an_override_is_never_forgotten() {
     drop(store.circuit("up:forced").force_open("an operator"));
     drop(store.circuit("up:disabled").disable("an operator"));
     let held = store.circuit("up:held");
-    let mut under_way = tokio_test::task::spawn(service.call("hanging"));
-    assert!(under_way.poll().is_pending());
+    let mut in_flight = tokio_test::task::spawn(service.call("hanging"));
+    assert!(in_flight.poll().is_pending());
     advance(s(1_800)).await;
     for _ in 0..20 {
         call(&mut service, "new").unwrap();
     }
     assert_eq!(names(&store), ["up:disabled", "up:forced", "up:hanging", "up:held"]);
-    drop((held, under_way));
+    drop((held, in_flight));
     call(&mut service, "new").unwrap();
     assert!(names(&store).contains(&"up:new".to_owned()), "{:?}", names(&store));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_override_that_is_over_keeps_no_circuit_and_looking_ends_none() {
+async fn an_override_keeps_its_circuit_until_it_expires() {
     let store = builder(fragile()).key_limit(1).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     call(&mut service, "a").unwrap();
@@ -270,7 +270,7 @@ async fn an_override_that_is_over_keeps_no_circuit_and_looking_ends_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_ask_for_a_circuit_by_its_name_counts_as_use() {
+async fn looking_up_a_circuit_by_name_counts_as_use() {
     let store = builder(fragile()).key_idle(s(60)).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     for key in ["by circuit", "by get", "neither"] {
@@ -286,7 +286,7 @@ async fn to_ask_for_a_circuit_by_its_name_counts_as_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_idle_time_is_no_panic_and_eviction_goes_on() {
+async fn the_longest_idle_time_does_not_overflow_or_stop_eviction() {
     let store = builder(fragile()).key_limit(2).key_idle(Duration::MAX).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     for key in ["a", "b", "c", "d", "c"] {
@@ -297,7 +297,7 @@ async fn the_longest_idle_time_is_no_panic_and_eviction_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disabled_store_keeps_no_key_for_being_disabled() {
+async fn a_disabled_store_evicts_keys_like_any_other() {
     let log = Log::default();
     let _guard = log.listen();
     let store = Store::builder().enabled(false).key_limit(2).build();

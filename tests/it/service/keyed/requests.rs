@@ -18,16 +18,16 @@ use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn one_failing_host_of_three_leaves_the_other_two_alone() {
+async fn one_failing_host_of_three_does_not_affect_the_others() {
     let store = builder(fragile()).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     for host in ["a", "down", "b"].into_iter().cycle().take(3) {
         let _ = call(&mut service, host);
     }
-    let Err(Error::Rejected(open)) = call(&mut service, "down") else {
+    let Err(Error::Rejected(rejection)) = call(&mut service, "down") else {
         panic!("its circuit is open")
     };
-    assert_eq!(open.name().as_str(), "up:down");
+    assert_eq!(rejection.name().as_str(), "up:down");
     for _ in 0..10 {
         call(&mut service, "a").unwrap();
         call(&mut service.clone(), "b").unwrap();
@@ -55,7 +55,7 @@ async fn a_hundred_thousand_keys_take_no_more_memory_than_the_limit_allows() {
     assert_eq!(store.circuits().len(), LIMIT);
     assert!(during.bytes_max < (LIMIT * 4_096) as u64, "{during:?}");
 
-    // One that is known is counted still, and costs nothing more.
+    // Calls of known keys are still counted, and allocate nothing.
     let known = names(&store);
     let known: Vec<u32> = known.iter().map(|name| name[3..].parse().unwrap()).collect();
     let again = measure(|| known.iter().for_each(|key| call(&mut service, *key).unwrap()));
@@ -85,7 +85,7 @@ async fn a_call_of_a_known_key_allocates_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_bound_calls_pass_and_the_log_says_so_once_a_minute() {
+async fn calls_above_the_key_limit_pass_and_are_logged_once_a_minute() {
     let log = Log::default();
     let _guard = log.listen();
     let store = builder(fragile()).key_limit(1).build();
@@ -104,7 +104,7 @@ async fn past_the_bound_calls_pass_and_the_log_says_so_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_a_key_passes_uncounted_or_is_rejected_as_you_like() {
+async fn a_request_without_a_key_passes_uncounted_or_is_rejected() {
     let log = Log::default();
     let _guard = log.listen();
     let store = builder(fragile()).build();
@@ -146,12 +146,16 @@ async fn an_open_circuit_of_a_key_responds_if_the_layer_does() {
     let rejection = get("http://DOWN:80/other");
     assert_eq!(rejection.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(rejection.headers()["retry-after"], "10");
-    assert_eq!(get("https://down/").status(), StatusCode::SERVICE_UNAVAILABLE, "443 of one host");
+    assert_eq!(
+        get("https://down/").status(),
+        StatusCode::SERVICE_UNAVAILABLE,
+        "port 443 of the same host"
+    );
     assert_eq!(get("http://up/").status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_was_asked_for_by_name_takes_the_layer_s_policy() {
+async fn a_circuit_made_by_name_gets_the_policy_of_the_layer() {
     let store = Store::in_memory();
     let circuit = store.circuit("up:a");
     let policy = fragile().jitter(0.0).build().unwrap();
@@ -188,14 +192,14 @@ fn threads_never_make_more_circuits_than_the_limit() {
             });
         }
     });
-    // One that was made by two threads at once may have cost another one its place.
+    // Two threads that make the same circuit at once may have evicted one circuit too many.
     let left = store.circuits().len();
     assert!((90..=100).contains(&left), "{left}");
     assert!(most.load(Ordering::Relaxed) <= 100);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_routes_of_an_axum_server_each_have_a_circuit() {
+async fn each_route_of_an_axum_server_has_a_circuit() {
     use axum::extract::{MatchedPath, Path};
     let store = builder(fragile()).build();
     let breaker = CircuitBreakerLayer::new(store.clone())
@@ -220,7 +224,7 @@ async fn the_routes_of_an_axum_server_each_have_a_circuit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_request_says_is_escaped_in_names_and_bounded() {
+async fn keys_of_requests_are_escaped_and_bounded_in_names() {
     let store = builder(fragile()).build();
     let layer = CircuitBreakerLayer::new(store.clone())
         .named("tenants")
@@ -242,7 +246,7 @@ async fn what_a_request_says_is_escaped_in_names_and_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_gives_its_place_back_and_a_panic_is_a_failure() {
+async fn a_dropped_probe_frees_its_slot_and_a_panic_is_a_failure() {
     let store = builder(fragile()).build();
     let inner = Upstream::new(Does::Fail);
     let service = CircuitBreakerLayer::new(store.clone())
@@ -266,20 +270,20 @@ async fn a_probe_that_is_dropped_gives_its_place_back_and_a_panic_is_a_failure()
         assert!(probe.await.unwrap_err().is_panic());
         assert_state(&circuit, State::Open);
         wait_out(&circuit).await;
-        // Half-open again, and no probe is out.
+        // Half-open again, with a free slot.
         drop(hold(&circuit));
     }
 }
 
 #[test]
 #[should_panic(expected = "at most 64 bytes, this one has 65")]
-fn a_layer_s_name_leaves_room_for_keys() {
+fn the_name_of_a_keyed_layer_leaves_room_for_keys() {
     let layer = CircuitBreakerLayer::new(Store::in_memory()).named("x".repeat(65));
     let _ = layer.keyed_by(Authority);
 }
 
 #[test]
-fn a_policy_of_the_store_for_one_key_goes_first() {
+fn a_policy_of_the_store_for_one_key_comes_first() {
     let store = Store::builder().policy("up:a", Policy::cache()).build();
     let mut service = layer(&store).layer(service_fn(upstream));
     call(&mut service, "a").unwrap();

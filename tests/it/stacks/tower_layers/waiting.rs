@@ -1,4 +1,4 @@
-//! The column of `wait_while_open`, and what wakes a service that waits.
+//! The mode `wait_while_open`, and what wakes a waiting service.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,16 +12,16 @@ use tower_breaker::service::RetryUnlessRejected;
 use tower_breaker::service::WaitWhileOpen;
 use tower_breaker::{Circuit, CircuitBreakerLayer, ErrorsAsFailures, State};
 
-use crate::support::layers::{Attempts, Make, balance, open, steer, two};
+use crate::support::layers::{Attempts, Make, balance, open_circuit, steer, two};
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
 fn waiting() -> (Circuit, CircuitBreakerLayer<ErrorsAsFailures, WaitWhileOpen>, Upstream) {
-    let (circuit, layer, upstream) = open();
+    let (circuit, layer, upstream) = open_circuit();
     (circuit, layer.wait_while_open(), upstream)
 }
 
-/// A call waits for as long as the circuit is open, and then passes.
+/// A call waits while the circuit is open, and then passes.
 async fn waits_and_recovers<S>(circuit: &Circuit, service: S)
 where
     S: Service<(), Response = (), Error: Into<BoxError>, Future: Send> + Send + 'static,
@@ -41,7 +41,7 @@ async fn oneshot_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn buffer_keeps_its_callers_waiting() {
+async fn buffer_makes_its_callers_wait() {
     let (circuit, layer, upstream) = waiting();
     let service = ServiceBuilder::new().buffer(4).layer(layer).service(upstream);
     waits_and_recovers(&circuit, service).await;
@@ -56,7 +56,7 @@ async fn retry_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn steer_blocks_all_routes_for_one() {
+async fn steer_blocks_all_routes_for_an_open_one() {
     let (_, _, services) = two(CircuitBreakerLayer::wait_while_open);
     let mut steer = steer(services);
     let mut ready = task::spawn(());
@@ -89,13 +89,13 @@ async fn reconnect_waits_and_keeps_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn spawn_ready_waits_in_a_task_of_its_own() {
+async fn spawn_ready_waits_in_its_own_task() {
     let (circuit, layer, upstream) = waiting();
     waits_and_recovers(&circuit, SpawnReady::new(layer.layer(upstream))).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn balance_passes_an_open_endpoint_over_and_takes_it_again() {
+async fn balance_skips_an_open_endpoint_until_it_recovers() {
     let (circuit, upstreams, services) = two::<WaitWhileOpen>(CircuitBreakerLayer::wait_while_open);
     let mut balance = balance(services);
     for _ in 0..20 {
@@ -112,7 +112,7 @@ async fn balance_passes_an_open_endpoint_over_and_takes_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_shed_sheds_what_would_wait() {
+async fn load_shed_sheds_calls_that_would_wait() {
     let (circuit, layer, upstream) = waiting();
     let service = ServiceBuilder::new().load_shed().layer(layer).service(upstream);
     assert!(service.clone().oneshot(()).await.unwrap_err().is::<Overloaded>());
@@ -121,16 +121,15 @@ async fn load_shed_sheds_what_would_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_timeout_covers_readiness_so_timeout_and_concurrency_limit_wait() {
+async fn timeout_and_concurrency_limit_wait_without_a_limit() {
     let (circuit, layer, upstream) = waiting();
     let limits = ServiceBuilder::new().timeout(s(1)).concurrency_limit(1);
     waits_and_recovers(&circuit, limits.layer(layer).service(upstream)).await;
 }
 
-/// And nothing else polls it.
 #[tokio::test(start_paused = true)]
-async fn waiting_ends_with_the_interval_a_place_or_a_hand_and_is_not_polled_before() {
-    let (circuit, layer, upstream) = open();
+async fn a_waiting_service_is_woken_only_when_it_may_be_admitted() {
+    let (circuit, layer, upstream) = open_circuit();
     let layer = layer.wait_while_open();
     let [mut one, mut other] = [layer.layer(upstream.clone()), layer.layer(upstream)];
     let [mut first, mut second] = [task::spawn(()), task::spawn(())];
@@ -144,10 +143,10 @@ async fn waiting_ends_with_the_interval_a_place_or_a_hand_and_is_not_polled_befo
     assert_pending!(second.enter(|cx, _| other.poll_ready(cx)));
 
     drop(one);
-    assert!(second.is_woken(), "a place came back");
+    assert!(second.is_woken(), "a slot is free");
     assert_ready_ok!(second.enter(|cx, _| other.poll_ready(cx)));
     drop(other.call(()));
-    drop(circuit.force_open("by hand"));
+    drop(circuit.force_open("a test"));
 
     let mut forced = layer.layer(Upstream::new(Does::Succeed));
     let mut third = task::spawn(());
@@ -155,13 +154,13 @@ async fn waiting_ends_with_the_interval_a_place_or_a_hand_and_is_not_polled_befo
     advance(s(3600)).await;
     assert!(!third.is_woken());
     drop(circuit.reset());
-    assert!(third.is_woken(), "a hand has closed it");
+    assert!(third.is_woken(), "an operator has closed it");
     assert_ready_ok!(third.enter(|cx, _| forced.poll_ready(cx)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_waits_for_a_lease_is_woken_when_that_runs_out() {
-    let (circuit, layer, upstream) = open();
+async fn a_service_that_waits_for_a_slot_is_woken_when_the_lease_expires() {
+    let (circuit, layer, upstream) = open_circuit();
     wait_out(&circuit).await;
     let hanging = hold(&circuit);
     let mut service = layer.clone().wait_while_open().layer(upstream);
@@ -177,8 +176,8 @@ async fn a_service_that_waits_for_a_lease_is_woken_when_that_runs_out() {
 }
 
 #[test]
-fn a_poll_outside_of_a_runtime_panics_and_the_next_one_inside_waits() {
-    let (circuit, layer, upstream) = open();
+fn a_poll_outside_a_runtime_panics_and_a_later_one_inside_waits() {
+    let (circuit, layer, upstream) = open_circuit();
     let mut service = layer.wait_while_open().layer(upstream);
     for _ in 0..2 {
         let outside = AssertUnwindSafe(|| task::spawn(()).enter(|cx, _| service.poll_ready(cx)));
@@ -187,7 +186,7 @@ fn a_poll_outside_of_a_runtime_panics_and_the_next_one_inside_waits() {
         assert!(says.contains("no reactor running"), "{says}");
     }
     paused(async {
-        // Time has not stood still before.
+        // The clock is paused from here on.
         let call = tokio::spawn(service.oneshot(()));
         tokio::time::sleep(s(5)).await;
         assert!(!call.is_finished());
