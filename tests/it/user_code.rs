@@ -1,5 +1,7 @@
-//! Code of users: observers, wakers, log subscribers, and what they drop. It runs under no lock, so it may
-//! use the store and the circuit, and its panics reach no call of another.
+//! Code of users: observers, wakers, log subscribers, and the values that they drop.
+//!
+//! No lock is held while it runs, so it may use the store and the circuit. Its panics disturb no
+//! other call.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake};

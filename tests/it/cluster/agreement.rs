@@ -1,7 +1,9 @@
-//! One random history, played to the ledger in memory and to Redis: they show the same at each step.
+//! Random histories, played to the backend in memory and to Redis, which must answer the same at
+//! each step.
 //!
-//! What lasts is over at once or lasts an hour, so that it does not matter how long a step takes.
-//! Generations are the ledger's time, and so differ; they are compared by their order of appearance.
+//! Every duration is either zero or an hour, so that it does not matter how long a step takes.
+//! Generations come from the clock of a backend and differ; they are compared by their order of
+//! appearance.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::support::s;
 
 const HOUR: Duration = s(3_600);
 
-/// Above what any clock tells, and below what a double counts to.
+/// Above the time of any clock, and below the largest integer that a double is exact for.
 const FAR: u64 = 1 << 50;
 
 #[derive(Clone, Debug)]
@@ -38,8 +40,8 @@ enum Verb {
     Transition(Move, When),
     Acquire(u64, When),
     Settle(u64, Probed, When),
-    Restore { ahead: u64, revision: u64, state: RecordState, setting: Option<OverrideRecord> },
-    Impose(Option<OverrideRecord>),
+    Restore { ahead: u64, revision: u64, state: RecordState, record: Option<OverrideRecord> },
+    SetOverride(Option<OverrideRecord>),
 }
 
 /// Which generation a step names.
@@ -51,7 +53,7 @@ enum When {
 }
 
 #[test]
-fn redis_shows_what_memory_shows() {
+fn redis_and_memory_answer_the_same() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let server = Server::start();
     let config = server.config().command_timeout(s(2));
@@ -72,49 +74,49 @@ async fn play(redis: &RedisBackend, number: u32, history: &[Step]) {
     let memory = MemoryBackend::new();
     let names = ["a", "b", "end"].map(|name| CircuitName::new(format!("{number} {name}")).unwrap());
     let (mut here, mut there) = (memory.subscribe(), redis.subscribe());
-    let mut memories = [Ledger::new(&memory), Ledger::new(&memory)];
-    let mut redises = [Ledger::new(redis), Ledger::new(redis)];
+    let mut memories = [Side::new(&memory), Side::new(&memory)];
+    let mut redises = [Side::new(redis), Side::new(redis)];
     for (at, Step { circuit, verb }) in history.iter().enumerate() {
         let ours = memories[*circuit].play(&names[*circuit], verb).await;
         let theirs = redises[*circuit].play(&names[*circuit], verb).await;
         assert_eq!(theirs, ours, "at step {at} of {history:#?}");
     }
-    // What was told before the end is what was told.
+    // The override of the last circuit marks the end of the notices.
     memory.set_override(&names[2], None).await.unwrap();
     redis.set_override(&names[2], None).await.unwrap();
-    let ours = told(&mut here, &names, &mut memories).await;
-    let theirs = told(&mut there, &names, &mut redises).await;
+    let ours = notices(&mut here, &names, &mut memories).await;
+    let theirs = notices(&mut there, &names, &mut redises).await;
     assert_eq!(theirs, ours, "of {history:#?}");
 }
 
-async fn told(
-    notices: &mut Receiver<Notice>,
+async fn notices(
+    receiver: &mut Receiver<Notice>,
     names: &[CircuitName; 3],
-    ledgers: &mut [Ledger<'_>; 2],
+    sides: &mut [Side<'_>; 2],
 ) -> Vec<(usize, Shown)> {
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     loop {
-        let notice = tokio::time::timeout(s(20), notices.recv()).await.expect("to be told");
+        let notice = tokio::time::timeout(s(20), receiver.recv()).await.expect("a notice");
         let Notice::View(about, view) = notice.unwrap() else { continue };
         match names.iter().position(|name| *name == about) {
-            Some(2) => return told,
-            Some(circuit) => told.push((circuit, ledgers[circuit].shown(*view))),
+            Some(2) => return seen,
+            Some(circuit) => seen.push((circuit, sides[circuit].shown(*view))),
             None => {}
         }
     }
 }
 
-/// A ledger, and what it has shown of one circuit.
-struct Ledger<'a> {
+/// A backend, and what it has shown of one circuit.
+struct Side<'a> {
     backend: &'a dyn Backend,
     generations: Vec<u64>,
     versions: Vec<u64>,
 }
 
-/// A view, without what differs from clock to clock.
+/// The order of the generation and of the version, and a view without what depends on the clock.
 type Shown = (usize, usize, View);
 
-impl<'a> Ledger<'a> {
+impl<'a> Side<'a> {
     fn new(backend: &'a dyn Backend) -> Self {
         Self { backend, generations: vec![View::FIRST], versions: vec![0] }
     }
@@ -148,7 +150,7 @@ impl<'a> Ledger<'a> {
                 let lease = Lease { generation: self.when(*when), nonce: *nonce, remaining: HOUR };
                 backend.settle_probe(name, lease, result).await
             }
-            Verb::Restore { ahead, revision, state, setting } => {
+            Verb::Restore { ahead, revision, state, record } => {
                 let last = self.when(When::Now);
                 let mut view = View::default();
                 view.generation = if *ahead == 0 { last } else { last.max(FAR) + ahead };
@@ -162,18 +164,18 @@ impl<'a> Ledger<'a> {
                     ..Tally::default()
                 };
                 view.overridden.version =
-                    self.versions.last().unwrap() + u64::from(setting.is_some());
-                view.overridden.record = setting.clone();
+                    self.versions.last().unwrap() + u64::from(record.is_some());
+                view.overridden.record = record.clone();
                 backend.restore(name, &view).await
             }
-            Verb::Impose(setting) => backend.set_override(name, setting.as_ref()).await,
+            Verb::SetOverride(record) => backend.set_override(name, record.as_ref()).await,
         };
         (granted, self.shown(view.unwrap()))
     }
 
     fn shown(&mut self, mut view: View) -> Shown {
-        let generation = place(&mut self.generations, &mut view.generation);
-        let version = place(&mut self.versions, &mut view.overridden.version);
+        let generation = order(&mut self.generations, &mut view.generation);
+        let version = order(&mut self.versions, &mut view.overridden.version);
         let round = |left: &mut Duration| *left = if left.is_zero() { *left } else { HOUR };
         match &mut view.state {
             RecordState::Open { remaining, .. } => round(remaining),
@@ -183,7 +185,7 @@ impl<'a> Ledger<'a> {
         if let Some(left) = view.overridden.record.as_mut().and_then(|set| set.remaining.as_mut()) {
             round(left);
         }
-        // A replica that has only asked has no share to tell of.
+        // The empty share of a replica that reported nothing makes no difference.
         view.shares.retain(|share| *share != Tally::default());
         view.shares.sort_by_key(|share| {
             (share.calls, share.failures, share.slow_calls, share.consecutive_failures)
@@ -192,14 +194,14 @@ impl<'a> Ledger<'a> {
     }
 }
 
-fn place(seen: &mut Vec<u64>, number: &mut u64) -> usize {
-    let place = seen.iter().position(|known| known == number).unwrap_or_else(|| {
+fn order(seen: &mut Vec<u64>, number: &mut u64) -> usize {
+    let order = seen.iter().position(|known| known == number).unwrap_or_else(|| {
         assert!(seen.last().unwrap() < number, "generations and versions grow");
         seen.push(*number);
         seen.len() - 1
     });
     *number = 0;
-    place
+    order
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -207,7 +209,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
-    let settings = || prop::option::of(setting());
+    let records = || prop::option::of(override_record());
     prop_oneof![
         1 => Just(Verb::Load),
         6 => (report(), when()).prop_map(|(report, when)| Verb::Report(report, when)),
@@ -215,12 +217,12 @@ fn verb() -> impl Strategy<Value = Verb> {
         6 => (0..5_u64, when()).prop_map(|(nonce, when)| Verb::Acquire(nonce, when)),
         5 => (0..5_u64, probed(), when())
             .prop_map(|(nonce, result, when)| Verb::Settle(nonce, result, when)),
-        1 => (0..3_u64, 0..9_u64, standing(), settings()).prop_map(
-            |(ahead, revision, state, setting)| {
-                Verb::Restore { ahead, revision, state, setting }
+        1 => (0..3_u64, 0..9_u64, record_state(), records()).prop_map(
+            |(ahead, revision, state, record)| {
+                Verb::Restore { ahead, revision, state, record }
             }
         ),
-        1 => settings().prop_map(Verb::Impose),
+        1 => records().prop_map(Verb::SetOverride),
     ]
 }
 
@@ -253,12 +255,22 @@ fn terms() -> impl Strategy<Value = OpenTerms> {
         })
 }
 
+fn tally(failures: u64) -> Tally {
+    Tally {
+        calls: 100,
+        failures,
+        slow_calls: 3,
+        consecutive_failures: failures / 2,
+        ..Tally::default()
+    }
+}
+
 fn to() -> impl Strategy<Value = Move> {
     prop_oneof![
         3 => (terms(), 0..100_u64).prop_map(|(terms, failures)| Move::Open {
             terms,
             reason: Reason::SlowCallRate,
-            tally: Tally { calls: 100, failures, slow_calls: 3, consecutive_failures: failures / 2, ..Tally::default() },
+            tally: tally(failures),
         }),
         1 => Just(Move::Closed { reason: Reason::Override }),
     ]
@@ -273,7 +285,7 @@ fn probed() -> impl Strategy<Value = Probed> {
     ]
 }
 
-fn standing() -> impl Strategy<Value = RecordState> {
+fn record_state() -> impl Strategy<Value = RecordState> {
     prop_oneof![
         Just(RecordState::Closed),
         (terms(), lasts()).prop_map(|(terms, remaining)| RecordState::Open { terms, remaining }),
@@ -283,7 +295,7 @@ fn standing() -> impl Strategy<Value = RecordState> {
     ]
 }
 
-fn setting() -> impl Strategy<Value = OverrideRecord> {
+fn override_record() -> impl Strategy<Value = OverrideRecord> {
     (
         prop_oneof![Just(OverrideState::ForcedOpen), Just(OverrideState::MetricsOnly)],
         ".{0,6}",

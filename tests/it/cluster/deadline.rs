@@ -1,5 +1,5 @@
-//! What a call waits for: the state of a circuit that was never loaded, and a probe slot of the cluster.
-//! Never longer than the deadline.
+//! What a call waits for: the state of a circuit that was never loaded, and a probe slot of the
+//! cluster. Never longer than the deadline.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Replica {
         Self { line, upstream, service }
     }
 
-    /// A replica that is the first one, and has loaded its circuit.
+    /// The only replica so far, which has loaded its circuit.
     async fn first() -> Self {
         let replica = Self::join(0, &network());
         sleep(ms(10)).await;

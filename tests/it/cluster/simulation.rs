@@ -1,5 +1,5 @@
-//! Histories of whole clusters, drawn from seeds. Replicas share a backend over a network that delays,
-//! drops, repeats and cuts; they crash and are replaced; the backend loses its records.
+//! Histories of whole clusters, drawn from seeds. Replicas share a backend over a network that
+//! delays, drops, repeats and cuts; they crash and are replaced; the backend loses its records.
 //!
 //! What must never happen is checked with every operation on the backend and with every call
 //! (`support/checker.rs`, `support/sim/`). What must happen is checked here, once the faults end.
@@ -28,8 +28,8 @@ const REPLAY: &str = "cargo test --features test-util --test it cluster::simulat
 #[test]
 fn a_cluster_keeps_its_promises_under_network_faults_and_crashes() {
     if let Some(seed) = variable("CLUSTER_SIM_SEED") {
-        let (wrong, _) = play(seed, true);
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        let (violations, _) = play(seed, true);
+        assert!(violations.is_empty(), "{violations:#?}");
         return;
     }
     let schedules = variable("CLUSTER_SIM_SCHEDULES").unwrap_or(SCHEDULES);
@@ -42,10 +42,10 @@ fn a_cluster_keeps_its_promises_under_network_faults_and_crashes() {
                 if seed >= schedules {
                     break;
                 }
-                let (wrong, happened) = play(seed, false);
+                let (violations, happened) = play(seed, false);
                 stats.add(happened);
-                if !wrong.is_empty() {
-                    failed.push((seed, wrong));
+                if !violations.is_empty() {
+                    failed.push((seed, violations));
                 }
             }
             (failed, stats)
@@ -60,8 +60,8 @@ fn a_cluster_keeps_its_promises_under_network_faults_and_crashes() {
         all
     });
     println!("{schedules} schedules: {stats:?}");
-    for (seed, wrong) in &failed {
-        println!("{wrong:#?}\nreplay it with CLUSTER_SIM_SEED={seed} {REPLAY}");
+    for (seed, violations) in &failed {
+        println!("{violations:#?}\nreplay it with CLUSTER_SIM_SEED={seed} {REPLAY}");
     }
     assert!(failed.is_empty(), "{} seeds failed", failed.len());
 }
@@ -72,7 +72,7 @@ fn variable(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{value}`")))
 }
 
-/// Plays the history of a seed. Returns what was wrong in it, and what happened.
+/// Plays the history of a seed. Returns the violations, and what happened.
 fn play(seed: u64, trace: bool) -> (Vec<String>, Stats) {
     let schedule = Schedule::draw(seed);
     if trace {
@@ -85,7 +85,7 @@ fn play(seed: u64, trace: bool) -> (Vec<String>, Stats) {
         cluster.meet_faults().await;
         cluster.recover().await;
         let checker = cluster.world.network.checker();
-        (checker.wrong.clone(), checker.stats)
+        (checker.violations.clone(), checker.stats)
     })
 }
 
@@ -207,7 +207,7 @@ impl Cluster {
                 let states: Vec<_> = self.replicas.iter().map(Replica::brief).collect();
                 let backend = brief(&self.world.view());
                 let what = format!("not {what} within {bound:?}: {backend}, {states:#?}");
-                return self.world.network.wrong(what);
+                return self.world.network.violation(what);
             }
             sleep(ms(100)).await;
         }

@@ -22,7 +22,7 @@ async fn calls_that_never_end_open_the_circuit_at_the_next_call() {
     let _hung = start(&circuit, 4);
     advance(s(6)).await;
     assert_state(&circuit, State::Closed);
-    // One and a half times the limit after their start all of them count, whatever slice they began in.
+    // After one and a half times the limit, every call in flight counts as slow.
     advance(s(3)).await;
     let rejected = rejected(&circuit);
     assert_eq!(rejected.reason(), Reason::SlowCallRate);

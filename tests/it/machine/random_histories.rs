@@ -297,8 +297,8 @@ proptest! {
         })?;
     }
 
-    /// After any history, and with any calls and probes still in flight, the circuit closes once the
-    /// upstream works again and time passes. Only an override prevents it.
+    /// After any history, and with any calls and probes still in flight, the circuit closes once
+    /// the upstream works again and time passes. Only an override prevents it.
     #[test]
     fn a_circuit_recovers_after_any_history(
         (rules, policy) in rules(),

@@ -1,4 +1,4 @@
-//! Getting in to Redis: addresses, secrets, permissions, and servers that are not what they should be.
+//! Access to Redis: permissions, passwords, and servers that cannot be used.
 
 use tower_breaker::Store;
 use tower_breaker::backend::{
@@ -6,19 +6,20 @@ use tower_breaker::backend::{
 };
 use tower_breaker::event::{Reason, Tally};
 
-use super::records::{OPEN, OPENING, forced, name, report};
+use super::records::{OPEN, TERMS, forced, name, report};
 use crate::support::log::Log;
 use crate::support::redis::{Cluster, Server, connect, eventually, real};
 use crate::support::s;
 
 const DOCS: &str = include_str!("../../../docs/redis.md");
 
-/// `connect` fails, and says one of these. On a busy machine it may fail for another reason first.
+/// Asserts that `connect` fails with one of these messages, and never shows the password. On a busy
+/// machine it may fail for another reason first.
 async fn assert_refused(config: &RedisConfig, says: &[&str], when: &str) {
     let mut said = String::new();
     for _ in 0..5 {
         let Err(error) = RedisBackend::connect(config).await else {
-            panic!("{when}: let in");
+            panic!("{when}: connected");
         };
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("hunter2"), "{when}: {shown}");
@@ -30,21 +31,21 @@ async fn assert_refused(config: &RedisConfig, says: &[&str], when: &str) {
     panic!("{when}: {said}");
 }
 
-/// What `docs/redis.md` says that the user must be allowed, where this line of it begins so.
+/// The permissions in the line of `docs/redis.md` that begins like this.
 fn permissions(start: &str) -> Vec<&'static str> {
     let line = DOCS.lines().find_map(|line| line.strip_prefix(start));
     line.unwrap_or_else(|| panic!("docs/redis.md has {start:?}")).split(' ').collect()
 }
 
-/// A user who is allowed this and nothing else.
+/// Makes a user with these permissions and no others.
 fn allow(server: &Server, rules: &[&str]) {
-    // On 6.2 a user may use all channels unless told otherwise.
+    // In Redis 6.2 a new user may use all channels.
     let user = ["ACL", "SETUSER", "breaker", "reset", "on", ">hunter2", "resetchannels"];
     assert_eq!(server.cli(&[&user, rules].concat()), "OK");
 }
 
 #[test]
-fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
+fn the_permissions_in_the_docs_are_sufficient_and_all_needed() {
     let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
     real(async {
         let server = Server::start();
@@ -57,7 +58,7 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
         backend.set_override(&name("a"), None).await.unwrap();
         backend.report(&name("b"), &report("r", 1, 10)).await.unwrap();
         backend.restore(&name("c"), &opened).await.unwrap();
-        tokio::time::timeout(s(20), notices.recv()).await.expect("to be told").unwrap();
+        tokio::time::timeout(s(20), notices.recv()).await.expect("a notice").unwrap();
         backend.close().await.unwrap();
 
         for missing in &rules {
@@ -70,7 +71,7 @@ fn the_permissions_in_the_docs_are_enough_and_none_is_too_many() {
 }
 
 #[test]
-fn the_permissions_in_the_docs_are_enough_for_a_cluster_and_for_sentinels() {
+fn the_permissions_in_the_docs_suffice_for_cluster_and_sentinel() {
     let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
     let with = |more: &str| [rules.clone(), permissions(more)].concat();
     real(async {
@@ -93,7 +94,7 @@ fn the_permissions_in_the_docs_are_enough_for_a_cluster_and_for_sentinels() {
 }
 
 #[test]
-fn a_permission_that_is_taken_away_is_a_refusal() {
+fn a_permission_that_was_revoked_is_a_refusal() {
     real(async {
         let server = Server::start();
         let all = ["ACL", "SETUSER", "breaker", "on", ">hunter2", "~*", "&*", "+@all"];
@@ -107,7 +108,7 @@ fn a_permission_that_is_taken_away_is_a_refusal() {
 }
 
 #[test]
-fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
+fn a_script_without_some_permissions_loses_no_data() {
     const ALL: [&str; 6] = ["breaker", "on", ">hunter2", "~*", "&*", "+@all"];
     real(async {
         let server = Server::start();
@@ -115,23 +116,23 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
         let owner = connect(&server.config()).await;
         let user = connect(&server.config().username("breaker").password("hunter2")).await;
         for denied in ["hset", "hdel", "del", "pexpire"] {
-            let [open, half, hand] =
-                ["open", "half", "hand"].map(|what| name(&format!("{what} {denied}")));
+            let [open, half, forced_open] =
+                ["open", "half", "forced"].map(|what| name(&format!("{what} {denied}")));
             let opened = owner.transition(&open, 1, &OPEN).await.unwrap();
-            let terms = OpenTerms { interval: s(0), ..OPENING };
+            let terms = OpenTerms { interval: s(0), ..TERMS };
             let at_once =
                 Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
             let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
             let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
             let lease = lease.expect("a lease");
-            let overridden = owner.set_override(&hand, Some(&forced())).await.unwrap();
+            let overridden = owner.set_override(&forced_open, Some(&forced())).await.unwrap();
             let mut newer = overridden.clone();
             newer.generation = opened.generation + 1;
             newer.overridden.version += 1;
 
             let seen = async || {
                 let (a, b) = (owner.load(&open).await.unwrap(), owner.load(&half).await.unwrap());
-                (a.generation, b.generation, owner.load(&hand).await.unwrap().overridden)
+                (a.generation, b.generation, owner.load(&forced_open).await.unwrap().overridden)
             };
             let mut last = seen().await;
             assert_eq!(
@@ -144,7 +145,7 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
                 let now = seen().await;
                 let is_newer = now.0 >= last.0 && now.1 >= last.1;
                 assert!(is_newer && now.2.version >= last.2.version, "{step}: {last:?} {now:?}");
-                // PEXPIRE comes last: what it is denied in has been done.
+                // PEXPIRE is the last command: the others have run when it is refused.
                 assert!(!refused || denied == "pexpire" || now == last, "{step}: {last:?} {now:?}");
                 last = now;
             };
@@ -153,17 +154,17 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
             let closed = Move::Closed { reason: Reason::Override };
             let did = user.transition(&open, opened.generation, &closed).await;
             kept("a transition", did.is_err()).await;
-            let failed = Probed::Failed { terms: OPENING, reason: Reason::ProbeFailed };
+            let failed = Probed::Failed { terms: TERMS, reason: Reason::ProbeFailed };
             let did = user.settle_probe(&half, lease, &Probed::Passed).await;
             kept("a probe that passed", did.is_err()).await;
             let did = user.settle_probe(&half, lease, &failed).await;
             kept("a probe that failed", did.is_err()).await;
-            let did = user.set_override(&hand, None).await;
-            kept("the end of a setting", did.is_err()).await;
+            let did = user.set_override(&forced_open, None).await;
+            kept("the end of an override", did.is_err()).await;
             let other = OverrideRecord { reason: "another".to_owned(), ..forced() };
-            let did = user.set_override(&hand, Some(&other)).await;
-            kept("a setting", did.is_err()).await;
-            for circuit in [&open, &hand] {
+            let did = user.set_override(&forced_open, Some(&other)).await;
+            kept("an override", did.is_err()).await;
+            for circuit in [&open, &forced_open] {
                 let did = user.restore(circuit, &newer).await;
                 kept("a restored view", did.is_err()).await;
             }
@@ -173,7 +174,7 @@ fn a_script_that_may_not_do_all_that_it_does_loses_nothing() {
 }
 
 #[test]
-fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
+fn a_server_that_may_evict_overrides_is_warned_of() {
     real(async {
         let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
         let backend = connect(&server.config()).await;
@@ -185,7 +186,7 @@ fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
         assert!(matches!(&lines[..], [line] if line.contains("allkeys-lru")), "{lines:?}");
         store.shutdown(s(5)).await;
 
-        // Who may not ask is not warned, nor kept out.
+        // A user without permission to ask gets no warning, and no error either.
         allow(&server, &permissions("ACL SETUSER breaker on >secret resetchannels "));
         let config = server.config().username("breaker").password("hunter2");
         assert_eq!(connect(&config).await.warning(), None);
@@ -199,16 +200,16 @@ fn a_server_that_may_forget_what_a_hand_has_set_is_warned_of() {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_so_without_the_password() {
+fn a_refused_login_is_reported_without_the_password() {
     real(async {
         let server = Server::with_password("right");
         for (config, says) in [
             (server.config(), "asks for a password"),
             (server.config().password("hunter2"), "does not accept"),
-            (server.config().username("nobody").password("hunter2"), "does not accept"),
+            (server.config().username("unknown").password("hunter2"), "does not accept"),
         ] {
             assert_refused(&config, &[says], "at the start").await;
-            // Started in the background, it goes on trying, and says what is wrong.
+            // A backend that connects in the background goes on trying, and says what is wrong.
             let backend = RedisBackend::start(&config).unwrap();
             eventually("the reason", async || {
                 let error = backend.ping().await.unwrap_err();
@@ -223,7 +224,7 @@ fn who_is_not_let_in_is_told_so_without_the_password() {
 }
 
 #[test]
-fn a_password_that_is_changed_meanwhile_is_the_reason_that_is_given() {
+fn a_changed_password_is_reported_as_the_reason() {
     real(async {
         let server = Server::with_password("old");
         let backend = connect(&server.config().password("old")).await;
@@ -235,12 +236,12 @@ fn a_password_that_is_changed_meanwhile_is_the_reason_that_is_given() {
         })
         .await;
         server.cli_as("new", &["CONFIG", "SET", "requirepass", "old"]);
-        eventually("to be let in again", async || backend.load(&name("a")).await.is_ok()).await;
+        eventually("a new connection", async || backend.load(&name("a")).await.is_ok()).await;
     });
 }
 
-/// Something that is no Redis: `answer` to whatever it hears. Returns its port.
-fn impostor(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
+/// Starts a server that is no Redis, and answers every request with `answer`. Returns its port.
+fn fake_server(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -261,7 +262,7 @@ fn impostor(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
 #[test]
 fn a_server_that_is_too_old_is_refused() {
     let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n";
-    let port = impostor(|_| answer.to_vec());
+    let port = fake_server(|_| answer.to_vec());
     real(async {
         let config = RedisConfig::new("127.0.0.1", port);
         assert_refused(&config, &["6.2 or later"], "an old server").await;
@@ -269,34 +270,34 @@ fn a_server_that_is_too_old_is_refused() {
 }
 
 #[test]
-fn what_is_no_redis_and_repeats_the_password_does_not_have_it_shown() {
+fn a_password_repeated_by_the_server_is_not_shown() {
     let unknown = |command: &str| {
         let args = "with args beginning with: `breaker`, `hunter2`, ";
         format!("-ERR unknown command `{command}`, {args}\r\n").into_bytes()
     };
     let ports = [
-        impostor(<[u8]>::to_vec),
-        impostor(|heard| [b"HTTP/1.1 400 Bad Request\r\n\r\n", heard].concat()),
-        impostor(move |_| unknown("AUTH")),
-        impostor(move |_| unknown("HELLO")),
+        fake_server(<[u8]>::to_vec),
+        fake_server(|request| [b"HTTP/1.1 400 Bad Request\r\n\r\n", request].concat()),
+        fake_server(move |_| unknown("AUTH")),
+        fake_server(move |_| unknown("HELLO")),
     ];
     real(async {
         for port in ports {
             let config = RedisConfig::new("127.0.0.1", port);
             let config = config.username("breaker").password("hunter2");
-            // That it does not show the password is looked at there.
-            assert_refused(&config, &["redis"], "an impostor").await;
+            // This asserts that the password is not shown.
+            assert_refused(&config, &["redis"], "no Redis").await;
         }
     });
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told_at_once_or_waited_for() {
+fn a_missing_server_is_an_error_at_once_or_waited_for() {
     real(async {
         let mut server = Server::start();
         let config = server.config().command_timeout(s(2));
         server.kill();
-        assert_refused(&config, &["cannot be reached"], "nobody there").await;
+        assert_refused(&config, &["cannot be reached"], "no server").await;
         let backend = RedisBackend::start(&config).unwrap();
         let error = backend.load(&name("a")).await.unwrap_err();
         assert!(error.is_unavailable());
@@ -306,7 +307,7 @@ fn a_server_that_is_not_there_is_told_at_once_or_waited_for() {
 }
 
 #[test]
-fn a_server_that_is_no_cluster_is_told_from_one() {
+fn a_server_that_is_no_cluster_is_refused_as_one() {
     real(async {
         let server = Server::start();
         let config = RedisConfig::cluster([("127.0.0.1", server.port())]);
@@ -316,14 +317,14 @@ fn a_server_that_is_no_cluster_is_told_from_one() {
 
 #[cfg(feature = "redis-tls")]
 #[test]
-fn a_server_whose_tls_is_not_as_expected_is_told_from_one() {
+fn a_server_with_unexpected_tls_is_refused() {
     real(async {
         let tls = crate::support::redis::TlsServer::start();
         let plain = tls.server.config().tls_ca_file(tls.ca_file());
         assert_refused(&plain, &["TLS"], "TLS to a plain port").await;
         assert_refused(&tls.config(), &["TLS"], "plain to a TLS port").await;
-        let strange = tls.config().tls();
-        assert_refused(&strange, &["UnknownIssuer"], "a stranger's certificate").await;
+        let unknown = tls.config().tls();
+        assert_refused(&unknown, &["UnknownIssuer"], "an unknown certificate").await;
         let nowhere = tls.config().tls_ca_file("/nowhere/ca.crt");
         assert_refused(&nowhere, &["/nowhere/ca.crt"], "no such file").await;
     });

@@ -4,7 +4,7 @@ use tower_breaker::backend::RedisConfig;
 use tower_breaker::config::Config;
 
 #[test]
-fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
+fn an_invalid_url_is_refused_with_every_problem_and_no_secret() {
     let wrong = |url: &str| {
         let error = RedisConfig::from_url(url).unwrap_err();
         let shown = format!("{error} {error:?}");
@@ -30,13 +30,12 @@ fn a_url_that_cannot_work_is_refused_with_every_problem_and_no_secret() {
     }
 }
 
-/// What stands where a secret is.
+/// The secret in the URLs below.
 const SECRET: &str = "Zx9secret";
 
 #[test]
-fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
-    // A password is anywhere where one that is not percent-encoded can get to, or one that was put in
-    // the wrong place.
+fn no_error_repeats_a_part_of_the_url() {
+    // The password is in every part where an unencoded or misplaced password can end up.
     let wrong = [
         "redis://default:?Zx9secret@host:6379/0",
         "redis://default:12?Zx9secret@host:6379/0",
@@ -101,15 +100,15 @@ fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
         "redis-sentinel://host?sentinelServiceName=m&sentinelUsername=Zx9secret%",
         "redis-sentinel://host?sentinelServiceName=Zx9secret%zz",
     ];
-    let tells = |text: &str| text.to_lowercase().contains(&SECRET.to_lowercase());
+    let shows = |text: &str| text.to_lowercase().contains(&SECRET.to_lowercase());
     for url in wrong {
         let error = RedisConfig::from_url(url).expect_err(url);
         let shown = format!("{error} {error:?} {:?}", error.problems());
-        assert!(!tells(&shown), "{url}: {shown}");
+        assert!(!shows(&shown), "{url}: {shown}");
 
         let error = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect_err(url);
         let shown = format!("{error} {error:?} {:?}", error.problems());
-        assert!(!tells(&shown), "{url}: {shown}");
+        assert!(!shows(&shown), "{url}: {shown}");
         assert!(shown.contains("CIRCUIT_BREAKER_REDIS_URL"), "{url}: {shown}");
     }
     let right = [
@@ -122,9 +121,9 @@ fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
     ];
     for url in right {
         let config = RedisConfig::from_url(url).expect(url);
-        assert!(!tells(&format!("{config:?}")), "{url}: {config:?}");
+        assert!(!shows(&format!("{config:?}")), "{url}: {config:?}");
         let config = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect(url);
-        assert!(!tells(&format!("{config:?}")), "{url}: {config:?}");
+        assert!(!shows(&format!("{config:?}")), "{url}: {config:?}");
     }
     for parts in [
         RedisConfig::new("redis://u:Zx9secret@host", 6379),
@@ -132,12 +131,12 @@ fn no_part_of_a_url_is_repeated_in_what_is_wrong_with_it() {
         RedisConfig::cluster([("host", 1), ("host/Zx9secret", 2)]),
     ] {
         let shown = format!("{parts:?} {}", parts.check().unwrap_err());
-        assert!(!tells(&shown), "{shown}");
+        assert!(!shows(&shown), "{shown}");
     }
 }
 
 #[test]
-fn a_url_says_what_the_parts_say() {
+fn a_url_has_the_same_meaning_as_its_parts() {
     let good = "redis-sentinel://u%40:hunter%322@[::1]/2?node=b:7&node=c&node=[::2]:8&node=[::3]\
                 &sentinelServiceName=main&sentinelUsername=s&sentinelPassword=a+b%2F%26";
     let config: RedisConfig = good.parse().unwrap();

@@ -1,4 +1,4 @@
-//! The connection to Redis: a server that is frozen, killed or replaced while it is used.
+//! The connection to Redis, while the server is frozen, busy, killed or replaced.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -17,8 +17,8 @@ use crate::support::{ms, s};
 const CLOSE: Move = Move::Closed { reason: Reason::Override };
 
 async fn gap(notices: &mut Receiver<Notice>) {
-    let told = async { while notices.recv().await.unwrap() != Notice::Gap {} };
-    tokio::time::timeout(s(20), told).await.expect("to be told of a gap");
+    let gap = async { while notices.recv().await.unwrap() != Notice::Gap {} };
+    tokio::time::timeout(s(20), gap).await.expect("a gap notice");
 }
 
 /// Connects with the timeout that services have.
@@ -32,7 +32,7 @@ async fn within<T>(time: Duration, answer: Answer<'_, T>) -> Result<T, BackendEr
     tokio::time::timeout(time, answer).await.expect("an answer in time")
 }
 
-/// Asks a future once.
+/// Polls a future once.
 async fn is_pending<T>(answer: &mut Answer<'_, T>) -> bool {
     poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await
 }
@@ -43,7 +43,7 @@ fn broken(backend: &RedisBackend) -> bool {
 }
 
 #[test]
-fn a_frozen_server_holds_nobody_up_and_is_used_again_when_it_thaws() {
+fn a_frozen_server_delays_no_call_and_is_used_again_when_it_thaws() {
     real(async {
         let server = Server::start();
         let backend = quick(&server).await;
@@ -61,33 +61,33 @@ fn a_frozen_server_holds_nobody_up_and_is_used_again_when_it_thaws() {
 }
 
 #[test]
-fn a_server_that_restarts_is_used_again_and_a_gap_is_told() {
+fn a_restarted_server_is_used_again_with_a_gap_notice() {
     real(async {
         let mut server = Server::start();
         let backend = connect(&server.config()).await;
         let mut notices = backend.subscribe();
         server.kill();
-        eventually("the loss", async || backend.ping().await.is_err()).await;
+        eventually("the broken connection", async || backend.ping().await.is_err()).await;
         while notices.try_recv().is_ok() {}
         server.restart();
         gap(&mut notices).await;
         let moved = backend.transition(&name("a"), 1, &CLOSE).await.unwrap();
-        let told = async {
+        let next = async {
             loop {
-                // A busy machine may lose the connection twice.
+                // On a busy machine the connection may break twice.
                 let notice = notices.recv().await.unwrap();
                 if notice != Notice::Gap {
                     return notice;
                 }
             }
         };
-        let told = tokio::time::timeout(s(20), told).await.unwrap();
-        assert_eq!(told, Notice::View(name("a"), Box::new(moved)));
+        let notice = tokio::time::timeout(s(20), next).await.unwrap();
+        assert_eq!(notice, Notice::View(name("a"), Box::new(moved)));
     });
 }
 
 #[test]
-fn a_connection_that_the_server_ends_is_made_anew_and_a_gap_is_told() {
+fn a_connection_closed_by_the_server_is_replaced_with_a_gap_notice() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -99,47 +99,47 @@ fn a_connection_that_the_server_ends_is_made_anew_and_a_gap_is_told() {
 }
 
 #[test]
-fn an_idle_connection_to_a_frozen_server_is_noticed() {
+fn an_idle_connection_notices_a_frozen_server() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
         let mut notices = backend.subscribe();
         server.freeze();
-        // Nobody asks anything.
-        eventually("the loss", async || broken(&backend)).await;
+        // There is no operation meanwhile.
+        eventually("the broken connection", async || broken(&backend)).await;
         server.thaw();
         gap(&mut notices).await;
     });
 }
 
-/// Pings more often than are lost before a connection is made anew, and lets the one that serves the
-/// subscription ping as well. Each is answered, with this.
-async fn answered(backend: &RedisBackend, says: &str) {
+/// Asserts that every ping is answered with this error, and that the connection is kept. There are
+/// more pings than may go unanswered, and time for the subscription to ping too.
+async fn answers_errors(backend: &RedisBackend, says: &str) {
     for _ in 0..20 {
-        let said = unavailable(backend.ping().await);
-        assert!(said.contains(says), "{said}");
+        let message = unavailable(backend.ping().await);
+        assert!(message.contains(says), "{message}");
     }
     tokio::time::sleep(s(2)).await;
-    let said = unavailable(backend.load(&name("a")).await);
-    assert!(!broken(backend), "{says}: {backend:?}, {said}");
+    let message = unavailable(backend.load(&name("a")).await);
+    assert!(!broken(backend), "{says}: {backend:?}, {message}");
 }
 
-/// It answers, hears what is told, and gives nobody another's answer.
-async fn all_is_well(backend: &RedisBackend) {
+/// Asserts that operations and notices work, and that every answer belongs to its request.
+async fn assert_works(backend: &RedisBackend) {
     eventually("an answer", async || backend.ping().await.is_ok()).await;
     eventually("a subscription", async || format!("{backend:?}").contains("Subscribed")).await;
     let mut notices = backend.subscribe();
     let terms = OpenTerms { interval: s(60), probes: 1, ..OpenTerms::default() };
     let open = Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
-    let [a, b] = ["well a", "well b"].map(name);
+    let [a, b] = ["works a", "works b"].map(name);
     let opened = backend.transition(&a, 1, &open).await.unwrap();
     assert_eq!(backend.load(&b).await.unwrap().generation, 1);
     assert_eq!(backend.load(&a).await.unwrap().generation, opened.generation);
-    let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
-    assert_eq!(told, Notice::View(a, Box::new(opened)));
+    let notice = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
+    assert_eq!(notice, Notice::View(a, Box::new(opened)));
 }
 
-/// How many have connected so far, this one included.
+/// How many connections there have been, this one included.
 fn connections(server: &Server) -> u64 {
     let info = server.cli(&["INFO", "stats"]);
     let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
@@ -160,26 +160,26 @@ fn busy(server: &Server, meanwhile: impl Future<Output = ()>) {
 }
 
 #[test]
-fn a_server_that_is_busy_is_no_lost_connection() {
+fn a_busy_server_keeps_its_connections() {
     real(async {
         let server = Server::with(&["--lua-time-limit", "10"]);
         let backend = connect(&server.config()).await;
         backend.load(&name("a")).await.unwrap();
         let before = connections(&server);
         busy(&server, async {
-            eventually("it to say so", async || {
+            eventually("the error", async || {
                 backend.ping().await.is_err_and(|error| error.to_string().contains("BUSY"))
             })
             .await;
-            answered(&backend, "BUSY").await;
+            answers_errors(&backend, "BUSY").await;
         });
-        all_is_well(&backend).await;
-        assert_eq!(connections(&server), before + 3, "the script, its end, and who looks");
+        assert_works(&backend).await;
+        assert_eq!(connections(&server), before + 3, "of the script, its end, and this question");
     });
 }
 
 #[test]
-fn who_comes_while_a_server_is_busy_is_served_when_it_is_not() {
+fn a_backend_started_while_the_server_is_busy_works_afterwards() {
     real(async {
         let server = Server::with(&["--lua-time-limit", "10"]);
         let before = connections(&server);
@@ -187,41 +187,45 @@ fn who_comes_while_a_server_is_busy_is_served_when_it_is_not() {
         busy(&server, async {
             let config = server.config().command_timeout(s(5));
             let new = RedisBackend::start(&config).unwrap();
-            eventually("it to say so", async || {
+            eventually("the error", async || {
                 new.ping().await.is_err_and(|error| error.to_string().contains("BUSY"))
             })
             .await;
-            // It is asked every second whether a subscription can be had.
+            // It asks every second whether it can subscribe.
             tokio::time::sleep(s(3)).await;
             backend = Some(new);
         });
-        all_is_well(&backend.unwrap()).await;
-        assert_eq!(connections(&server), before + 4, "it, the script, its end, and who looks");
+        assert_works(&backend.unwrap()).await;
+        assert_eq!(
+            connections(&server),
+            before + 4,
+            "of the backend, the script, its end, and this question"
+        );
     });
 }
 
 #[test]
-fn a_server_that_cannot_save_is_no_lost_connection() {
+fn a_server_that_cannot_save_keeps_its_connections() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
         backend.load(&name("a")).await.unwrap();
         let folder = server.cli(&["CONFIG", "GET", "dir"]);
-        // What cannot be replaced by a file that is saved.
+        // A folder in place of the file, so that Redis cannot save.
         let file = std::path::Path::new(folder.lines().nth(1).unwrap()).join("dump.rdb");
         std::fs::create_dir(&file).unwrap();
         server.cli(&["CONFIG", "SET", "save", "3600 1"]);
         server.cli(&["BGSAVE"]);
-        eventually("it to say so", async || {
+        eventually("the error", async || {
             backend.ping().await.is_err_and(|error| error.to_string().contains("MISCONF"))
         })
         .await;
         let before = connections(&server);
         for _ in 0..20 {
-            let said = unavailable(backend.ping().await);
-            assert!(said.contains("MISCONF"), "{said}");
+            let message = unavailable(backend.ping().await);
+            assert!(message.contains("MISCONF"), "{message}");
         }
-        // What is there can be read, and nothing be written.
+        // Reads work and writes fail.
         backend.load(&name("a")).await.unwrap();
         assert!(unavailable(backend.transition(&name("a"), 1, &CLOSE).await).contains("MISCONF"));
         tokio::time::sleep(s(6)).await;
@@ -229,15 +233,15 @@ fn a_server_that_cannot_save_is_no_lost_connection() {
 
         std::fs::remove_dir(&file).unwrap();
         server.cli(&["BGSAVE"]);
-        all_is_well(&backend).await;
-        assert_eq!(connections(&server), before + 2, "who saves, and who looks");
+        assert_works(&backend).await;
+        assert_eq!(connections(&server), before + 2, "of BGSAVE, and this question");
     });
 }
 
 #[test]
-fn a_server_that_loads_is_connected_to_once() {
+fn a_loading_server_gets_one_connection() {
     real(async {
-        // Each key takes 15 ms to load. In between the server answers, at least every 2 MB.
+        // Each key takes 15 ms to load. The server answers in between, at least every 2 MB.
         let mut server = Server::with(&["--key-load-delay", "15000", "--rdbcompression", "no"]);
         for n in 0..300 {
             server.cli(&["SET", &format!("{n}"), &"x".repeat(200_000)]);
@@ -247,21 +251,21 @@ fn a_server_that_loads_is_connected_to_once() {
         server.restart();
         let before = connections(&server);
         let backend = RedisBackend::start(&server.config().command_timeout(s(5))).unwrap();
-        eventually("it to say so", async || {
+        eventually("the error", async || {
             backend.ping().await.is_err_and(|error| error.to_string().contains("LOADING"))
         })
         .await;
-        all_is_well(&backend).await;
-        assert_eq!(connections(&server), before + 2, "it, and who looks");
+        assert_works(&backend).await;
+        assert_eq!(connections(&server), before + 2, "of the backend, and this question");
     });
 }
 
 #[test]
-fn what_was_sent_for_a_caller_that_has_gone_has_no_effect_later() {
+fn a_command_given_up_by_its_caller_has_no_effect_later() {
     real(async {
         let server = Server::start();
         let backend = quick(&server).await;
-        // The server knows the scripts, or it would have to be sent them again first.
+        // The server must have the scripts, or the first command would be another one.
         let warm = name("warm");
         eventually("an answer", async || {
             let moved = backend.transition(&warm, 1, &CLOSE).await.is_ok();
@@ -279,17 +283,17 @@ fn what_was_sent_for_a_caller_that_has_gone_has_no_effect_later() {
                 let _ = tokio::time::timeout(ms(1), backend.set_override(&circuit, None)).await;
             }
         }
-        // Time itself is what is waited for: until no command may act any more.
+        // After this time no command may have an effect.
         tokio::time::sleep(ms(100)).await;
         server.thaw();
-        until("the server to have seen them", || server.calls("evalsha") > before);
+        until("the server to read them", || server.calls("evalsha") > before);
         eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
         assert_eq!(server.cli(&["KEYS", "*ghost*"]), "");
     });
 }
 
 #[test]
-fn a_clock_that_jumps_costs_one_more_command_and_no_error() {
+fn a_clock_jump_costs_one_more_command_and_no_error() {
     // Pausing tokio's clock, which is ours, needs a runtime of one thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -309,7 +313,7 @@ fn a_clock_that_jumps_costs_one_more_command_and_no_error() {
 }
 
 #[test]
-fn more_commands_than_can_be_under_way_fail_at_once() {
+fn commands_above_the_limit_in_flight_fail_at_once() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -321,9 +325,9 @@ fn more_commands_than_can_be_under_way_fail_at_once() {
             assert!(is_pending(&mut load).await);
             waiting.push(load);
         }
-        let said = unavailable(backend.load(&circuit).await);
-        assert!(said.contains("too many"), "{said}");
-        // Who gives up frees a place.
+        let message = unavailable(backend.load(&circuit).await);
+        assert!(message.contains("too many"), "{message}");
+        // A caller that gives up makes room.
         drop(waiting.pop());
         let mut load = backend.load(&circuit);
         assert!(is_pending(&mut load).await);
@@ -334,12 +338,12 @@ fn more_commands_than_can_be_under_way_fail_at_once() {
 }
 
 #[test]
-fn the_last_handle_takes_the_connection_with_it() {
+fn the_drop_of_the_last_handle_closes_the_connection() {
     real(async {
         let server = Server::start();
         let clients = || server.cli(&["CLIENT", "LIST"]).lines().count();
         let backend = connect(&server.config()).await;
-        until("ours, and the one that asks", || clients() == 2);
+        until("our connection, and that of the question", || clients() == 2);
         let other = backend.clone();
         drop(backend);
         other.ping().await.unwrap();
@@ -361,7 +365,7 @@ fn sentinels_lead_to_the_new_master() {
         let replica = Server::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
         until("a replica", || replica.cli(&["INFO", "replication"]).contains("link_status:up"));
         let sentinel = Server::sentinel("main", &master);
-        until("a sentinel that knows all", || {
+        until("a sentinel that knows the replica", || {
             sentinel.cli(&["SENTINEL", "REPLICAS", "main"]).contains("127.0.0.1")
         });
         let config = RedisConfig::sentinel("main", [("127.0.0.1", sentinel.port())]);

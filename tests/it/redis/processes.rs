@@ -1,6 +1,7 @@
-//! Replicas that are processes: killed without a word, or with a clock of their own.
+//! Replicas that are processes: killed at any moment, or with a wrong clock.
 //!
-//! A replica is this test program, run for its one ignored test with the settings in its environment.
+//! A replica is this test program, run for its ignored test `replica` with settings in its
+//! environment.
 
 #![expect(clippy::disallowed_methods, reason = "a replica has its settings from its environment")]
 
@@ -24,16 +25,16 @@ const PROBES: u64 = 2;
 const LEASE: Duration = ms(300);
 const ROUNDS: usize = 1_000;
 
-/// Answers each caller with one byte, after two milliseconds: well, or not. A caller says in which
-/// generation it was let through, and how many milliseconds ago it had asked.
+/// Answers each caller with one byte, after two milliseconds: whether it succeeds. A caller says in
+/// which generation it was admitted, and how many milliseconds ago it had asked.
 #[derive(Clone, Default)]
 struct Upstream {
     address: String,
-    well: Arc<AtomicBool>,
+    succeeds: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
-    /// By generation: when the leases of those that are being served run out.
+    /// When the leases of the calls in flight expire, by generation.
     now: Arc<Mutex<BTreeMap<u64, Vec<Instant>>>>,
-    /// The most leases that were not over and were served at once, of one generation.
+    /// The most calls with unexpired leases that were in flight at once in one generation.
     most: Arc<AtomicU64>,
 }
 
@@ -53,9 +54,9 @@ impl Upstream {
     }
 
     fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut said = [[0; 8]; 2];
-        stream.read_exact(said.as_flattened_mut())?;
-        let [generation, asked] = said.map(u64::from_be_bytes);
+        let mut request = [[0; 8]; 2];
+        stream.read_exact(request.as_flattened_mut())?;
+        let [generation, asked] = request.map(u64::from_be_bytes);
         self.calls.fetch_add(1, SeqCst);
         let expires = Instant::now() + LEASE.saturating_sub(ms(asked));
         let at_once = {
@@ -64,7 +65,7 @@ impl Upstream {
             leases.push(expires);
             leases.iter().filter(|expires| **expires > Instant::now()).count()
         };
-        // In the first generation it is closed.
+        // In the first generation the circuit is closed.
         if generation > View::FIRST {
             self.most.fetch_max(at_once as u64, SeqCst);
         }
@@ -73,22 +74,22 @@ impl Upstream {
         let leases = now.get_mut(&generation).unwrap();
         leases.swap_remove(leases.iter().position(|lease| *lease == expires).unwrap());
         drop(now);
-        stream.write_all(&[u8::from(self.well.load(SeqCst))])
+        stream.write_all(&[u8::from(self.succeeds.load(SeqCst))])
     }
 }
 
-/// A process that calls the upstream as often as its circuit lets it.
+/// A process that calls the upstream as often as its circuit admits.
 struct Process(Child);
 
 impl Process {
-    /// With a wall clock that is ahead, if anything.
+    /// Starts a process, whose wall clock may be `ahead`.
     fn start(server: &Server, upstream: &Upstream, ahead: Option<&str>) -> Self {
         let program = std::env::current_exe().unwrap();
         let mut command = match ahead {
             Some(ahead) => {
                 let mut command = Command::new("faketime");
                 command.args(["-f", ahead]).arg(program);
-                // Wait times are told by the monotonic clock, which no machine has an hour off.
+                // Intervals are measured by the monotonic clock, which is right on every machine.
                 command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
                 command
             }
@@ -107,16 +108,16 @@ impl Process {
         Self(child)
     }
 
-    /// Reads what it says until that has `word` in it.
-    fn hears(&mut self, word: &str) -> String {
+    /// Reads the output of the process until it has `word` in it.
+    fn read_until(&mut self, word: &str) -> String {
         let out = self.0.stdout.as_mut().unwrap();
-        let mut said = String::new();
+        let mut output = String::new();
         let mut byte = [0];
-        while !said.ends_with(word) {
-            assert_eq!(out.read(&mut byte).unwrap(), 1, "it ended, having said {said:?}");
-            said.push(char::from(byte[0]));
+        while !output.ends_with(word) {
+            assert_eq!(out.read(&mut byte).unwrap(), 1, "it ended after {output:?}");
+            output.push(char::from(byte[0]));
         }
-        said
+        output
     }
 }
 
@@ -144,15 +145,15 @@ fn policy() -> Policy {
 fn replica() {
     let Ok(redis) = std::env::var("REPLICA_REDIS") else { return };
     let upstream = std::env::var("REPLICA_UPSTREAM").unwrap();
-    // `faketime` runs this as a child of its own, which does not end with it.
+    // `faketime` runs this program as a child, which does not end with it.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    // One thread, so that nothing comes between a permit and the look at its generation.
+    // One thread, so that the generation cannot change between a permit and its snapshot.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        // Patient, so that a busy machine is not taken for a Redis that is gone.
+        // Patience, so that a busy machine is not taken for a Redis that is down.
         let backend = connect(&RedisConfig::from_url(&redis).unwrap()).await;
         let store = Store::builder().default_policy(policy()).deadline(s(5)).backend(backend);
         let store = store.on_change(|_, event| println!("{event:?}")).build();
@@ -164,40 +165,40 @@ fn replica() {
                 tokio::time::sleep(ms(1)).await;
                 continue;
             };
-            // Alone it probes by itself, and its generations are its own.
+            // The generations of a detached circuit are its own.
             let snapshot = circuit.snapshot();
             let generation = if snapshot.detached { View::FIRST } else { snapshot.generation };
             let mut stream = tokio::net::TcpStream::connect(&upstream).await.unwrap();
             let asked = u64::try_from(asked.elapsed().as_millis()).unwrap();
             let _ =
                 stream.write_all([generation, asked].map(u64::to_be_bytes).as_flattened()).await;
-            let well = stream.read_u8().await.is_ok_and(|well| well == 1);
-            permit.settle(if well { Outcome::Success } else { Outcome::failure() });
+            let succeeds = stream.read_u8().await.is_ok_and(|succeeds| succeeds == 1);
+            permit.settle(if succeeds { Outcome::Success } else { Outcome::failure() });
         }
     });
 }
 
-/// Counts rounds, and sees to it that no more leases are out than there are places.
-struct Referee {
-    ledger: RedisBackend,
-    told: Receiver<Notice>,
+/// Counts half-open rounds, and asserts that no more leases are out than there are probe slots.
+struct Monitor {
+    backend: RedisBackend,
+    notices: Receiver<Notice>,
     name: CircuitName,
     last: u64,
     rounds: usize,
 }
 
-impl Referee {
+impl Monitor {
     async fn new(server: &Server) -> Self {
-        let ledger = connect(&server.config()).await;
-        let told = ledger.subscribe();
-        Self { ledger, told, name: CircuitName::new("test").unwrap(), last: 0, rounds: 0 }
+        let backend = connect(&server.config()).await;
+        let notices = backend.subscribe();
+        Self { backend, notices, name: CircuitName::new("test").unwrap(), last: 0, rounds: 0 }
     }
 
     async fn look(&mut self) {
-        if let Ok(view) = self.ledger.load(&self.name).await {
+        if let Ok(view) = self.backend.load(&self.name).await {
             self.see(&view);
         }
-        while let Ok(notice) = self.told.try_recv() {
+        while let Ok(notice) = self.notices.try_recv() {
             if let Notice::View(_, view) = notice {
                 self.see(&view);
             }
@@ -216,31 +217,31 @@ impl Referee {
 }
 
 #[test]
-fn in_a_thousand_rounds_with_replicas_killed_no_more_probes_are_out_than_allowed() {
+fn killed_replicas_never_cause_more_probes_than_slots() {
     let server = Server::start();
     let upstream = Upstream::start();
     let mut replicas: Vec<_> = (0..4).map(|_| Process::start(&server, &upstream, None)).collect();
     real(async {
-        let mut referee = Referee::new(&server).await;
-        // Not before all of them probe.
+        let mut monitor = Monitor::new(&server).await;
+        // Kill none before all of them probe.
         let mut kill_at = 5;
         let enough = tokio::time::Instant::now() + LONG * 15;
-        while referee.rounds < ROUNDS {
-            referee.look().await;
-            if referee.rounds >= kill_at {
+        while monitor.rounds < ROUNDS {
+            monitor.look().await;
+            if monitor.rounds >= kill_at {
                 let victim = fastrand::usize(..replicas.len());
                 replicas[victim] = Process::start(&server, &upstream, None);
-                kill_at = referee.rounds + fastrand::usize(1..40);
+                kill_at = monitor.rounds + fastrand::usize(1..40);
             }
-            assert!(tokio::time::Instant::now() < enough, "it goes on: {} rounds", referee.rounds);
+            assert!(tokio::time::Instant::now() < enough, "only {} rounds", monitor.rounds);
         }
         let most = upstream.most.load(SeqCst);
         assert!((1..=PROBES).contains(&most), "{most} probes at the upstream at once");
 
-        upstream.well.store(true, SeqCst);
+        upstream.succeeds.store(true, SeqCst);
         let closed = async {
             while !matches!(
-                referee.ledger.load(&referee.name).await,
+                monitor.backend.load(&monitor.name).await,
                 Ok(View { state: RecordState::Closed, .. })
             ) {
                 tokio::time::sleep(ms(2)).await;
@@ -257,18 +258,18 @@ fn a_replica_whose_clock_is_an_hour_off_agrees_with_the_others() {
     let mut replicas =
         [None, Some("+1h"), Some("-1h")].map(|ahead| Process::start(&server, &upstream, ahead));
     for replica in &mut replicas {
-        replica.hears("to: HalfOpen");
-        replica.hears("to: Open");
+        replica.read_until("to: HalfOpen");
+        replica.read_until("to: Open");
     }
-    upstream.well.store(true, SeqCst);
+    upstream.succeeds.store(true, SeqCst);
     for replica in &mut replicas {
-        replica.hears("to: Closed");
+        replica.read_until("to: Closed");
     }
     let before = upstream.calls.load(SeqCst);
     until("calls again", || upstream.calls.load(SeqCst) > before + 100);
     let state = real(async {
-        let ledger = connect(&server.config()).await;
-        let store = Store::builder().backend(ledger).deadline(s(5)).build();
+        let backend = connect(&server.config()).await;
+        let store = Store::builder().backend(backend).deadline(s(5)).build();
         drop(store.circuit("test").acquire().await);
         store.circuit("test").state()
     });

@@ -1,4 +1,4 @@
-//! The ledger in Redis: its records.
+//! The records of circuits in Redis.
 
 use tower_breaker::CircuitName;
 use tower_breaker::backend::{
@@ -11,11 +11,11 @@ use tower_breaker::overrides::OverrideState;
 use crate::support::redis::{Server, connect, eventually, real};
 use crate::support::{ms, s};
 
-pub(crate) const OPENING: OpenTerms =
+pub(crate) const TERMS: OpenTerms =
     OpenTerms { interval: s(60), reopenings: 0, probes: 2, lease: s(10), successes_to_close: 2 };
 
 pub(crate) const OPEN: Move = Move::Open {
-    terms: OPENING,
+    terms: TERMS,
     reason: Reason::ConsecutiveFailures,
     tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0, unanswered: 0 },
 };
@@ -39,7 +39,7 @@ pub(crate) fn report(replica: &str, seq: u64, buckets: u32) -> Report {
 }
 
 #[test]
-fn scripts_that_the_server_has_lost_are_sent_again() {
+fn deleted_scripts_are_sent_again() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -53,7 +53,7 @@ fn scripts_that_the_server_has_lost_are_sent_again() {
 }
 
 #[test]
-fn a_record_of_a_newer_version_is_refused_and_left_alone() {
+fn a_record_of_a_newer_schema_is_refused_and_unchanged() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -77,7 +77,7 @@ fn a_record_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 #[test]
-fn what_a_later_release_adds_to_a_record_is_ignored() {
+fn fields_and_values_of_a_later_release_are_ignored() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -87,12 +87,12 @@ fn what_a_later_release_adds_to_a_record_is_ignored() {
         let view = backend.load(&name("a")).await.unwrap();
         assert_eq!((view.generation, view.reason), (opened.generation, None));
         let RecordState::Open { terms, .. } = view.state else { panic!("{view:?}") };
-        assert_eq!(terms, OpenTerms { probes: 1, lease: s(10), ..OPENING });
+        assert_eq!(terms, OpenTerms { probes: 1, lease: s(10), ..TERMS });
     });
 }
 
 #[test]
-fn a_record_with_nonsense_in_it_recovers() {
+fn a_record_with_invalid_fields_recovers() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -111,7 +111,8 @@ fn a_record_with_nonsense_in_it_recovers() {
             let view = backend.settle_probe(&circuit, lease, &Probed::Passed).await.unwrap();
             assert_eq!(view.state, RecordState::Closed, "{nonsense:?}");
 
-            // A generation that cannot be is none, and whoever knows better restores it.
+            // An invalid generation counts as the first, and a replica with a newer view restores
+            // its own.
             for field in ["generation", "revision", "streak", "streaks", "sweep"] {
                 server.cli(&["HSET", &key, field, nonsense]);
             }
@@ -125,7 +126,7 @@ fn a_record_with_nonsense_in_it_recovers() {
 }
 
 #[test]
-fn a_key_that_is_not_ours_is_refused_and_left_alone() {
+fn a_key_of_another_type_is_refused_and_unchanged() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -139,7 +140,7 @@ fn a_key_that_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[test]
-fn names_of_any_kind_have_keys_of_their_own_in_one_slot() {
+fn any_circuit_name_has_its_own_keys_in_one_slot() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -163,7 +164,7 @@ fn names_of_any_kind_have_keys_of_their_own_in_one_slot() {
 }
 
 #[test]
-fn a_record_expires_and_what_a_hand_has_set_does_not() {
+fn a_record_expires_and_an_override_does_not() {
     real(async {
         let server = Server::start();
         let backend = connect(&server.config()).await;
@@ -201,7 +202,7 @@ fn a_circuit_takes_few_bytes() {
             (bytes("a", 10, 1).await, bytes("b", 60, 1).await, bytes("c", 60, 20).await);
         println!("bytes: 10 buckets {small}, 60 buckets {large}, and 20 replicas {shared}");
         assert!(small < 600 && large < 1_000 && shared < 4_500, "{small} {large} {shared}");
-        // All buckets in use, each with counts of four digits, is the worst that a window can be.
+        // The largest window has all buckets in use, each with counts of four digits.
         let width = ms(20);
         let window = Some(Geometry { millis: 1_200, buckets: 60 });
         let delta = Delta { calls: 9_000, failures: 8_000, slow_calls: 7_000, ..Delta::default() };
@@ -234,14 +235,14 @@ fn replicas_that_come_and_go_do_not_grow_a_record_without_bound() {
         let bytes = memory(&server, "a");
         println!("fields: {most} at most; bytes: {bytes}");
         assert!(most <= 1_010, "{most} fields");
-        // Nothing was lost from what is counted.
+        // The totals are complete.
         let view = backend.report(&circuit, &report("r", 0, 10)).await.unwrap();
         assert_eq!(view.tally.calls, 900_000);
     });
 }
 
 #[test]
-fn prefixes_keep_services_apart() {
+fn key_prefixes_separate_services() {
     real(async {
         let server = Server::start();
         let one = connect(&server.config().key_prefix("one")).await;
@@ -250,12 +251,12 @@ fn prefixes_keep_services_apart() {
         one.transition(&name("a"), 1, &OPEN).await.unwrap();
         assert_eq!(other.load(&name("a")).await.unwrap(), View::default());
         let own = other.transition(&name("b"), 1, &OPEN).await.unwrap();
-        let told = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
-        assert_eq!(told, tower_breaker::backend::Notice::View(name("b"), Box::new(own)));
+        let notice = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
+        assert_eq!(notice, tower_breaker::backend::Notice::View(name("b"), Box::new(own)));
     });
 }
 
-/// Of all fields, not of a sample.
+/// The memory of a record, with all of its fields.
 fn memory(server: &Server, circuit: &str) -> u64 {
     server.number(&["MEMORY", "USAGE", &format!("{{cb:{circuit}}}"), "SAMPLES", "0"])
 }
@@ -269,7 +270,7 @@ pub(crate) fn forced() -> OverrideRecord {
     }
 }
 
-/// Whether it says "not now" rather than "never".
+/// Asserts that the operation may succeed later. Returns the message.
 #[track_caller]
 pub(crate) fn unavailable<T: std::fmt::Debug>(answer: Result<T, BackendError>) -> String {
     let error = answer.expect_err("to be unavailable");

@@ -1,7 +1,8 @@
-//! A Redis that does not answer: killed, frozen, down at the start, read-only, or one master of many.
+//! A Redis that does not answer: killed, frozen, down at the start, read-only, or one master of
+//! many.
 //!
-//! These tests run in real time, as a server does, and depend on no duration: they wait for what must
-//! come, and check what must not happen at the time when it would.
+//! These tests run in real time, as a server does, and depend on no duration: they wait for what
+//! must come, and check what must not happen at the time when it would.
 
 use std::collections::BTreeSet;
 
@@ -39,8 +40,8 @@ impl Fault {
 
 const FAULTS: [Fault; 2] = [Fault::Frozen, Fault::Killed];
 
-/// For each fault: begins it when the circuit of three replicas is in a phase, and runs `test`. When the
-/// fault ends, all circuits must close and agree again.
+/// Begins each fault when the circuit of three replicas is in a phase, and runs `test`. Once the
+/// fault has ended, all circuits must close and agree again.
 fn during_each_fault(phase: While, test: impl AsyncFn(&[Replica], Option<Permit>)) {
     for fault in FAULTS {
         println!("fault: {fault:?}");

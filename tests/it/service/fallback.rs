@@ -117,7 +117,7 @@ fn to(host: &str) -> Request<()> {
     Request::get(format!("http://{host}/")).body(()).unwrap()
 }
 
-/// Fails for one host.
+/// A service that fails for the host `down`.
 fn hosts()
 -> impl Service<Request<()>, Response = Response<&'static str>, Error = Infallible, Future: Send> + Clone
 {

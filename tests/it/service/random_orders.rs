@@ -1,5 +1,5 @@
-//! Services and calls in random orders: readied, called, dropped, hung, answered. After any of them the
-//! circuit can recover, and it never admits more probes than it has slots.
+//! Services and calls in random orders: readied, called, dropped, hung, answered. After any of them
+//! the circuit can recover, and it never admits more probes than it has slots.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -83,8 +83,12 @@ impl Services {
     }
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_circuit_recovers_after_any_order_of_calls_and_drops(
@@ -97,7 +101,8 @@ proptest! {
             let layer = CircuitBreakerLayer::new(store.clone()).named("test");
             let first = layer.classify(ErrorsAsFailures).layer(upstream.clone());
             let circuit = store.circuit("test");
-            let mut services = Services { upstream, services: vec![first], calls: Vec::new(), store };
+            let services = vec![first];
+            let mut services = Services { upstream, services, calls: Vec::new(), store };
             for step in steps {
                 services.step(step).await;
                 prop_assert!(circuit.snapshot().probes_out as u64 <= probes);

@@ -1,4 +1,5 @@
-//! Readiness: when the circuit and the inner service are asked, and what happens to a reserved probe slot.
+//! Readiness: when the circuit and the inner service are asked, and what happens to a reserved
+//! probe slot.
 
 use std::task::Poll;
 
@@ -76,7 +77,8 @@ async fn with_reject_in_call_the_call_returns_the_rejection() {
     let mut service = layer(&store(fragile())).reject_in_call().layer(upstream.clone());
     trip(service.circuit());
     assert_ready_ok!(poll_ready(&mut service));
-    // The call must be rejected: the inner service is not ready, even if the circuit is closed by now.
+    // The call must be rejected: the inner service is not ready, even if the circuit is closed by
+    // now.
     service.circuit().reset();
     assert!(service.call(()).await.unwrap_err().is_rejected());
     assert_ready_ok!(poll_ready(&mut service));

@@ -61,7 +61,7 @@ async fn fetch(client: &Client<HttpConnector, Empty<Bytes>>, url: String) -> (St
 }
 
 #[tokio::test]
-async fn thirty_connections_and_routes_share_one_circuit() {
+async fn connections_and_routes_share_one_circuit() {
     let store = store(fragile().consecutive_failures(30).without_failure_rate());
     let upstream = Upstream::default();
     upstream.broken.store(true, Ordering::SeqCst);

@@ -18,8 +18,8 @@ use tower_breaker::{CircuitBreakerLayer, State, Store};
 
 use crate::support::*;
 
-/// Serves both versions of HTTP behind a circuit breaker. Returns a connection, and the switch that breaks
-/// the upstream.
+/// Serves both versions of HTTP behind a circuit breaker. Returns a connection, and the switch that
+/// breaks the upstream.
 async fn serve(store: &Store) -> (TcpStream, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -180,7 +180,7 @@ async fn status(url: &str) -> StatusCode {
 }
 
 #[tokio::test]
-async fn an_axum_app_with_an_outermost_timeout_stops_calling_if_hung() {
+async fn an_axum_app_with_an_outermost_timeout_opens_for_a_hung_upstream() {
     for policy in policies() {
         let (store, upstream) = (store(policy), Upstream::hung());
         let url = serve(&store, &upstream, ms(10)).await;

@@ -9,10 +9,10 @@ use tower_breaker::event::Reason;
 
 use super::now;
 
-/// The history of the backend, and what was wrong in it.
+/// The history of the backend, and its violations of what must never happen.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
-    pub(crate) wrong: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// The last view; `None` once the backend was emptied.
     last: Option<View>,
     rounds: BTreeMap<u64, Round>,
@@ -26,8 +26,8 @@ pub(crate) struct Checker {
     arrived: BTreeSet<(String, u64)>,
     /// What was reported in each generation, every report once.
     reported: BTreeMap<u64, Delta>,
-    /// Calls that each start of a replica admitted while it was closed, and how many those were when a
-    /// generation began.
+    /// Calls that each start of a replica admitted while it was closed, and how many those were
+    /// when a generation began.
     admitted: BTreeMap<String, u64>,
     began: BTreeMap<u64, BTreeMap<String, u64>>,
     /// How many calls each start of a replica reported in each generation, every report once.
@@ -75,15 +75,15 @@ struct Round {
 }
 
 impl Checker {
-    pub(crate) fn wrong(&mut self, what: String) {
+    pub(crate) fn violation(&mut self, what: String) {
         // The first ones say most.
-        if self.wrong.len() < 8 {
-            self.wrong.push(what);
+        if self.violations.len() < 8 {
+            self.violations.push(what);
         }
     }
 
-    /// The round of the backend that a replica is in, and its terms. The generation of a replica that
-    /// was detached meanwhile may be ahead of the round's.
+    /// The round of the backend that a replica is in, and its terms. The generation of a replica
+    /// that was detached meanwhile may be ahead of the round's.
     pub(crate) fn round(&self, generation: u64) -> Option<(u64, OpenTerms)> {
         let (generation, round) = self.rounds.range(..=generation).next_back()?;
         Some((*generation, round.terms))
@@ -115,8 +115,8 @@ impl Checker {
         }
     }
 
-    /// A replica may report as many calls of a generation as it admitted in it: evidence of an earlier
-    /// one is void.
+    /// A replica may report as many calls of a generation as it admitted in it: evidence of an
+    /// earlier one is void.
     fn reported_more(&mut self, report: &Report) {
         let start = report.replica.split('#').next().unwrap_or_default();
         let reported = self.reported_by.entry((start.to_owned(), report.generation)).or_default();
@@ -126,7 +126,7 @@ impl Checker {
         let most = admitted - before.copied().unwrap_or_default();
         if *reported > most {
             let reported = *reported;
-            self.wrong(format!("{start} reported {reported} calls and admitted {most}"));
+            self.violation(format!("{start} reported {reported} calls and admitted {most}"));
         }
     }
 
@@ -143,7 +143,7 @@ impl Checker {
                 || before.2 > after.2
                 || (before.0 == after.0 && before.1 > after.1)
             {
-                self.wrong(format!("the backend went back from {before:?} to {after:?}"));
+                self.violation(format!("the backend went back from {before:?} to {after:?}"));
             }
             if before.0 < after.0 {
                 self.moved(&last, view);
@@ -156,14 +156,14 @@ impl Checker {
             let live = |out: &&Out| out.generation == view.generation && out.expires > now;
             let granted = self.leases.values().filter(live).count() as u64;
             if out > terms.probes || granted > terms.probes {
-                self.wrong(format!("{out} leases out, {granted} granted, of {}", terms.probes));
+                self.violation(format!("{out} leases out, {granted} granted, of {}", terms.probes));
             }
         }
         self.last = Some(view.clone());
     }
 
-    /// A replica proposes to close the circuit, as it probed while it was detached. To be called before
-    /// [`saw`](Self::saw).
+    /// A replica proposes to close the circuit, as it probed while it was detached. To be called
+    /// before [`saw`](Self::saw).
     pub(crate) fn proposed(&mut self, from: u64, to: Move) {
         self.proposed = matches!(to, Move::Closed { .. }).then_some(from);
     }
@@ -192,7 +192,7 @@ impl Checker {
             round.passed >= terms.successes_to_close || self.proposed == Some(from.generation);
         if by_probes && (round.failed || !enough) {
             let round = format!("{round:?}");
-            self.wrong(format!("closed after a round like this: {round}"));
+            self.violation(format!("closed after a round like this: {round}"));
         }
     }
 
@@ -222,7 +222,7 @@ impl Checker {
             Probed::Failed { .. } => {
                 round.failed = true;
                 if view.generation == generation || view.state == RecordState::Closed {
-                    self.wrong(format!("a failed probe did not end its round: {view:?}"));
+                    self.violation(format!("a failed probe did not end its round: {view:?}"));
                 }
             }
             Probed::Released => {}
@@ -235,7 +235,7 @@ impl Checker {
             let content = (report.generation, report.delta);
             match self.reports.insert(key.clone(), content) {
                 Some(before) if before != content => {
-                    self.wrong(format!("one number, two reports: {before:?}, {content:?}"));
+                    self.violation(format!("one number, two reports: {before:?}, {content:?}"));
                 }
                 Some(_) => self.stats.resent += 1,
                 None => self.reported_more(report),
@@ -258,11 +258,11 @@ impl Checker {
             || tally.slow_calls > reported.slow_calls
             || tally.consecutive_failures > reported.streak
         {
-            self.wrong(format!("counted {tally:?}, reported {reported:?}"));
+            self.violation(format!("counted {tally:?}, reported {reported:?}"));
         }
         let shares: u64 = view.shares.iter().map(|share| share.failures).sum();
         if report.shares && shares > reported.failures {
-            self.wrong(format!("shares of {shares} failures, reported {reported:?}"));
+            self.violation(format!("shares of {shares} failures, reported {reported:?}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Services for tower's layers: with an open circuit, two of which one is open, and a retry policy.
+//! Services with open circuits to put under tower's layers, and a retry policy.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

@@ -140,7 +140,7 @@ pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
     assert!(tokio::time::timeout(s(60), until).await.is_ok(), "waited for {what}");
 }
 
-/// Receives from now on what `part` takes from every transition of the circuit.
+/// Receives a part of every transition of the circuit from now on.
 pub(crate) fn observe<T: Send + 'static>(
     circuit: &Circuit,
     part: impl Fn(&Transition) -> T + Send + Sync + 'static,

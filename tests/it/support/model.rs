@@ -1,4 +1,5 @@
-//! A circuit, written as naively as possible: it keeps everything, and computes everything from that.
+//! A circuit, written as naively as possible: it keeps everything, and computes everything from
+//! that.
 #![expect(clippy::unchecked_time_subtraction, reason = "a wrong model must fail")]
 
 use std::time::Duration;
@@ -176,8 +177,8 @@ impl Model {
         run.enumerate().filter(counts).count() as u64
     }
 
-    /// The fewest and the most calls in flight that may count as slow by now. A circuit may be late by
-    /// a third of the limit.
+    /// The fewest and the most calls in flight that may count as slow by now. A circuit may be late
+    /// by a third of the limit.
     pub(crate) fn overdue(&self) -> std::ops::RangeInclusive<u64> {
         let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
             return 0..=0;
@@ -212,8 +213,8 @@ impl Model {
             || self.rules.slow_rate.is_some_and(|rate| reaches(slow, rate))
     }
 
-    /// Whether the circuit judges the calls in flight now, and opens. It judges them now and then, and
-    /// certainly after a sixth of the limit without a call.
+    /// Whether the circuit judges the calls in flight now, and opens. It judges them now and then,
+    /// and certainly after a sixth of the limit without a call.
     fn opens_for_calls_in_flight(&mut self, opened: bool) -> bool {
         let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
             return false;

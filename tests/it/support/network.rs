@@ -75,10 +75,10 @@ impl Network {
         self.checker.lock().unwrap()
     }
 
-    pub(crate) fn wrong(&self, what: impl Into<String>) {
+    pub(crate) fn violation(&self, what: impl Into<String>) {
         let what = format!("{:?}: {}", self.start.elapsed(), what.into());
-        self.trace(|| format!("WRONG {what}"));
-        self.checker().wrong(what);
+        self.trace(|| format!("VIOLATION {what}"));
+        self.checker().violation(what);
     }
 
     /// Empties the backend.

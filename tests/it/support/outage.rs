@@ -35,8 +35,8 @@ pub(crate) enum While {
     Probing,
 }
 
-/// Brings a closed circuit into a phase that all its replicas know of. Returns the probe in flight, if
-/// the phase has one.
+/// Brings a closed circuit into a phase that all its replicas know of. Returns the probe in flight,
+/// if the phase has one.
 pub(crate) async fn bring_to(phase: While, replicas: &[impl HasCircuit]) -> Option<Permit> {
     let first = replicas[0].circuit();
     if phase == While::Closed {
@@ -67,8 +67,8 @@ pub(crate) async fn bring_to(phase: While, replicas: &[impl HasCircuit]) -> Opti
     Some(permit)
 }
 
-/// Makes the backend unreachable with `cut`, when the circuit of all replicas is in a phase. Returns the
-/// probe in flight, if the phase has one.
+/// Makes the backend unreachable with `cut`, when the circuit of all replicas is in a phase.
+/// Returns the probe in flight, if the phase has one.
 pub(crate) async fn unreachable_while(
     phase: While,
     replicas: &[impl HasCircuit],

@@ -1,4 +1,5 @@
-//! A backend that serves a part of its operations: reads and no writes, or some circuits and not others.
+//! A backend that serves a part of its operations: reads and no writes, or some circuits and not
+//! others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -103,9 +103,9 @@ impl Schedule {
         self.forgets == 0 && self.at_once == 0
     }
 
-    /// The longest that a cluster may take to recover once the faults end: one and a half polls where
-    /// pushes were dropped, leases whose replicas have crashed, and two open intervals, as a call from
-    /// before can still fail.
+    /// The longest that a cluster may take to recover once the faults end: one and a half polls
+    /// where pushes were dropped, leases whose replicas have crashed, and two open intervals, as a
+    /// call from before can still fail.
     pub(crate) fn bound(&self) -> Duration {
         s(17) + self.lease * 4 + self.longest_open * 3
     }

@@ -19,7 +19,7 @@ pub(super) fn name() -> CircuitName {
     CircuitName::new(format!("circuit {}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap()
 }
 
-pub(super) const OPENING: OpenTerms =
+pub(super) const TERMS: OpenTerms =
     OpenTerms { interval: ms(40), reopenings: 0, probes: 2, lease: s(60), successes_to_close: 2 };
 
 pub(super) const WINDOW: Geometry = Geometry { millis: 3_600_000, buckets: 10 };
@@ -47,8 +47,8 @@ pub(super) fn failed(terms: OpenTerms) -> Probed {
     Probed::Failed { terms, reason: Reason::ProbeFailed }
 }
 
-/// Opens the circuit and waits until it may be probed.
-pub(super) async fn ripe(
+/// Opens the circuit, and waits until a probe is due.
+pub(super) async fn open_until_due(
     world: &impl World,
     backend: &dyn Backend,
     name: &CircuitName,
@@ -70,8 +70,8 @@ pub(super) async fn probe(
     lease.unwrap_or_else(|| panic!("no lease: {view:?}"))
 }
 
-pub(super) async fn told(notices: &mut Receiver<Notice>, name: &CircuitName) -> View {
-    let told = async {
+pub(super) async fn next_view(notices: &mut Receiver<Notice>, name: &CircuitName) -> View {
+    let next = async {
         loop {
             if let Notice::View(about, view) = notices.recv().await.unwrap()
                 && about == *name
@@ -80,10 +80,10 @@ pub(super) async fn told(notices: &mut Receiver<Notice>, name: &CircuitName) -> 
             }
         }
     };
-    *tokio::time::timeout(s(20), told).await.expect("to be told")
+    *tokio::time::timeout(s(20), next).await.expect("a notice")
 }
 
-pub(super) fn setting(remaining: Option<Duration>) -> OverrideRecord {
+pub(super) fn override_record(remaining: Option<Duration>) -> OverrideRecord {
     OverrideRecord {
         state: OverrideState::ForcedOpen,
         reason: "a \"reason\"\nof two lines, with ü".to_owned(),

@@ -62,35 +62,35 @@ macro_rules! laws {
 
 laws! {
     records {
-        absent_is_closed_and_only_a_report_makes_a_record
-        of_two_transitions_one_wins_and_the_other_is_told
-        an_open_circuit_stays_so_for_as_long_as_the_ledger_says
-        what_bears_another_generation_changes_nothing
-        generations_grow_even_if_the_record_was_lost
-        what_happens_is_told_to_all
+        an_absent_record_is_closed_and_only_a_report_creates_it
+        the_loser_of_two_transitions_gets_the_view_of_the_winner
+        a_circuit_is_open_for_as_long_as_the_backend_says
+        an_operation_of_another_generation_changes_nothing
+        generations_grow_even_after_the_record_was_deleted
+        every_subscriber_receives_every_change
     }
     reports {
-        a_report_that_is_sent_again_adds_nothing
-        a_window_slides_and_windows_are_counted_apart
-        a_success_ends_the_streak_unless_failures_came_after_it
+        a_report_that_is_sent_again_is_not_counted
+        windows_slide_and_are_counted_separately
+        a_success_ends_the_streak_unless_failures_follow_it
         shares_add_up_to_the_total
-        votes_count_until_they_run_out_or_are_withdrawn
+        votes_count_until_they_expire_or_are_withdrawn
     }
     probes {
-        leases_are_few_and_the_same_nonce_gets_the_same
-        a_lease_that_nobody_settles_is_free_again_after_its_length
+        leases_are_limited_and_the_same_nonce_gets_the_same_lease
+        an_unsettled_lease_frees_its_slot_when_it_expires
         a_failed_probe_ends_its_round
-        enough_good_probes_close_the_circuit
-        a_released_probe_frees_its_place_and_passes_nothing
+        enough_successful_probes_close_the_circuit
+        a_released_probe_frees_its_slot_and_is_not_counted
     }
     restores {
-        a_ledger_that_has_forgotten_is_told
-        what_is_half_open_is_restored_as_open_and_over
-        a_restored_interval_is_not_longer_than_it_was
+        an_emptied_backend_takes_a_restored_view
+        a_half_open_record_is_restored_as_open_with_its_interval_over
+        a_restored_interval_is_not_longer_than_its_terms
     }
     overrides {
-        a_setting_lasts_for_as_long_as_it_says_and_ends_in_a_new_generation
-        a_setting_outlives_the_record_and_is_restored_by_its_version
+        an_override_expires_and_its_end_starts_a_generation
+        an_override_outlives_the_record_and_the_newest_version_wins
     }
 }
 

@@ -4,18 +4,16 @@ use tower_breaker::backend::{OverrideRecord, RecordState, View};
 use tower_breaker::event::Reason;
 
 use super::World;
-use super::fixtures::{name, setting};
+use super::fixtures::{name, override_record};
 use crate::support::{ms, s};
 
-pub(super) async fn a_setting_lasts_for_as_long_as_it_says_and_ends_in_a_new_generation(
-    world: impl World,
-) {
+pub(super) async fn an_override_expires_and_its_end_starts_a_generation(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let first = one.set_override(&name, Some(&setting(None))).await.unwrap();
-    assert_eq!(first.overridden.record, Some(setting(None)));
+    let first = one.set_override(&name, Some(&override_record(None))).await.unwrap();
+    assert_eq!(first.overridden.record, Some(override_record(None)));
     assert_eq!((first.generation, first.revision), (View::FIRST, 0));
 
-    let second = other.set_override(&name, Some(&setting(Some(ms(80))))).await.unwrap();
+    let second = other.set_override(&name, Some(&override_record(Some(ms(80))))).await.unwrap();
     assert!(second.overridden.version > first.overridden.version);
     assert!(second.overridden.record.unwrap().remaining.unwrap() <= ms(80));
     world.wait(ms(80)).await;
@@ -33,13 +31,11 @@ pub(super) async fn a_setting_lasts_for_as_long_as_it_says_and_ends_in_a_new_gen
     assert_eq!((ended.state, ended.reason), (RecordState::Closed, Some(Reason::Override)));
 }
 
-pub(super) async fn a_setting_outlives_the_record_and_is_restored_by_its_version(
-    world: impl World,
-) {
+pub(super) async fn an_override_outlives_the_record_and_the_newest_version_wins(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let old = one.set_override(&name, Some(&setting(Some(s(60))))).await.unwrap();
+    let old = one.set_override(&name, Some(&override_record(Some(s(60))))).await.unwrap();
     let new = one
-        .set_override(&name, Some(&OverrideRecord { actor: None, ..setting(None) }))
+        .set_override(&name, Some(&OverrideRecord { actor: None, ..override_record(None) }))
         .await
         .unwrap();
     world.forget().await;

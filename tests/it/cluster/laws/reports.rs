@@ -4,10 +4,10 @@ use tower_breaker::backend::{Delta, Geometry, Report};
 use tower_breaker::event::Tally;
 
 use super::World;
-use super::fixtures::{OPENING, name, open, report};
+use super::fixtures::{TERMS, name, open, report};
 use crate::support::{ms, s};
 
-pub(super) async fn a_report_that_is_sent_again_adds_nothing(world: impl World) {
+pub(super) async fn a_report_that_is_sent_again_is_not_counted(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
     one.report(&name, &report("a", 1, 1, 2)).await.unwrap();
     one.report(&name, &report("a", 2, 1, 3)).await.unwrap();
@@ -19,7 +19,7 @@ pub(super) async fn a_report_that_is_sent_again_adds_nothing(world: impl World) 
     assert_eq!((view.tally.failures, view.tally.consecutive_failures), (9, 9));
 }
 
-pub(super) async fn a_window_slides_and_windows_are_counted_apart(world: impl World) {
+pub(super) async fn windows_slide_and_are_counted_separately(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
     let window = Geometry { millis: 400, buckets: 4 };
     let sliding = |seq, failures| Report { window: Some(window), ..report("a", seq, 1, failures) };
@@ -34,7 +34,7 @@ pub(super) async fn a_window_slides_and_windows_are_counted_apart(world: impl Wo
     assert_eq!((steady.tally.failures, steady.tally.consecutive_failures), (1, 8));
 }
 
-pub(super) async fn a_success_ends_the_streak_unless_failures_came_after_it(world: impl World) {
+pub(super) async fn a_success_ends_the_streak_unless_failures_follow_it(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
     let streak = async |seq, streak, succeeded| {
         let delta = Delta { calls: 1, streak, succeeded, ..Delta::default() };
@@ -67,7 +67,7 @@ pub(super) async fn shares_add_up_to_the_total(world: impl World) {
     assert!(view.shares.iter().all(|share| share.consecutive_failures == 0));
 }
 
-pub(super) async fn votes_count_until_they_run_out_or_are_withdrawn(world: impl World) {
+pub(super) async fn votes_count_until_they_expire_or_are_withdrawn(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
     let vote = |replica, seq, vote| Report { vote, ..report(replica, seq, 1, 1) };
     assert_eq!(one.report(&name, &vote("a", 1, Some(s(60)))).await.unwrap().votes, 1);
@@ -76,6 +76,6 @@ pub(super) async fn votes_count_until_they_run_out_or_are_withdrawn(world: impl 
     world.wait(ms(50)).await;
     assert_eq!(other.load(&name).await.unwrap().votes, 2);
     assert_eq!(one.report(&name, &vote("b", 2, None)).await.unwrap().votes, 1);
-    let opened = one.transition(&name, 1, &open(OPENING)).await.unwrap();
+    let opened = one.transition(&name, 1, &open(TERMS)).await.unwrap();
     assert_eq!(opened.votes, 0);
 }

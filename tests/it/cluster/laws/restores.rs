@@ -3,14 +3,14 @@
 use tower_breaker::backend::{OpenTerms, RecordState, View};
 
 use super::World;
-use super::fixtures::{OPENING, failed, name, open, probe, ripe};
+use super::fixtures::{TERMS, failed, name, open, open_until_due, probe};
 use crate::support::s;
 
-pub(super) async fn a_ledger_that_has_forgotten_is_told(world: impl World) {
+pub(super) async fn an_emptied_backend_takes_a_restored_view(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
-    let terms = OpenTerms { interval: s(60), ..OPENING };
+    let terms = OpenTerms { interval: s(60), ..TERMS };
     let view = one.transition(&name, 1, &open(terms)).await.unwrap();
-    // It knows that already.
+    // The backend has this view already.
     assert_eq!(one.restore(&name, &view).await.unwrap().revision, view.revision);
     world.forget().await;
     assert_eq!(other.load(&name).await.unwrap(), View::default());
@@ -19,14 +19,16 @@ pub(super) async fn a_ledger_that_has_forgotten_is_told(world: impl World) {
     assert_eq!(restored.tally, view.tally);
     assert!(restored.revision > view.revision);
     assert!(matches!(restored.state, RecordState::Open { .. }));
-    // Whoever knows less changes nothing.
+    // An older view changes nothing.
     let older = one.restore(&name, &View::default()).await.unwrap();
     assert_eq!((older.generation, older.revision), (restored.generation, restored.revision));
 }
 
-pub(super) async fn what_is_half_open_is_restored_as_open_and_over(world: impl World) {
+pub(super) async fn a_half_open_record_is_restored_as_open_with_its_interval_over(
+    world: impl World,
+) {
     let ((one, other), name) = (world.replicas(), name());
-    let opened = ripe(&world, &*one, &name, OPENING).await;
+    let opened = open_until_due(&world, &*one, &name, TERMS).await;
     let lease = probe(&*one, &name, opened.generation, 1).await;
     let view = one.load(&name).await.unwrap();
     world.forget().await;
@@ -38,18 +40,18 @@ pub(super) async fn what_is_half_open_is_restored_as_open_and_over(world: impl W
     );
     let next = probe(&*other, &name, restored.generation, 2).await;
     assert!(next.generation > lease.generation);
-    let late = one.settle_probe(&name, lease, &failed(OPENING)).await.unwrap();
+    let late = one.settle_probe(&name, lease, &failed(TERMS)).await.unwrap();
     assert_eq!(late.generation, next.generation);
 }
 
-pub(super) async fn a_restored_interval_is_not_longer_than_it_was(world: impl World) {
+pub(super) async fn a_restored_interval_is_not_longer_than_its_terms(world: impl World) {
     let ((one, _), name) = (world.replicas(), name());
     let mut view = View::default();
     view.generation = 77;
-    view.state = RecordState::Open { terms: OPENING, remaining: s(3_600) };
+    view.state = RecordState::Open { terms: TERMS, remaining: s(3_600) };
     let restored = one.restore(&name, &view).await.unwrap();
     let RecordState::Open { remaining, .. } = restored.state else { panic!("{restored:?}") };
-    assert!(remaining <= OPENING.interval);
-    world.wait(OPENING.interval).await;
+    assert!(remaining <= TERMS.interval);
+    world.wait(TERMS.interval).await;
     probe(&*one, &name, 77, 1).await;
 }

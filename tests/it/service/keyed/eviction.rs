@@ -15,7 +15,8 @@ use crate::support::log::Log;
 use crate::support::upstream::{Does, Upstream};
 use crate::support::*;
 
-/// An upstream of many hosts, which counts the calls of each. Hosts whose names begin with `down` fail.
+/// An upstream of many hosts, which counts the calls of each. Hosts whose names begin with `down`
+/// fail.
 #[derive(Clone, Default)]
 struct Hosts(Arc<Mutex<HashMap<String, u32>>>);
 
@@ -24,7 +25,8 @@ impl Hosts {
         self.0.lock().unwrap().get(host).copied().unwrap_or_default()
     }
 
-    /// A service with a circuit for each host. Calls are counted by the part of the name before `#`.
+    /// A service with a circuit for each host. Calls are counted by the part of the name before
+    /// `#`.
     fn service(
         &self,
         store: &Store,

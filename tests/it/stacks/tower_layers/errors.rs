@@ -1,7 +1,7 @@
 //! The modes that return errors: one from `poll_ready`, one from the call.
 //!
-//! Each test opens the circuit under the layer, checks what the table says, and then lets the circuit
-//! recover: in the recommended mode, calls pass again.
+//! Each test opens the circuit under the layer, checks what the table says, and then lets the
+//! circuit recover: in the recommended mode, calls pass again.
 
 use std::sync::atomic::Ordering::Relaxed;
 

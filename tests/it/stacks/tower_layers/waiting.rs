@@ -121,7 +121,7 @@ async fn load_shed_sheds_calls_that_would_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_and_concurrency_limit_wait_without_a_limit() {
+async fn timeout_does_not_cover_poll_ready_so_calls_wait_longer() {
     let (circuit, layer, upstream) = waiting();
     let limits = ServiceBuilder::new().timeout(s(1)).concurrency_limit(1);
     waits_and_recovers(&circuit, limits.layer(layer).service(upstream)).await;

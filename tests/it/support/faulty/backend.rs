@@ -1,7 +1,7 @@
 //! The operations of a backend, each as a message over the connection.
 //!
-//! The network may repeat a message, which every operation has to bear. It does not repeat one that sets
-//! an override, as an override that is applied twice does harm.
+//! The network may repeat a message, which every operation has to bear. It does not repeat one that
+//! sets an override, as an override that is applied twice does harm.
 
 use tokio::sync::broadcast;
 use tower_breaker::CircuitName;
@@ -36,8 +36,8 @@ impl HasView for () {
     }
 }
 
-/// As `Backend` demands of cancellation, an operation whose future is dropped happens at once or not at
-/// all: it takes no longer than a message.
+/// As `Backend` demands, an operation whose future is dropped happens soon or not at all: within
+/// the time that a message takes.
 impl Backend for Faulty {
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
         let circuit = circuit.clone();

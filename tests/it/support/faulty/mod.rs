@@ -93,8 +93,8 @@ impl Faulty {
         faulty
     }
 
-    /// Checks a transition of its replica's circuit: it must lead to a state that the backend sent, in
-    /// the generation that the replica has applied or in a later one.
+    /// Checks a transition of its replica's circuit: it must lead to a state that the backend sent,
+    /// in the generation that the replica has applied or in a later one.
     pub(crate) fn changed(&self, event: &Event) {
         let (network, replica) = (&self.line.network, self.line.replica);
         let Event::Transition(transition) = event else { return };
@@ -111,7 +111,7 @@ impl Faulty {
             Some((generation, _)) => received.at = *generation,
             None if by_itself => {}
             None => {
-                network.wrong(format!("r{replica} went back: {transition}, at {}", received.at))
+                network.violation(format!("r{replica} went back: {transition}, at {}", received.at))
             }
         }
     }
@@ -269,12 +269,12 @@ impl Line {
         act: impl FnOnce(&MemoryBackend, &mut Checker) -> (T, View),
     ) -> (T, View) {
         let checker = &mut *self.network.checker();
-        let wrong = checker.wrong.len();
+        let before = checker.violations.len();
         let (answer, view) = act(&self.network.backend, checker);
         checker.saw(&view);
         self.network.trace(|| format!("r{} {what}: {}", self.replica, brief(&view)));
-        for wrong in &checker.wrong[wrong..] {
-            self.network.trace(|| format!("WRONG {wrong}"));
+        for violation in &checker.violations[before..] {
+            self.network.trace(|| format!("VIOLATION {violation}"));
         }
         (answer, view)
     }

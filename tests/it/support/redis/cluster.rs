@@ -5,7 +5,7 @@ use tower_breaker::backend::RedisConfig;
 use super::server::Server;
 use super::until;
 
-/// Where the slots of each master begin, and the last one's end.
+/// Where the slots of each master begin, and where the last ones end.
 const BOUNDS: [u64; 4] = [0, 5461, 10923, 16384];
 
 /// Three masters that share the slots.
@@ -19,21 +19,21 @@ impl Cluster {
         let nodes: Vec<_> = (0..3).map(|_| Server::with(&args)).collect();
         for (node, bound) in nodes.iter().zip(BOUNDS.windows(2)) {
             let slots: Vec<_> = (bound[0]..bound[1]).map(|slot| slot.to_string()).collect();
-            // `ADDSLOTSRANGE` is of Redis 7.0.
+            // `ADDSLOTSRANGE` is new in Redis 7.0.
             let add = ["CLUSTER", "ADDSLOTS"].into_iter();
             let add: Vec<_> = add.chain(slots.iter().map(String::as_str)).collect();
             assert_eq!(node.cli(&add), "OK");
         }
-        let mut looks = 0;
+        let mut checks = 0;
         until("a cluster that agrees", || {
-            // Said once, it may be in vain: a node that does not answer soon is forgotten.
-            if looks % 500 == 0 {
+            // Repeated, as a node that does not answer soon is forgotten.
+            if checks % 500 == 0 {
                 for node in &nodes[1..] {
                     let port = node.port.to_string();
                     assert_eq!(nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
                 }
             }
-            looks += 1;
+            checks += 1;
             nodes.iter().all(|node| {
                 let info = node.cli(&["CLUSTER", "INFO"]);
                 info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")

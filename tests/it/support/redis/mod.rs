@@ -17,36 +17,36 @@ pub(crate) use self::server::Server;
 pub(crate) use self::tls::TlsServer;
 use super::s;
 
-/// More than anything here takes, on any machine.
+/// Longer than anything here takes on any machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
-/// How often it is looked whether something has come.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often a condition is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(2);
 
-/// Waits for what is certain to come.
+/// Waits for a condition that is certain to hold at some time.
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..LONG.as_millis() / LOOK.as_millis() {
+    for _ in 0..LONG.as_millis() / CHECK_EVERY.as_millis() {
         if is_so() {
             return;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_EVERY);
     }
     panic!("waited in vain for {what}");
 }
 
-/// The same, while other tasks go on.
+/// The same, without blocking other tasks.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let looking = async {
+    let checking = async {
         while !is_so().await {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     };
-    let found = tokio::time::timeout(LONG, looking).await;
+    let found = tokio::time::timeout(LONG, checking).await;
     assert!(found.is_ok(), "waited in vain for {what}");
 }
 
-/// Connects, with time enough for a machine that is busy.
+/// Connects, with enough time for a busy machine.
 pub(crate) async fn connect(config: &RedisConfig) -> RedisBackend {
     let config = config.clone().command_timeout(s(5));
     let connecting = async {
@@ -57,7 +57,7 @@ pub(crate) async fn connect(config: &RedisConfig) -> RedisBackend {
             }
         }
     };
-    tokio::time::timeout(LONG, connecting).await.expect("to connect")
+    tokio::time::timeout(LONG, connecting).await.expect("a connection")
 }
 
 /// Runs `test` in real time, on two threads.

@@ -1,4 +1,4 @@
-//! A redis-server of one's own, to be killed, frozen, emptied and restarted.
+//! A redis-server that a test can kill, freeze, empty and restart.
 
 use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
@@ -11,13 +11,13 @@ use tower_breaker::backend::RedisConfig;
 use super::protocol::ask;
 use super::{LONG, until};
 
-/// A server on a free port, without persistence; gone when it is dropped.
+/// A server on a free port, without persistence. Its drop ends it.
 pub(crate) struct Server {
     pub(super) port: u16,
     folder: PathBuf,
     args: Vec<String>,
     child: Child,
-    /// For `cli`, where the default user has a password.
+    /// The password of the default user, for `cli`.
     login: Option<&'static str>,
 }
 
@@ -26,12 +26,12 @@ impl Server {
         Self::with(&[])
     }
 
-    /// With more arguments, as in a configuration file.
+    /// Starts a server with more arguments, as in a configuration file.
     pub(crate) fn with(args: &[&str]) -> Self {
         Self::new(args, &[], None)
     }
 
-    /// The default user has this password.
+    /// Starts a server whose default user has this password.
     pub(crate) fn with_password(password: &'static str) -> Self {
         Self::new(&["--requirepass", password], &[], Some(password))
     }
@@ -40,9 +40,9 @@ impl Server {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("breaker-{}-{number}", std::process::id()));
-        // Between the look for a free port and its use, somebody else may take it.
+        // Another process may take the port before the server does.
         for _ in 0..10 {
-            // Of a process that had our number, and was killed.
+            // A killed process with the same id may have left one.
             let _ = std::fs::remove_dir_all(&folder);
             std::fs::create_dir_all(&folder).unwrap();
             let port = free_port();
@@ -60,7 +60,7 @@ impl Server {
         panic!("redis-server {args:?} ends at once");
     }
 
-    /// A sentinel of `master`, whose word is enough.
+    /// Starts a sentinel of `master`, which needs no other to decide.
     pub(crate) fn sentinel(service: &str, master: &Server) -> Self {
         let folder = std::env::temp_dir();
         let file = folder.join(format!("breaker-sentinel-{}.conf", master.port));
@@ -110,13 +110,13 @@ impl Server {
         assert!(status.unwrap().success(), "kill {signal}");
     }
 
-    /// What the server answers: errors begin with `-`, the items of a list are lines.
+    /// The answer to a command. Errors begin with `-`; the items of a list are lines.
     #[track_caller]
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         self.try_cli(args).unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
-    /// The same, after the default user's password was changed.
+    /// The same, after the password of the default user was changed.
     #[track_caller]
     pub(crate) fn cli_as(&self, password: &str, args: &[&str]) -> String {
         self.connect_and_ask(Some(password), args).unwrap()
@@ -156,12 +156,12 @@ impl Server {
         ask(&mut reader, args)
     }
 
-    /// False if it has ended instead.
+    /// Returns false if the server has ended instead.
     fn wait_until_ready(&mut self) -> bool {
         let (mut ended, ours) = (false, format!("process_id:{}\r", self.child.id()));
         until("a server that is ready", || {
             ended = self.child.try_wait().unwrap().is_some();
-            // Not somebody else's, on the same port.
+            // It must not be another server on the same port.
             ended || self.try_cli(&["INFO", "server"]).is_ok_and(|info| info.contains(&ours))
         });
         !ended
@@ -184,8 +184,8 @@ fn spawn(args: &[String], folder: &Path) -> Child {
     })
 }
 
-/// A port of which nobody is given another's, nor the one of a server that was killed: below those
-/// that systems give to whoever asks for any. A cluster's second port is 10 000 above.
+/// A free port that no other test gets, also not after its server was killed. It is below the ports
+/// that the system assigns by itself. The second port of a cluster node is 10 000 above.
 pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();

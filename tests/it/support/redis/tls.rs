@@ -7,7 +7,7 @@ use tower_breaker::backend::RedisConfig;
 
 use super::server::{Server, free_port};
 
-/// A server that also speaks TLS, and whose certificate a file of its own vouches for.
+/// A server that also speaks TLS, with a certificate of its own authority.
 pub(crate) struct TlsServer {
     pub(crate) server: Server,
     tls_port: u16,
@@ -34,7 +34,7 @@ impl TlsServer {
         Self { server, tls_port, certificates }
     }
 
-    /// Trusts nobody in particular.
+    /// A configuration without the authority of the certificate.
     pub(crate) fn config(&self) -> RedisConfig {
         RedisConfig::new("localhost", self.tls_port)
     }

@@ -78,7 +78,7 @@ impl Caller {
         let answer = self.circuit.acquire().await;
         let took = since.elapsed();
         if took > DEADLINE + SLACK {
-            self.world.network.wrong(format!("{} has waited {took:?}", self.seen.name));
+            self.world.network.violation(format!("{} has waited {took:?}", self.seen.name));
         }
         answer.ok()
     }
@@ -101,7 +101,7 @@ impl Caller {
                 Some(Probing { replica, start, generation, since, detached })
             }
             State::Open | State::ForcedOpen => {
-                self.world.network.wrong(format!("{} calls: {snapshot:?}", self.seen.name));
+                self.world.network.violation(format!("{} calls: {snapshot:?}", self.seen.name));
                 None
             }
             _ => None,
@@ -138,18 +138,19 @@ impl Caller {
         let snapshot = self.circuit.snapshot();
         let before = seen.generation.swap(snapshot.generation, Ordering::Relaxed);
         if before > snapshot.generation {
-            network.wrong(format!("{} went back from {before}: {snapshot:?}", seen.name));
+            network.violation(format!("{} went back from {before}: {snapshot:?}", seen.name));
         }
         self.check_leases(&snapshot);
         let reported = network.checker().passed.get(&seen.start).copied().unwrap_or_default();
         let passed = seen.passed.load(Ordering::Relaxed);
         if reported > passed {
             let name = &seen.name;
-            network.wrong(format!("{name} reported {reported} successful probes of {passed}"));
+            network.violation(format!("{name} reported {reported} successful probes of {passed}"));
         }
     }
 
-    /// Whether the circuit decides without the backend, by itself or as all circuits of the replica.
+    /// Whether the circuit decides without the backend, by itself or as all circuits of the
+    /// replica.
     fn is_detached(&self, snapshot: &Snapshot) -> bool {
         if snapshot.detached {
             self.seen.connect();
@@ -172,7 +173,7 @@ impl Caller {
         drop(checker);
         if held > out {
             let what = format!("{} counts on {held} leases of {out}", self.seen.name);
-            self.world.network.wrong(what);
+            self.world.network.violation(what);
         }
     }
 }

@@ -25,8 +25,8 @@ use super::schedule::Schedule;
 const DEADLINE: Duration = ms(50);
 const SLACK: Duration = ms(20);
 
-/// How long a replica stays detached after the backend answers again, until it has loaded its circuits.
-/// The same holds after its start, if the first load fails.
+/// How long a replica stays detached after the backend answers again, until it has loaded its
+/// circuits. The same holds after its start, if the first load fails.
 const REJOINING: Duration = ms(1500);
 
 /// What all participants of a schedule share.
@@ -131,7 +131,8 @@ impl World {
         }
     }
 
-    /// Begins a probe, and checks that the whole cluster has no more of them than the policy allows.
+    /// Begins a probe, and checks that the whole cluster has no more of them than the policy
+    /// allows.
     fn probe(self: &Arc<Self>, mut new: Probing) -> InFlight {
         let mut probing = self.probing.lock().unwrap();
         let round = self.network.checker().round(new.generation);
@@ -152,11 +153,11 @@ impl World {
         };
         let leased = || self.network.checker().leases_of(new.start, new.generation, Duration::ZERO);
         if !new.detached && self.schedule.forgets == 0 && leased() == 0 {
-            self.network.wrong(format!("a probe without a lease: {new:?}"));
+            self.network.violation(format!("a probe without a lease: {new:?}"));
         }
         let out = probing.iter().filter(alike).count() as u64;
         if out > most && self.schedule.counts_probes() {
-            self.network.wrong(format!("{out} probes in flight of {most}: {probing:?}"));
+            self.network.violation(format!("{out} probes in flight of {most}: {probing:?}"));
         }
         InFlight { world: self.clone(), probing: new }
     }

@@ -73,7 +73,8 @@ impl Replica {
         if let Some(record) = &view.overridden.record {
             return snapshot.state == record.state.state();
         }
-        // A replica keeps what it opened by its own evidence, while the backend has nothing against it.
+        // A replica keeps what it opened by its own evidence, while the backend has nothing against
+        // it.
         let local = snapshot.origin == Origin::Local && snapshot.state != State::Closed;
         let voting = self.votes && local && view.state == RecordState::Closed;
         // The generations of a replica that opened while it was detached may be ahead.
