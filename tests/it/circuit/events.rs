@@ -26,8 +26,7 @@ fn collect(circuit: &Circuit) -> Arc<Mutex<Vec<String>>> {
 async fn observers_receive_every_transition_with_its_reason() {
     let circuit = circuit(fragile());
     let events = collect(&circuit);
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     fail(&circuit);
     wait_out(&circuit).await;
     succeed(&circuit);
@@ -83,8 +82,7 @@ async fn the_log_level_says_whether_an_operator_must_act() {
     let _guard = log.listen();
     let store = store(fragile());
     let circuit = store.circuit("payments");
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     succeed(&circuit);
     circuit.metrics_only("trying");
     fail(&circuit);

@@ -8,8 +8,7 @@ use crate::support::*;
 
 async fn half_open(policy: tower_breaker::policy::PolicyBuilder) -> tower_breaker::Circuit {
     let circuit = circuit(policy);
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     circuit
 }
 

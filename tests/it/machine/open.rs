@@ -147,8 +147,7 @@ async fn a_hint_extends_the_interval_up_to_the_cap() {
 #[tokio::test(start_paused = true)]
 async fn the_hint_of_a_failed_probe_extends_the_next_interval() {
     let circuit = circuit(fragile());
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     hold(&circuit).settle(Outcome::failure_with_hint(s(55)));
     assert_eq!(
         rejected(&circuit).retry_after(),

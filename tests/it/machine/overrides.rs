@@ -73,8 +73,7 @@ async fn reset_clears_the_evidence_of_every_state() {
         reset_is_clean(&circuit);
     }
     let circuit = circuit(fragile());
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     let probe = hold(&circuit);
     assert_state(&circuit, State::HalfOpen);
     reset_is_clean(&circuit);
@@ -125,8 +124,7 @@ async fn each_override_starts_a_generation_and_makes_calls_in_flight_stale() {
 #[tokio::test(start_paused = true)]
 async fn an_override_resets_the_backoff() {
     let circuit = circuit(fragile());
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     fail(&circuit);
     assert_eq!(circuit.snapshot().reopenings, 1);
     circuit.reset();

@@ -113,8 +113,7 @@ async fn every_preset_opens_and_closes_a_circuit() {
     for policy in presets {
         assert_eq!(policy.to_builder().build(), Ok(policy.clone()));
         let circuit = Store::builder().default_policy(policy).build().circuit("preset");
-        trip(&circuit);
-        wait_out(&circuit).await;
+        open_until_due(&circuit).await;
         while circuit.state() != tower_breaker::State::Closed {
             succeed(&circuit);
         }

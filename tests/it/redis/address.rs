@@ -1,4 +1,4 @@
-//! Addresses of Redis: which URLs are accepted, and that no error shows a secret.
+//! Addresses of Redis: which URLs are accepted, and that no error has_secret a secret.
 
 use tower_breaker::backend::RedisConfig;
 use tower_breaker::config::Config;
@@ -100,15 +100,15 @@ fn no_error_repeats_a_part_of_the_url() {
         "redis-sentinel://host?sentinelServiceName=m&sentinelUsername=Zx9secret%",
         "redis-sentinel://host?sentinelServiceName=Zx9secret%zz",
     ];
-    let shows = |text: &str| text.to_lowercase().contains(&SECRET.to_lowercase());
+    let has_secret = |text: &str| text.to_lowercase().contains(&SECRET.to_lowercase());
     for url in wrong {
         let error = RedisConfig::from_url(url).expect_err(url);
         let shown = format!("{error} {error:?} {:?}", error.problems());
-        assert!(!shows(&shown), "{url}: {shown}");
+        assert!(!has_secret(&shown), "{url}: {shown}");
 
         let error = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect_err(url);
         let shown = format!("{error} {error:?} {:?}", error.problems());
-        assert!(!shows(&shown), "{url}: {shown}");
+        assert!(!has_secret(&shown), "{url}: {shown}");
         assert!(shown.contains("CIRCUIT_BREAKER_REDIS_URL"), "{url}: {shown}");
     }
     let right = [
@@ -121,9 +121,9 @@ fn no_error_repeats_a_part_of_the_url() {
     ];
     for url in right {
         let config = RedisConfig::from_url(url).expect(url);
-        assert!(!shows(&format!("{config:?}")), "{url}: {config:?}");
+        assert!(!has_secret(&format!("{config:?}")), "{url}: {config:?}");
         let config = Config::from_vars([("CIRCUIT_BREAKER_REDIS_URL", url)]).expect(url);
-        assert!(!shows(&format!("{config:?}")), "{url}: {config:?}");
+        assert!(!has_secret(&format!("{config:?}")), "{url}: {config:?}");
     }
     for parts in [
         RedisConfig::new("redis://u:Zx9secret@host", 6379),
@@ -131,7 +131,7 @@ fn no_error_repeats_a_part_of_the_url() {
         RedisConfig::cluster([("host", 1), ("host/Zx9secret", 2)]),
     ] {
         let shown = format!("{parts:?} {}", parts.check().unwrap_err());
-        assert!(!shows(&shown), "{shown}");
+        assert!(!has_secret(&shown), "{shown}");
     }
 }
 

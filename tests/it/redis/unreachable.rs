@@ -42,7 +42,7 @@ const FAULTS: [Fault; 2] = [Fault::Frozen, Fault::Killed];
 
 /// Begins each fault when the circuit of three replicas is in a phase, and runs `test`. Once the
 /// fault has ended, all circuits must close and agree again.
-fn during_each_fault(phase: While, test: impl AsyncFn(&[Replica], Option<Permit>)) {
+fn during_each_fault(phase: While, test: &impl AsyncFn(&[Replica], Option<Permit>)) {
     for fault in FAULTS {
         println!("fault: {fault:?}");
         let mut server = Server::start();
@@ -60,7 +60,7 @@ fn during_each_fault(phase: While, test: impl AsyncFn(&[Replica], Option<Permit>
 
 #[test]
 fn unreachable_while_closed_each_replica_judges_its_own_calls() {
-    during_each_fault(While::Closed, async |replicas, _| {
+    during_each_fault(While::Closed, &async |replicas, _| {
         eventually("degraded replicas", || async {
             for replica in replicas {
                 let called = replica.circuit.execute(|| async { Ok::<_, ()>(7) }).await;
@@ -77,7 +77,7 @@ fn unreachable_while_closed_each_replica_judges_its_own_calls() {
 
 #[test]
 fn unreachable_while_open_each_replica_probes_by_itself() {
-    during_each_fault(While::Open, async |replicas, _| {
+    during_each_fault(While::Open, &async |replicas, _| {
         all_degraded(replicas).await;
         let probes = [probe(&replicas[0].circuit).await, probe(&replicas[1].circuit).await];
         assert!(replicas[0].circuit.acquire().await.is_err(), "one probe at a time");
@@ -90,7 +90,7 @@ fn unreachable_while_open_each_replica_probes_by_itself() {
 
 #[test]
 fn unreachable_when_a_probe_is_due_the_call_is_rejected_or_probes() {
-    during_each_fault(While::ProbeDue, async |replicas, _| {
+    during_each_fault(While::ProbeDue, &async |replicas, _| {
         let first = replicas[1].circuit.acquire().await;
         assert!(first.is_err() || replicas[1].store.backend().is_degraded());
         drop(first);
@@ -101,7 +101,7 @@ fn unreachable_when_a_probe_is_due_the_call_is_rejected_or_probes() {
 #[test]
 fn unreachable_while_probing_the_result_decides_in_its_replica() {
     for outcome in [Outcome::Success, Outcome::failure()] {
-        during_each_fault(While::Probing, async |replicas, probe| {
+        during_each_fault(While::Probing, &async |replicas, probe| {
             probe.unwrap().settle(outcome);
             all_degraded(&replicas[..1]).await;
         });

@@ -15,6 +15,17 @@ fn layer(store: &Store) -> CircuitBreakerLayer<ErrorsAsFailures> {
     CircuitBreakerLayer::new(store.clone()).named("test").classify(ErrorsAsFailures)
 }
 
+async fn opens_after_three_calls<S>(store: &Store, service: S)
+where
+    S: Service<(), Response = (), Error: std::fmt::Debug> + Clone,
+{
+    for _ in 0..3 {
+        assert_state(&store.circuit("test"), State::Closed);
+        service.clone().oneshot(()).await.unwrap_err();
+    }
+    assert_state(&store.circuit("test"), State::Open);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hung_upstream_opens_with_the_timeout_inside() {
     let store = store(fragile().consecutive_failures(3));
@@ -22,11 +33,7 @@ async fn a_hung_upstream_opens_with_the_timeout_inside() {
         .layer(layer(&store))
         .timeout(TIMEOUT)
         .service(Upstream::new(Does::Hang));
-    for _ in 0..3 {
-        assert_state(&store.circuit("test"), State::Closed);
-        service.clone().oneshot(()).await.unwrap_err();
-    }
-    assert_state(&store.circuit("test"), State::Open);
+    opens_after_three_calls(&store, service).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,11 +48,7 @@ async fn a_hung_upstream_opens_with_the_timeout_outside_by_policy() {
             .timeout(TIMEOUT)
             .layer(layer(&store))
             .service(Upstream::new(Does::Hang));
-        for _ in 0..3 {
-            assert_state(&store.circuit("test"), State::Closed);
-            service.clone().oneshot(()).await.unwrap_err();
-        }
-        assert_state(&store.circuit("test"), State::Open);
+        opens_after_three_calls(&store, service).await;
     }
 }
 
@@ -65,8 +68,7 @@ async fn a_probe_dropped_before_or_during_its_call_frees_its_slot() {
     let store = store(fragile());
     let circuit = store.circuit("test");
     let upstream = Upstream::new(Does::Hang);
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     let mut service = layer(&store).layer(upstream.clone());
     for _ in 0..5 {
         // Called, and its future never polled.

@@ -43,14 +43,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Services {
+struct Play {
     upstream: Upstream,
     services: Vec<Breaker>,
     calls: Vec<Call>,
     store: Store,
 }
 
-impl Services {
+impl Play {
     async fn step(&mut self, step: Step) {
         let mut cx = Context::from_waker(Waker::noop());
         let live = self.services.len();
@@ -102,9 +102,9 @@ proptest! {
             let first = layer.classify(ErrorsAsFailures).layer(upstream.clone());
             let circuit = store.circuit("test");
             let services = vec![first];
-            let mut services = Services { upstream, services, calls: Vec::new(), store };
+            let mut play = Play { upstream, services, calls: Vec::new(), store };
             for step in steps {
-                services.step(step).await;
+                play.step(step).await;
                 prop_assert!(circuit.snapshot().probes_out as u64 <= probes);
             }
             // Ready services and hung calls stay as they are. The upstream works, no override holds

@@ -89,8 +89,7 @@ async fn with_reject_in_call_the_call_returns_the_rejection() {
 async fn no_slot_is_taken_while_the_inner_service_is_pending() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     upstream.set_pending(true);
     assert_pending!(poll_ready(&mut service));
     assert_eq!(circuit.snapshot().probes_out, 0);
@@ -104,8 +103,7 @@ async fn no_slot_is_taken_while_the_inner_service_is_pending() {
 async fn a_ready_service_that_is_dropped_frees_its_slot() {
     let (mut service, _) = breaker(fragile());
     let circuit = service.circuit().clone();
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     rejected(&circuit);
     let unused = service.clone();
@@ -114,8 +112,7 @@ async fn a_ready_service_that_is_dropped_frees_its_slot() {
 
     // A slot that is freed late had no call, so no result is stale.
     let mut service = unused;
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     circuit.reset();
     drop(service);
@@ -126,8 +123,7 @@ async fn a_ready_service_that_is_dropped_frees_its_slot() {
 async fn a_ready_service_that_is_not_called_keeps_its_slot_for_one_lease() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     advance(s(5)).await;
     let other = hold(&circuit);
@@ -142,8 +138,7 @@ async fn a_ready_service_that_is_not_called_keeps_its_slot_for_one_lease() {
 #[tokio::test(start_paused = true)]
 async fn call_takes_a_free_slot_again_after_the_lease_expired() {
     let (mut service, upstream) = breaker(fragile());
-    trip(service.circuit());
-    wait_out(service.circuit()).await;
+    open_until_due(service.circuit()).await;
     assert_ready_ok!(poll_ready(&mut service));
     advance(s(6)).await;
     service.call(()).await.unwrap();
@@ -155,8 +150,7 @@ async fn call_takes_a_free_slot_again_after_the_lease_expired() {
 async fn the_lease_of_a_probe_starts_anew_with_its_call() {
     let (mut service, upstream) = breaker(fragile());
     let circuit = service.circuit().clone();
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     assert_ready_ok!(poll_ready(&mut service));
     advance(s(4)).await;
     upstream.now(Does::Hang);
@@ -219,8 +213,7 @@ async fn a_rejected_service_keeps_the_inner_service_reserved() {
     let limited = ServiceBuilder::new().concurrency_limit(1).service(upstream.clone());
     let mut loser = ServiceBuilder::new().layer(layer(&store)).service(limited.clone());
     let circuit = store.circuit("test");
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
 
     // Another call takes the slot while the inner service gets ready.
     let mut limited = limited;
@@ -239,8 +232,7 @@ async fn a_rejected_service_keeps_the_inner_service_reserved() {
 #[tokio::test(start_paused = true)]
 async fn a_clone_starts_without_the_reserved_slot() {
     let (mut service, _) = breaker(fragile());
-    trip(service.circuit());
-    wait_out(service.circuit()).await;
+    open_until_due(service.circuit()).await;
     assert_ready_ok!(poll_ready(&mut service));
     let mut clone = service.clone();
     assert_ready_err!(poll_ready(&mut clone));

@@ -130,6 +130,12 @@ pub(crate) async fn wait_out(circuit: &Circuit) {
     advance(wait).await;
 }
 
+/// Opens the circuit, and waits until it would admit a probe.
+pub(crate) async fn open_until_due(circuit: &Circuit) {
+    trip(circuit);
+    wait_out(circuit).await;
+}
+
 /// Waits until something has happened elsewhere, for example in a server.
 pub(crate) async fn wait_for(what: &str, happened: impl Fn() -> bool) {
     let until = async {

@@ -40,7 +40,9 @@ pub(crate) enum While {
 pub(crate) async fn bring_to(phase: While, replicas: &[impl HasCircuit]) -> Option<Permit> {
     let first = replicas[0].circuit();
     if phase == While::Closed {
-        replicas.iter().for_each(|replica| assert_state(replica.circuit(), State::Closed));
+        for replica in replicas {
+            assert_state(replica.circuit(), State::Closed);
+        }
         return None;
     }
     trip(first);

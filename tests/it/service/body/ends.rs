@@ -52,8 +52,7 @@ async fn close_streams(store: &Store) {
 async fn a_body_dropped_before_its_end_is_a_cancelled_call() {
     let store = store(fragile());
     let circuit = store.circuit("test");
-    trip(&circuit);
-    wait_out(&circuit).await;
+    open_until_due(&circuit).await;
     let mut service = service(&store, || plain(&[Step::Data, Step::Hang]));
     for _ in 0..3 {
         let response = service.ready().await.unwrap().call(Request::new(())).await.unwrap();

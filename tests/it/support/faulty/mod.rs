@@ -111,7 +111,8 @@ impl Faulty {
             Some((generation, _)) => received.at = *generation,
             None if by_itself => {}
             None => {
-                network.violation(format!("r{replica} went back: {transition}, at {}", received.at))
+                let at = received.at;
+                network.violation(format!("r{replica} went back: {transition}, at {at}"));
             }
         }
     }
