@@ -42,7 +42,7 @@ fn use_on_drop(store: &Store, circuit: &Circuit, dropped: &mpsc::Sender<()>) {
 }
 
 #[test]
-fn values_captured_by_observers_may_use_the_store_at_their_drop() {
+fn values_captured_by_observers_may_use_the_store_at_an_engine_reuse() {
     must_end(|| {
         let store = Store::in_memory();
         let (dropped, drops) = mpsc::channel();

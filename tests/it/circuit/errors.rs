@@ -11,17 +11,18 @@ use crate::support::*;
 
 /// An error with a source.
 #[derive(Debug, thiserror::Error)]
-#[error("connection lost")]
-struct Lost(#[source] io::Error);
+#[error("connection closed")]
+struct Disconnected(#[source] io::Error);
 
-fn lost() -> Lost {
-    Lost(io::ErrorKind::BrokenPipe.into())
+fn disconnected() -> Disconnected {
+    Disconnected(io::ErrorKind::BrokenPipe.into())
 }
 
 /// The error of a call that fails, and of one that is rejected.
-async fn both<E: From<Lost>>(circuit: &Circuit) -> [Error<E>; 2] {
+async fn both<E: From<Disconnected>>(circuit: &Circuit) -> [Error<E>; 2] {
     drop(circuit.reset());
-    let failed = circuit.execute(|| ready(Err::<(), _>(E::from(lost())))).await.unwrap_err();
+    let failed =
+        circuit.execute(|| ready(Err::<(), _>(E::from(disconnected())))).await.unwrap_err();
     let rejected = circuit.execute(|| ready(Ok::<(), E>(()))).await.unwrap_err();
     assert!(!failed.is_rejected() && rejected.is_rejected());
     [failed, rejected]
@@ -33,15 +34,15 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn anyhow_keeps_both_errors_through_added_context() {
-    let [failed, rejected] = both::<Lost>(&circuit(fragile())).await;
-    let call = |result: Result<(), Error<Lost>>| -> anyhow::Result<()> {
+    let [failed, rejected] = both::<Disconnected>(&circuit(fragile())).await;
+    let call = |result: Result<(), Error<Disconnected>>| -> anyhow::Result<()> {
         result.map_err(Error::flatten::<anyhow::Error>)?;
         Ok(())
     };
     let error = call(Err(failed)).context("charge").context("checkout").unwrap_err();
-    let inner: &Lost = error.downcast_ref().expect("the inner error");
+    let inner: &Disconnected = error.downcast_ref().expect("the inner error");
     assert_eq!(inner.0.kind(), io::ErrorKind::BrokenPipe);
-    assert_eq!(chain(&*error), ["checkout", "charge", "connection lost", "broken pipe"]);
+    assert_eq!(chain(&*error), ["checkout", "charge", "connection closed", "broken pipe"]);
     assert!(Rejected::find_in(&*error).is_none());
 
     let error = call(Err(rejected)).context("charge").context("checkout").unwrap_err();
@@ -54,21 +55,21 @@ enum PayError {
     #[error("not available")]
     Rejected(#[from] Rejected),
     #[error("failed")]
-    Lost(#[from] Lost),
+    Disconnected(#[from] Disconnected),
     #[error("failed in a box")]
     Boxed(#[from] BoxError),
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_thiserror_enum_keeps_both_errors() {
-    let [failed, rejected] = both::<Lost>(&circuit(fragile())).await;
-    let call = |result: Result<(), Error<Lost>>| -> Result<(), PayError> {
+    let [failed, rejected] = both::<Disconnected>(&circuit(fragile())).await;
+    let call = |result: Result<(), Error<Disconnected>>| -> Result<(), PayError> {
         result.map_err(Error::flatten::<PayError>)?;
         Ok(())
     };
     let error = call(Err(failed)).unwrap_err();
-    assert!(matches!(&error, PayError::Lost(_)));
-    assert_eq!(chain(&error), ["failed", "connection lost", "broken pipe"]);
+    assert!(matches!(&error, PayError::Disconnected(_)));
+    assert_eq!(chain(&error), ["failed", "connection closed", "broken pipe"]);
     let error = call(Err(rejected)).unwrap_err();
     assert!(matches!(&error, PayError::Rejected(_)));
     assert_eq!(Rejected::find_in(&error).expect("the rejection").state(), State::Open);
@@ -82,8 +83,8 @@ async fn a_thiserror_enum_keeps_a_boxed_inner_error_inside_anyhow() {
         Ok(())
     };
     let error = call(Err(failed)).context("checkout").unwrap_err();
-    assert!(error.chain().any(<dyn std::error::Error>::is::<Lost>), "{error:?}");
-    assert_eq!(chain(&*error)[1..], ["failed in a box", "connection lost", "broken pipe"]);
+    assert!(error.chain().any(<dyn std::error::Error>::is::<Disconnected>), "{error:?}");
+    assert_eq!(chain(&*error)[1..], ["failed in a box", "connection closed", "broken pipe"]);
     let error = call(Err(rejected)).context("checkout").unwrap_err();
     assert_eq!(Rejected::find_in(&*error).expect("the rejection").state(), State::Open);
 }
@@ -98,11 +99,11 @@ async fn a_question_mark_into_a_box_returns_the_inner_error_itself() {
         fails().unwrap_err()
     }
     let circuit = circuit(fragile());
-    let [typed, _] = both::<Lost>(&circuit).await;
+    let [typed, _] = both::<Disconnected>(&circuit).await;
     let [in_a_box, rejected] = both::<BoxError>(&circuit).await;
     for error in [boxed(typed), boxed(in_a_box)] {
-        assert!(error.is::<Lost>());
-        assert_eq!(chain(&*error), ["connection lost", "broken pipe"]);
+        assert!(error.is::<Disconnected>());
+        assert_eq!(chain(&*error), ["connection closed", "broken pipe"]);
     }
     let error = boxed(rejected);
     assert!(error.is::<Rejected>() && Rejected::find_in(&*error).is_some());

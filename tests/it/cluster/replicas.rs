@@ -263,8 +263,8 @@ async fn traffic(circuits: &[Circuit], broken: &[usize]) {
     for _ in 0..200 {
         for (replica, circuit) in circuits.iter().enumerate() {
             if let Ok(permit) = circuit.acquire().await {
-                let bad = broken.contains(&replica) || random.u8(..100) < 5;
-                permit.settle(if bad { Outcome::failure() } else { Outcome::Success });
+                let fails = broken.contains(&replica) || random.u8(..100) < 5;
+                permit.settle(if fails { Outcome::failure() } else { Outcome::Success });
             }
         }
         tokio::time::sleep(ms(10)).await;

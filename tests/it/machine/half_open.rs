@@ -164,9 +164,9 @@ async fn a_successful_probe_does_not_close_while_another_hangs() {
     let circuit = half_open(fragile().probes(2)).await;
     let _hung = hold(&circuit);
     advance(s(3)).await;
-    let good = hold(&circuit);
+    let other = hold(&circuit);
     advance(s(3)).await;
-    good.settle(Outcome::Success);
+    other.settle(Outcome::Success);
     assert_state(&circuit, State::Open);
     assert_eq!(rejected(&circuit).retry_after(), Some(s(19)));
 }

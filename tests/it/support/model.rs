@@ -67,7 +67,7 @@ pub(crate) struct Model {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Good,
+    Succeeded,
     Failed,
     Ignored,
     /// It got no answer.
@@ -167,7 +167,7 @@ impl Model {
     }
 
     pub(crate) fn unanswered(&self) -> u64 {
-        let run = self.answers.iter().rev().take_while(|answer| **answer != Answer::Good);
+        let run = self.answers.iter().rev().take_while(|answer| **answer != Answer::Succeeded);
         let completed = run.clone().position(|answer| *answer == Answer::Ignored);
         let counts = |(at, answer): &(usize, &Answer)| match answer {
             Answer::Failed => true,
@@ -290,7 +290,7 @@ impl Model {
                 let run = dropped && self.rules.cancelled != Cancelled::Ignored;
                 if let Some(failed) = failed {
                     self.results.push((self.now, failed, slow));
-                    self.answers.push(if failed { Answer::Failed } else { Answer::Good });
+                    self.answers.push(if failed { Answer::Failed } else { Answer::Succeeded });
                 } else if run {
                     self.answers.push(Answer::Cancelled);
                 } else if matches!(end, End::Ignored) {

@@ -43,14 +43,14 @@ pub(super) async fn a_failed_probe_ends_its_round(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
     let opened =
         open_until_due(&world, &*one, &name, OpenTerms { successes_to_close: 1, ..TERMS }).await;
-    let bad = probe(&*one, &name, opened.generation, 1).await;
-    let good = probe(&*other, &name, bad.generation, 2).await;
+    let failing = probe(&*one, &name, opened.generation, 1).await;
+    let succeeding = probe(&*other, &name, failing.generation, 2).await;
 
     let longer = OpenTerms { interval: s(60), reopenings: 1, ..TERMS };
-    let view = one.settle_probe(&name, bad, &failed(longer)).await.unwrap();
-    assert!(view.generation > bad.generation);
+    let view = one.settle_probe(&name, failing, &failed(longer)).await.unwrap();
+    assert!(view.generation > failing.generation);
     assert_eq!(view.reason, Some(Reason::ProbeFailed));
-    let late = other.settle_probe(&name, good, &Probed::Passed).await.unwrap();
+    let late = other.settle_probe(&name, succeeding, &Probed::Passed).await.unwrap();
     assert_eq!(late.generation, view.generation);
     assert!(matches!(late.state, RecordState::Open { terms, .. } if terms == longer));
 }

@@ -61,8 +61,8 @@ pub(super) async fn shares_add_up_to_the_total(world: impl World) {
     let streaks: u64 = view.shares.iter().map(|share| share.consecutive_failures).sum();
     assert_eq!(streaks, view.tally.consecutive_failures);
 
-    let good = Delta { calls: 1, succeeded: true, ..Delta::default() };
-    let view = other.report(&name, &Report { delta: good, ..shared("b", 2, 0) }).await.unwrap();
+    let success = Delta { calls: 1, succeeded: true, ..Delta::default() };
+    let view = other.report(&name, &Report { delta: success, ..shared("b", 2, 0) }).await.unwrap();
     assert_eq!(view.tally, Tally { calls: 38, failures: 37, ..Tally::default() });
     assert!(view.shares.iter().all(|share| share.consecutive_failures == 0));
 }
