@@ -1,12 +1,12 @@
-//! A test program of its own, small enough for Miri, which finds undefined behaviour and data races in
-//! what the crate is made of: `scripts/miri`.
+//! Small tests of threads for Miri, which finds undefined behaviour and data races. A program of
+//! its own, as the other tests are too large for it. Run it with `scripts/miri`.
 
 use std::time::Duration;
 
 use tower_breaker::policy::Cancelled;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
-/// Every number of calls here is small: Miri is a thousand times slower.
+/// A small number of calls, as Miri is a thousand times slower.
 const CALLS: usize = 30;
 
 fn call(circuit: &Circuit, n: usize) {
@@ -21,7 +21,7 @@ fn call(circuit: &Circuit, n: usize) {
 }
 
 #[test]
-fn threads_share_a_circuit() {
+fn calls_of_threads_that_share_a_circuit_are_counted() {
     let policy = Policy::only()
         .failure_count(u64::MAX)
         .slow_call_duration(Duration::from_secs(60))
@@ -41,7 +41,7 @@ fn threads_share_a_circuit() {
 }
 
 #[test]
-fn threads_open_reset_and_probe() {
+fn threads_can_open_reset_and_probe_one_circuit() {
     let policy = Policy::builder().consecutive_failures(1).open_for(Duration::from_nanos(1));
     let circuit = Store::in_memory().circuit_with("flapping", policy.build().unwrap());
     circuit.on_change(|_| ());
@@ -56,7 +56,7 @@ fn threads_open_reset_and_probe() {
 }
 
 #[test]
-fn engines_and_keys_come_and_go() {
+fn threads_can_reuse_engines_and_evict_keys() {
     let store = Store::builder().key_limit(2).build();
     std::thread::scope(|scope| {
         for thread in 0..2 {

@@ -1,5 +1,6 @@
-//! A test program of its own, as it must not have the feature `test-util`: with that the crate reads
-//! tokio's clock, which has no ticks. It waits for real, for as long as it is told to.
+//! Tests on the real clock. A program of its own, as it must not have the feature `test-util`,
+//! under which the crate reads the clock of tokio, which has no ticks. Its tests sleep for the
+//! announced times.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tower_breaker::{Outcome, Policy, Store};
 
 #[test]
-fn who_waits_exactly_as_long_as_announced_is_not_rejected_for_the_same_interval() {
+fn a_retry_after_exactly_the_announced_time_is_admitted() {
     let policy = Policy::builder().consecutive_failures(1).open_for(Duration::from_millis(7));
     let store = Store::builder().default_policy(policy.build().unwrap()).build();
     for n in 0..100 {
@@ -20,11 +21,11 @@ fn who_waits_exactly_as_long_as_announced_is_not_rejected_for_the_same_interval(
 }
 
 #[test]
-fn an_interval_of_whole_seconds_is_announced_as_these_seconds() {
+fn an_interval_of_whole_seconds_is_announced_as_that_number() {
     let policy =
         Policy::builder().consecutive_failures(1).open_for(Duration::from_secs(3)).jitter(0.0);
     let circuit = Store::builder().default_policy(policy.build().unwrap()).build().circuit("test");
     circuit.try_acquire().unwrap().settle(Outcome::failure());
-    let open = circuit.try_acquire().unwrap_err();
-    assert!(open.retry_after_seconds() <= Some(3), "{open}");
+    let rejection = circuit.try_acquire().unwrap_err();
+    assert!(rejection.retry_after_seconds() <= Some(3), "{rejection}");
 }

@@ -101,7 +101,7 @@
 //! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
 //! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
 //!
-//! A test holds each cell: `tests/it/service/under_tower.rs`.
+//! A test holds each cell: `tests/it/stacks/tower_layers/`.
 //!
 //! # Where does my timeout go?
 //!
@@ -152,7 +152,7 @@
 //!   slow as soon as it has run for longer than `slow_call_duration`. So an upstream that never answers
 //!   opens the circuit even if there is no timeout at all.
 //!
-//! Tests hold each of these: `tests/it/service/timeouts.rs`.
+//! Tests hold each of these: `tests/it/stacks/timeouts.rs`.
 //!
 //! # Readiness
 //!

@@ -1,4 +1,4 @@
-//! What may cross threads, and what may be moved: axum and reqwest need all of it.
+//! Auto traits: which types are `Send`, `Sync` and `Unpin`. axum and reqwest need all of them.
 
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
@@ -52,9 +52,9 @@ assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: 
 
 assert_impl_all!(RespondToRejected<()>: Send, Sync, Unpin, Clone);
 
-/// What is not `Sync` inside makes the service not `Sync`, and nothing else does.
+/// A service is `Send` or `Sync` exactly if its inner service is.
 #[test]
-fn a_service_is_what_its_inner_service_is() {
+fn a_service_has_the_auto_traits_of_its_inner_service() {
     assert_not_impl_any!(CircuitBreaker<std::cell::Cell<()>>: Sync);
     assert_impl_all!(CircuitBreaker<std::cell::Cell<()>>: Send);
     assert_not_impl_any!(CircuitBreaker<std::rc::Rc<()>>: Send);

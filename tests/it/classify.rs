@@ -21,7 +21,7 @@ fn response(status: u16, headers: &[(&str, &str)]) -> Response<()> {
 }
 
 #[test]
-fn server_errors_429_and_408_are_failures_and_nothing_else_is() {
+fn only_5xx_429_and_408_are_failures() {
     for status in 100..=599 {
         let failed = http(&response(status, &[])) == Outcome::failure();
         assert_eq!(failed, status >= 500 || [408, 429].contains(&status), "{status}");
@@ -61,7 +61,7 @@ fn a_grpc_reply_is_judged_by_its_status() {
 }
 
 #[test]
-fn a_grpc_status_that_does_not_exist_is_a_failure_as_clients_read_it_as_unknown() {
+fn an_invalid_grpc_status_is_a_failure() {
     for code in ["17", "99", "65535", "65536", "-1", "what", ""] {
         assert_eq!(http(&response(200, &[("grpc-status", code)])), Outcome::failure(), "{code}");
     }
@@ -76,7 +76,7 @@ fn grpc_pushback_is_a_hint() {
 }
 
 #[test]
-fn anything_with_a_status_can_be_judged_by_it() {
+fn any_type_with_a_status_can_be_judged_by_it() {
     struct Reply(StatusCode);
     let classifier = HttpStatus::of(|reply: &Reply| reply.0);
     let judge = |status| classifier.classify(Ok::<_, &Infallible>(&Reply(status)));
@@ -88,7 +88,7 @@ fn anything_with_a_status_can_be_judged_by_it() {
 }
 
 #[test]
-fn with_headers_it_is_judged_as_http_s_own_response() {
+fn a_type_with_headers_is_judged_like_a_response_of_http() {
     let classifier = HttpStatus::of(Response::<()>::status).with_headers(Response::<()>::headers);
     let replies = [
         response(200, &[]),
@@ -106,20 +106,20 @@ fn with_headers_it_is_judged_as_http_s_own_response() {
 }
 
 #[test]
-fn what_another_circuit_breaker_has_rejected_is_ignored() {
+fn a_rejection_of_another_circuit_breaker_is_ignored() {
     let circuit = circuit(fragile());
     trip(&circuit);
-    let open = || rejected(&circuit);
+    let rejection = || rejected(&circuit);
     let errors: [BoxError; 3] = [
-        open().into(),
-        Error::<BoxError>::Rejected(open()).into(),
-        Box::new(std::io::Error::other(Wrapped(open()))),
+        rejection().into(),
+        Error::<BoxError>::Rejected(rejection()).into(),
+        Box::new(std::io::Error::other(Wrapped(rejection()))),
     ];
     for error in errors {
         assert_ignored(&error);
         assert_ignored(&Error::Inner(error));
     }
-    assert_ignored(&Error::<BoxError>::Rejected(open()));
+    assert_ignored(&Error::<BoxError>::Rejected(rejection()));
     for error in [BoxError::from("refused"), std::io::Error::other("refused").into()] {
         assert_eq!(ErrorsAsFailures.classify(Err::<&(), _>(&error)), Outcome::failure());
         let error = Error::Inner(error);
@@ -127,7 +127,7 @@ fn what_another_circuit_breaker_has_rejected_is_ignored() {
     }
 }
 
-/// An error that says why.
+/// An error with a source.
 #[derive(Debug, thiserror::Error)]
 #[error("wrapped")]
 struct Wrapped(#[source] Rejected);
@@ -143,9 +143,9 @@ fn assert_ignored<E: std::fmt::Debug + 'static>(error: &E) {
     assert_eq!(with_headers.classify(result), Outcome::Ignored, "{error:?}");
 }
 
-/// A classifier knows nothing of circuits: here one guides retries.
+/// A classifier does not depend on circuits: here one decides on retries.
 #[test]
-fn a_classifier_is_of_use_elsewhere() {
+fn a_classifier_can_be_used_without_a_circuit() {
     fn should_retry<R, E>(classifier: &impl Classify<R, E>, result: &Result<R, E>) -> bool {
         matches!(classifier.classify(result.as_ref()), Outcome::Failure { .. })
     }
@@ -156,7 +156,7 @@ fn a_classifier_is_of_use_elsewhere() {
 
 #[cfg(feature = "tower-http")]
 #[test]
-fn tower_http_s_classifiers_say_what_is_a_failure() {
+fn classifiers_of_tower_http_can_be_used() {
     use tower_breaker::classify::TowerHttp;
     use tower_http::classify::{GrpcErrorsAsFailures, StatusInRangeAsFailures};
 
@@ -164,12 +164,16 @@ fn tower_http_s_classifiers_say_what_is_a_failure() {
     let range = TowerHttp(StatusInRangeAsFailures::new(400..=499));
     let judge = |response: &Response<()>| range.classify(Ok::<_, &()>(response));
     assert_eq!(judge(&status(404)), Outcome::failure());
-    assert_eq!(judge(&status(503)), Outcome::Success, "as it was told");
+    assert_eq!(judge(&status(503)), Outcome::Success, "outside the given range");
     assert_eq!(Classify::<Response<()>, _>::classify(&range, Err(&())), Outcome::failure());
 
     let grpc = TowerHttp(GrpcErrorsAsFailures::new());
     let judge = |response: &Response<()>| grpc.classify(Ok::<_, &()>(response));
     let trailers_only = Response::builder().header("grpc-status", "5").body(()).unwrap();
-    assert_eq!(judge(&trailers_only), Outcome::failure(), "to tower-http, NotFound is");
-    assert_eq!(judge(&status(200)), Outcome::Success, "until its trailers come");
+    assert_eq!(
+        judge(&trailers_only),
+        Outcome::failure(),
+        "tower-http counts NotFound as a failure"
+    );
+    assert_eq!(judge(&status(200)), Outcome::Success, "until the trailers arrive");
 }

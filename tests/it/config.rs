@@ -1,4 +1,4 @@
-//! Settings from outside.
+//! Settings from the environment.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,7 +47,7 @@ fn every_setting_is_read() {
 }
 
 #[test]
-fn every_problem_is_named_at_once_with_what_was_expected() {
+fn every_problem_is_reported_at_once_with_what_was_expected() {
     let error = parse(&[
         ("ENABLED", "maybe"),
         ("START", "later"),
@@ -58,21 +58,23 @@ fn every_problem_is_named_at_once_with_what_was_expected() {
     ])
     .unwrap_err();
     assert_eq!(error.problems().len(), 6);
-    let told = error.to_string();
-    assert!(told.contains("`CIRCUIT_BREAKER_DEADLINE` is \"50\", expected a time from 1ms to 10s"));
-    assert!(told.contains("`CIRCUIT_BREAKER_ENABLED` is \"maybe\", expected true or false"));
+    let shown = error.to_string();
     assert!(
-        told.contains("`CIRCUIT_BREAKER_BUDGET` is \"-1\", expected a number from 1 to 100000")
+        shown.contains("`CIRCUIT_BREAKER_DEADLINE` is \"50\", expected a time from 1ms to 10s")
     );
-    assert!(told.contains("`CIRCUIT_BREAKER_REDIS_PASSWORD`: CIRCUIT_BREAKER_REDIS_URL with it"));
-    assert!(!told.contains("hunter2"), "{told}");
+    assert!(shown.contains("`CIRCUIT_BREAKER_ENABLED` is \"maybe\", expected true or false"));
+    assert!(
+        shown.contains("`CIRCUIT_BREAKER_BUDGET` is \"-1\", expected a number from 1 to 100000")
+    );
+    assert!(shown.contains("`CIRCUIT_BREAKER_REDIS_PASSWORD`: CIRCUIT_BREAKER_REDIS_URL with it"));
+    assert!(!shown.contains("hunter2"), "{shown}");
     let long = parse(&[("BUDGET", &"9".repeat(10_000))]).unwrap_err();
     assert!(long.to_string().len() < 200);
 }
 
 #[cfg(feature = "redis")]
 #[test]
-fn what_is_wrong_with_the_ledger_is_named_with_all_the_rest_and_by_its_variable() {
+fn problems_of_redis_settings_are_reported_by_their_variables() {
     let error = parse(&[
         ("DEADLINE", "50"),
         ("REDIS_URL", "http://u:hunter2@x/one#two"),
@@ -80,19 +82,19 @@ fn what_is_wrong_with_the_ledger_is_named_with_all_the_rest_and_by_its_variable(
         ("REDIS_CA_FILE", "/nowhere/ca.crt"),
     ])
     .unwrap_err();
-    let told = error.to_string();
+    let shown = error.to_string();
     let of = |name: &str| {
         let name = format!("CIRCUIT_BREAKER_{name}");
         let of = error.problems().iter().filter(|problem| problem.variable() == name);
         of.map(|problem| problem.expected().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!((of("DEADLINE").len(), of("PREFIX").len()), (1, 1), "{told}");
-    assert_eq!(of("REDIS_URL").len(), 3, "the scheme, the path, the fragment: {told}");
-    assert_eq!(of("REDIS_CA_FILE").len(), 1, "{told}");
-    assert!(of("PREFIX")[0].contains("1 to 64 bytes"), "{told}");
-    assert!(!told.contains("hunter2") && !told.contains("http"), "{told}");
+    assert_eq!((of("DEADLINE").len(), of("PREFIX").len()), (1, 1), "{shown}");
+    assert_eq!(of("REDIS_URL").len(), 3, "the scheme, the path, the fragment: {shown}");
+    assert_eq!(of("REDIS_CA_FILE").len(), 1, "{shown}");
+    assert!(of("PREFIX")[0].contains("1 to 64 bytes"), "{shown}");
+    assert!(!shown.contains("hunter2") && !shown.contains("http"), "{shown}");
 
-    // A URL that is none hides nothing of what else is wrong.
+    // An invalid URL does not hide other problems.
     let error = parse(&[("REDIS_URL", "hunter2"), ("PREFIX", "a b"), ("BUDGET", "no")]);
     let error = error.unwrap_err();
     assert_eq!(error.problems().len(), 3, "{error}");
@@ -101,7 +103,7 @@ fn what_is_wrong_with_the_ledger_is_named_with_all_the_rest_and_by_its_variable(
 
 #[cfg(feature = "redis")]
 #[test]
-fn a_password_may_be_apart_from_the_user_in_the_url() {
+fn a_password_may_have_a_variable_of_its_own() {
     parse(&[("REDIS_URL", "redis://u@127.0.0.1"), ("REDIS_PASSWORD", "hunter2")]).unwrap();
     let error = parse(&[("REDIS_URL", "redis://u@127.0.0.1")]).unwrap_err();
     assert!(error.to_string().contains("a user name needs a password"), "{error}");
@@ -109,7 +111,7 @@ fn a_password_may_be_apart_from_the_user_in_the_url() {
 
 #[cfg(feature = "redis")]
 #[test]
-fn settings_that_were_changed_in_the_program_are_checked_too() {
+fn settings_changed_in_code_are_checked_too() {
     let mut config = parse(&[("REDIS_URL", "redis://127.0.0.1")]).unwrap();
     config.prefix = Some("a b".to_owned());
     let error = real(config.connect()).expect_err("a bad prefix").to_string();
@@ -118,7 +120,7 @@ fn settings_that_were_changed_in_the_program_are_checked_too() {
 
 #[cfg(feature = "redis-tls")]
 #[test]
-fn a_ca_file_is_read_and_one_without_a_certificate_is_named() {
+fn a_ca_file_is_read_and_one_without_a_certificate_is_refused() {
     let server = crate::support::redis::TlsServer::start();
     let file = server.ca_file();
     let with = |file: &str| parse(&[("REDIS_URL", "rediss://127.0.0.1"), ("REDIS_CA_FILE", file)]);
@@ -128,10 +130,10 @@ fn a_ca_file_is_read_and_one_without_a_certificate_is_named() {
     assert_eq!(error.problems()[0].variable(), "CIRCUIT_BREAKER_REDIS_CA_FILE", "{error}");
 }
 
-/// A command's timeout is a part of the deadline.
+/// The command timeout is a part of the deadline.
 #[cfg(feature = "redis")]
 #[test]
-fn every_deadline_that_is_accepted_starts_a_store() {
+fn every_accepted_deadline_starts_a_store() {
     let server = crate::support::redis::Server::start();
     real(async {
         for deadline in ["1ms", "1500us", "2ms", "2490us", "3ms", "10s"] {
@@ -148,7 +150,7 @@ fn every_deadline_that_is_accepted_starts_a_store() {
 }
 
 #[test]
-fn what_is_empty_is_not_set_and_what_is_unknown_is_no_error() {
+fn an_empty_variable_is_unset_and_an_unknown_one_is_no_error() {
     assert_eq!(parse(&[]).unwrap(), Config::default());
     assert_eq!(parse(&[("ENABLED", ""), ("REDIS_URL", "")]).unwrap(), Config::default());
     assert_eq!(parse(&[("REDIS_ULR", "redis://127.0.0.1")]).unwrap(), Config::default());
@@ -159,14 +161,14 @@ async fn without_a_url_the_store_is_in_memory() {
     let store = parse(&[]).unwrap().connect().await.unwrap().build();
     assert_eq!(store.backend(), BackendStatus::None);
     assert_eq!(store.circuit("test").state(), State::Closed);
-    assert!(store.shutdown(s(1)).await, "there is nothing to tell");
+    assert!(store.shutdown(s(1)).await, "there is nothing to send");
 }
 
 #[tokio::test(start_paused = true)]
-async fn switched_off_nothing_is_counted_and_no_ledger_asked() {
+async fn a_disabled_store_counts_nothing_and_uses_no_backend() {
     let settings = parse(&[("ENABLED", "false")]).unwrap().connect().await.unwrap();
-    let ledger = tower_breaker::backend::MemoryBackend::new();
-    let store = settings.default_policy(fragile().build().unwrap()).backend(ledger).build();
+    let backend = tower_breaker::backend::MemoryBackend::new();
+    let store = settings.default_policy(fragile().build().unwrap()).backend(backend).build();
     let circuit = store.circuit("test");
     times(100, fail, &circuit);
     assert_state(&circuit, State::Disabled);
@@ -174,7 +176,7 @@ async fn switched_off_nothing_is_counted_and_no_ledger_asked() {
     hold(&circuit).settle(Outcome::Success);
 }
 
-/// The variables that `.env.example` has, and what it says their values are.
+/// The variables in `.env.example`, with their values there.
 fn example() -> Vec<(String, String)> {
     let text = fs::read_to_string(".env.example").unwrap();
     let variables = text.lines().filter_map(|line| line.strip_prefix("#CIRCUIT_BREAKER_"));
@@ -195,17 +197,17 @@ fn the_example_has_every_variable_with_its_default() {
     let vars: Vec<_> = example();
     let vars: Vec<_> = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let config = parse(&vars).unwrap();
-    let said = format!("{:?}", Store::builder());
+    let shown = format!("{:?}", Store::builder());
     for default in [config.deadline.unwrap(), config.report_interval.unwrap()] {
-        assert!(said.contains(&format!("{default:?}")), "{default:?} is no default: {said}");
+        assert!(shown.contains(&format!("{default:?}")), "{default:?} is no default: {shown}");
     }
-    assert!(said.contains(&format!("budget: {}", config.budget.unwrap())), "{said}");
+    assert!(shown.contains(&format!("budget: {}", config.budget.unwrap())), "{shown}");
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn a_wrong_url_is_told_as_what_it_was_given_as() {
-    let said = Store::redis("http://hunter2").await.unwrap_err().to_string();
-    assert!(said.contains("redis://") && !said.contains("CIRCUIT_BREAKER"), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+async fn an_error_of_store_redis_does_not_name_a_variable() {
+    let shown = Store::redis("http://hunter2").await.unwrap_err().to_string();
+    assert!(shown.contains("redis://") && !shown.contains("CIRCUIT_BREAKER"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }

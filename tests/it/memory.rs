@@ -11,7 +11,7 @@ use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy, Stor
 use crate::support::*;
 
 #[test]
-fn a_circuit_s_memory_does_not_grow_with_calls() {
+fn the_memory_of_a_circuit_does_not_grow_with_calls() {
     let windows = [
         Policy::builder().time_window_in_buckets(s(3_600), 60),
         Policy::builder().count_window(1_000),
@@ -33,7 +33,7 @@ fn a_circuit_s_memory_does_not_grow_with_calls() {
     }
 }
 
-/// One store after another, of which none is alive any more.
+/// Makes and drops one store after another, with other circuits in use.
 fn short_lived_stores_beside(held: usize) {
     const STORES: usize = 400_000;
     let held: Vec<_> = (0..held).map(|_| Store::in_memory().circuit("held")).collect();
@@ -61,7 +61,7 @@ fn short_lived_stores_keep_no_memory_beside_20_000_circuits_in_use() {
 }
 
 #[test]
-fn no_call_allocates_closed_open_or_with_a_clone_for_each() {
+fn no_call_allocates_in_any_state_or_with_a_clone_per_call() {
     let store = store(Policy::builder().slow_call_duration(s(1)));
     let inner = service_fn(|(): ()| ready(Ok::<_, ()>(())));
     let layer = CircuitBreakerLayer::new(store.clone()).named("test").classify(ErrorsAsFailures);

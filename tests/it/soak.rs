@@ -1,4 +1,4 @@
-//! Everything at once, for minutes. By hand:
+//! Everything at once, for minutes. Run it with:
 //! `SOAK_SECONDS=600 cargo test --release --all-features --test it soak -- --ignored --nocapture`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +67,7 @@ impl World {
             20..30 => drop(named.snapshot()),
             30 => self.store.set_policy("a", policies()[dice.usize(..3)].clone()),
             31..60 => {
-                // A store that is gone before its permit, its handle or its observer.
+                // A store that is dropped before its permit, its handle or its observer.
                 let store = Store::builder().default_policy(policies()[0].clone()).build();
                 let circuit = store.circuit("short-lived");
                 circuit.on_change(|_| std::panic::resume_unwind(Box::new("as planned")));
@@ -91,16 +91,16 @@ impl World {
     }
 }
 
-/// In megabytes.
+/// The resident memory of this process in megabytes.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096 / 1_000_000
 }
 
 #[test]
-#[ignore = "takes minutes, by hand"]
-fn ten_minutes_of_everything_leave_memory_flat() {
-    #[expect(clippy::disallowed_methods, reason = "asks who runs it")]
+#[ignore = "takes minutes"]
+fn memory_stays_flat_under_everything_at_once() {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the test")]
     let seconds = std::env::var("SOAK_SECONDS").map_or(60, |text| text.parse().unwrap());
     let (give, take) = channel();
     let world = Arc::new(World {

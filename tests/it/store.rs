@@ -1,16 +1,16 @@
-//! Circuits by name: who shares, and whose policy holds.
+//! Circuits by name: which are shared, and which policy applies.
 
 use tower::{Layer, service_fn};
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::{
-    Circuit, CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy, State, Store,
+    Circuit, CircuitBreakerLayer, CircuitName, ErrorsAsFailures, Outcome, Policy, State, Store,
 };
 
 use crate::support::log::Log;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn one_name_is_one_circuit_for_handles_layers_clones_and_services() {
+async fn handles_layers_clones_and_services_of_a_name_share_one_circuit() {
     let store = store(fragile());
     let layer = CircuitBreakerLayer::new(store.clone()).named("shared").classify(ErrorsAsFailures);
     let inner = service_fn(|(): ()| async { Ok::<_, ()>(()) });
@@ -25,13 +25,13 @@ async fn one_name_is_one_circuit_for_handles_layers_clones_and_services() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stores_do_not_share() {
+async fn two_stores_share_no_circuit() {
     trip(&store(fragile()).circuit("same"));
     assert_state(&store(fragile()).circuit("same"), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_without_a_name_is_named_after_its_place() {
+async fn a_layer_without_a_name_is_named_after_its_source_location() {
     let store = store(fragile());
     let make = || CircuitBreakerLayer::new(store.clone()).classify(ErrorsAsFailures);
     let inner = service_fn(|(): ()| async { Ok::<_, ()>(()) });
@@ -44,60 +44,30 @@ async fn a_layer_without_a_name_is_named_after_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_policy_that_is_asked_for_holds() {
+async fn the_first_policy_that_is_asked_for_applies() {
     let store = Store::in_memory();
-    let early = store.circuit("late to the party");
+    let early = store.circuit("early");
     assert_eq!(early.policy(), Policy::default());
     succeed(&early);
 
-    let asked = store.circuit_with("late to the party", Policy::database());
-    assert_eq!(early.policy(), Policy::database(), "nobody had asked before");
-    assert_eq!(asked.snapshot().tally.calls, 0, "evidence starts anew");
-    let second = store.circuit_with("late to the party", Policy::cache());
+    let asked = store.circuit_with("early", Policy::database());
+    assert_eq!(early.policy(), Policy::database(), "no other policy was asked for before");
+    assert_eq!(asked.snapshot().tally.calls, 0, "the evidence starts anew");
+    let second = store.circuit_with("early", Policy::cache());
     assert_eq!(second.policy(), Policy::database());
-    assert_eq!(store.circuit("late to the party").policy(), Policy::database());
+    assert_eq!(store.circuit("early").policy(), Policy::database());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_put_in_force_later_leaves_an_override_alone() {
+async fn a_policy_applied_later_keeps_an_override() {
     let store = Store::in_memory();
-    store.circuit("a").force_open("by hand");
+    store.circuit("a").force_open("a test");
     store.circuit_with("a", Policy::database());
     assert_state(&store.circuit("a"), State::ForcedOpen);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_circuit_outlives_its_store_where_it_is_used() {
-    let circuit = store(fragile()).circuit("orphan");
-    // Whatever is made meanwhile is not made of it.
-    let others: Vec<_> = (0..100).map(|_| store(fragile()).circuit("other")).collect();
-    trip(&circuit);
-    assert!(others.iter().all(|other| other.state() == State::Closed));
-    assert_state(&circuit.clone(), State::Open);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_circuit_made_of_an_old_one_knows_nothing_of_it() {
-    // More than enough for one engine to be used again, and its late permits with it.
-    let mut late = Vec::new();
-    for _ in 0..1_000 {
-        let circuit = store(fragile()).circuit("short-lived");
-        assert_eq!(circuit.snapshot().generation, 1);
-        assert_eq!((circuit.snapshot().tally.calls, circuit.snapshot().stale_results), (0, 0));
-        late.push(hold(&circuit));
-        trip(&circuit);
-    }
-    let circuit = store(fragile()).circuit("the last");
-    let before = evidence(&circuit);
-    for permit in late {
-        permit.settle(tower_breaker::Outcome::failure());
-    }
-    assert_eq!(evidence(&circuit), before);
-    assert_eq!(circuit.snapshot().stale_results, 0, "they were other circuits' calls");
-}
-
 #[test]
-fn to_get_a_circuit_makes_none() {
+fn get_makes_no_circuit() {
     let store = Store::in_memory();
     assert!(store.get("payments").is_none());
     assert!(store.circuits().is_empty());
@@ -108,7 +78,7 @@ fn to_get_a_circuit_makes_none() {
 }
 
 #[test]
-fn circuits_of_keys_can_be_told_from_named_ones() {
+fn is_keyed_distinguishes_circuits_of_keys_from_named_ones() {
     let store = Store::in_memory();
     store.circuit("named");
     store.circuit("up:by name");
@@ -122,7 +92,7 @@ fn circuits_of_keys_can_be_told_from_named_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_is_changed_while_the_circuit_runs_and_its_state_stays() {
+async fn a_policy_set_at_runtime_keeps_the_state_of_the_circuit() {
     let store = store(fragile());
     let circuit = store.circuit("a");
     trip(&circuit);
@@ -130,14 +100,14 @@ async fn a_policy_is_changed_while_the_circuit_runs_and_its_state_stays() {
     assert_eq!(circuit.policy(), Policy::database());
     assert_state(&circuit, State::Open);
     store.set_policy("a", Policy::cache());
-    assert_eq!(circuit.policy(), Policy::cache(), "the last one holds");
+    assert_eq!(circuit.policy(), Policy::cache(), "the last policy applies");
     store.set_policy("b", Policy::cache());
-    assert!(store.get("b").is_none(), "it makes no circuit");
-    assert_eq!(store.circuit("b").policy(), Policy::cache(), "of one that is made later");
+    assert!(store.get("b").is_none(), "setting a policy makes no circuit");
+    assert_eq!(store.circuit("b").policy(), Policy::cache(), "a circuit that is made later has it");
 }
 
 #[test]
-fn a_policy_in_code_neither_undoes_one_set_at_runtime_nor_warns() {
+fn a_policy_in_code_neither_replaces_one_set_at_runtime_nor_warns() {
     let log = Log::default();
     let _guard = log.listen();
     let store = Store::builder().policy("built", Policy::database()).build();
@@ -157,7 +127,7 @@ fn a_policy_in_code_neither_undoes_one_set_at_runtime_nor_warns() {
 }
 
 #[test]
-fn a_policy_set_at_runtime_outlives_the_circuit_of_a_key() {
+fn a_policy_set_at_runtime_outlives_an_evicted_circuit() {
     let store = Store::builder().key_limit(1).build();
     let keys = store.keyed("keys");
     store.set_policy("keys:a", Policy::cache());
@@ -168,7 +138,7 @@ fn a_policy_set_at_runtime_outlives_the_circuit_of_a_key() {
 }
 
 #[test]
-fn of_policies_set_by_threads_at_once_the_remembered_one_is_in_force() {
+fn the_policy_in_force_after_a_race_is_the_remembered_one() {
     for _ in 0..200 {
         let store = Store::builder().key_limit(1).build();
         let keys = store.keyed("keys").policy(Policy::http_api());
@@ -178,7 +148,7 @@ fn of_policies_set_by_threads_at_once_the_remembered_one_is_in_force() {
             scope.spawn(|| keys.circuit("a"));
         });
         let in_force = keys.circuit("a").unwrap().policy();
-        // Evicted and made again, it has what the store remembers.
+        // Evicted and made again, it has the policy that the store remembers.
         let _ = keys.circuit("b");
         assert!(store.get("keys:a").is_none());
         assert_eq!(keys.circuit("a").unwrap().policy(), in_force);
@@ -186,7 +156,7 @@ fn of_policies_set_by_threads_at_once_the_remembered_one_is_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_time_is_too_long() {
+async fn the_longest_durations_do_not_overflow() {
     let max = std::time::Duration::MAX;
     let policy = Policy::builder()
         .consecutive_failures(1)
@@ -198,14 +168,14 @@ async fn no_time_is_too_long() {
         .probe_lease(max)
         .build()
         .unwrap();
-    for ledger in [None, Some(MemoryBackend::new())] {
+    for backend in [None, Some(MemoryBackend::new())] {
         let mut builder = Store::builder()
             .default_policy(policy.clone())
             .key_idle(max)
             .deadline(max)
             .report_interval(max);
-        if let Some(ledger) = ledger {
-            builder = builder.backend(ledger);
+        if let Some(backend) = backend {
+            builder = builder.backend(backend);
         }
         let store = builder.build();
         for circuit in [store.circuit("a"), store.keyed("keys").circuit("a").unwrap()] {
@@ -226,4 +196,18 @@ async fn no_time_is_too_long() {
         }
         assert!(store.shutdown(max).await);
     }
+}
+
+#[test]
+fn a_circuit_name_has_1_to_128_bytes() {
+    assert!(CircuitName::new("x".repeat(128)).is_ok());
+    assert!(CircuitName::new("").is_err());
+    let long = CircuitName::new("ä".repeat(65)).unwrap_err();
+    assert_eq!(long.to_string(), "a circuit's name has 1 to 128 bytes, this one has 130");
+}
+
+#[test]
+#[should_panic(expected = "a circuit's name has 1 to 128 bytes, this one has 0")]
+fn an_empty_circuit_name_panics() {
+    Store::in_memory().circuit("");
 }

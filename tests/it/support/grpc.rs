@@ -1,4 +1,4 @@
-//! A gRPC upstream over a real socket, without code that is made from `.proto` files.
+//! A gRPC upstream over a real socket, without code that is generated from `.proto` files.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,10 +22,10 @@ use tower::{Layer, Service, service_fn};
 /// How the upstream answers the next calls.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answers {
-    Well,
-    /// With a status in the head.
+    Value,
+    /// A status in the head.
     InHead(Code),
-    /// With a head that is good, and a status in the trailers.
+    /// A successful head, and a status in the trailers.
     InTrailers(Code),
     Never,
 }
@@ -63,7 +63,7 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = layer.layer(self.clone());
-        // As tonic has it: its bodies are boxed.
+        // As in tonic itself, bodies are boxed.
         let service = tower::ServiceBuilder::new()
             .map_response(|response: Response<B>| {
                 response
@@ -90,7 +90,7 @@ impl Service<Request<Body>> for Upstream {
         let answers = *self.answers.lock().unwrap();
         let answer = service_fn(move |_: tonic::Request<u64>| async move {
             let item = match answers {
-                Answers::Well => Ok(7),
+                Answers::Value => Ok(7),
                 Answers::InTrailers(code) => Err(Status::new(code, "in trailers")),
                 Answers::InHead(code) => return Err(Status::new(code, "in the head")),
                 Answers::Never => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! What the crate logs.
+//! The log of the crate.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,9 +12,9 @@ use tracing_subscriber::layer::SubscriberExt;
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// Hears what this thread logs from now on.
+    /// Collects what this thread logs from now on.
     pub(crate) fn listen(&self) -> DefaultGuard {
-        // With a single subscriber, what another thread logs first may be taken for never wanted.
+        // With a single subscriber, tracing may cache that it wants no events of another thread.
         static OTHER: OnceLock<Dispatch> = OnceLock::new();
         OTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         tracing::subscriber::set_default(tracing_subscriber::registry().with(self.clone()))

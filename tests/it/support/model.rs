@@ -1,5 +1,6 @@
-//! A circuit, written as naively as can be: everything is kept, and everything computed from it.
-#![expect(clippy::unchecked_time_subtraction, reason = "a model that is wrong ought to fail")]
+//! A circuit, written as naively as possible: it keeps everything, and computes everything from
+//! that.
+#![expect(clippy::unchecked_time_subtraction, reason = "a wrong model must fail")]
 
 use std::time::Duration;
 
@@ -42,39 +43,38 @@ pub(crate) enum End {
     Dropped,
 }
 
-/// The model: everything is kept, and everything is computed from it.
 pub(crate) struct Model {
     pub(crate) rules: Rules,
     pub(crate) now: Duration,
     pub(crate) state: State,
     pub(crate) generation: u64,
     pub(crate) began: Duration,
-    /// When, failed, slow: the results of this generation.
+    /// The results of this generation: when, failed, slow.
     pub(crate) results: Vec<(Duration, bool, bool)>,
-    /// What each call of this generation that ended, cancelled ones included, was answered.
+    /// The answer of each call of this generation that ended, cancelled calls included.
     pub(crate) answers: Vec<Answer>,
     pub(crate) until: Duration,
     pub(crate) reopenings: u32,
-    /// Probes that are out: number, and when the lease is over.
+    /// The probes that are out: number, and when the lease expires.
     pub(crate) probes: Vec<(u64, Duration)>,
     pub(crate) passed: u64,
     pub(crate) stale: u64,
-    /// Calls of this generation that are under way, and no probes: number, and start.
+    /// The calls of this generation in flight, without the probes: number, and start.
     pub(crate) running: Vec<(u64, Duration)>,
-    /// When a call was last asked for in this generation.
+    /// When a call last asked for a permit in this generation.
     pub(crate) asked: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    Good,
+    Succeeded,
     Failed,
     Ignored,
-    /// None.
+    /// It got no answer.
     Cancelled,
 }
 
-/// The shortest slice of time in which calls under way are counted, and a little more.
+/// A little more than the shortest slice of time in which calls in flight are counted.
 const SLICE: Duration = Duration::from_micros(200);
 
 /// A call as the model remembers it: number, generation, start.
@@ -112,12 +112,12 @@ impl Model {
         self.passed = 0;
     }
 
-    pub(crate) fn by_hand(&mut self, state: State) {
+    pub(crate) fn override_state(&mut self, state: State) {
         self.reopenings = 0;
         self.enter(state);
     }
 
-    /// Opens for an interval that began at `from`, and for as long as the hint says.
+    /// Opens for an interval that began at `from`, or for the time of the hint if that is longer.
     fn open(&mut self, from: Duration, hint: Duration) {
         let longest = self.rules.longest.as_nanos();
         let (mut long, mut parts) = (self.rules.open_for.as_nanos(), 1);
@@ -136,12 +136,12 @@ impl Model {
         self.open(from, hint);
     }
 
-    /// When the first lease ran out of those that have.
+    /// When the first of the expired leases expired.
     fn hung_since(&self) -> Option<Duration> {
         self.probes.iter().map(|(_, over)| *over).filter(|over| *over <= self.now).min()
     }
 
-    /// What the window holds now: calls, failed, slow.
+    /// The content of the window: calls, failed, slow.
     pub(crate) fn tally(&self) -> (u64, u64, u64) {
         let kept: Vec<_> = match self.rules.window {
             Window::None => Vec::new(),
@@ -167,7 +167,7 @@ impl Model {
     }
 
     pub(crate) fn unanswered(&self) -> u64 {
-        let run = self.answers.iter().rev().take_while(|answer| **answer != Answer::Good);
+        let run = self.answers.iter().rev().take_while(|answer| **answer != Answer::Succeeded);
         let completed = run.clone().position(|answer| *answer == Answer::Ignored);
         let counts = |(at, answer): &(usize, &Answer)| match answer {
             Answer::Failed => true,
@@ -177,8 +177,8 @@ impl Model {
         run.enumerate().filter(counts).count() as u64
     }
 
-    /// The fewest and the most calls under way that may count as slow by now: a circuit may be late by a
-    /// third of the limit.
+    /// The fewest and the most calls in flight that may count as slow by now. A circuit may be late
+    /// by a third of the limit.
     pub(crate) fn overdue(&self) -> std::ops::RangeInclusive<u64> {
         let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
             return 0..=0;
@@ -189,8 +189,8 @@ impl Model {
         longer(limit + limit / 3 + SLICE)..=longer(limit)
     }
 
-    /// Whether the evidence trips the circuit. Where that depends on which of the calls under way count
-    /// as slow, it is as the circuit has decided; also where those need not be judged yet.
+    /// Whether the evidence trips the circuit. Where that depends on which calls in flight count as
+    /// slow, or where those need not be judged yet, the model follows the circuit.
     fn trips(&self, opened: bool, judged: bool) -> bool {
         let overdue = self.overdue();
         let least = if judged { *overdue.start() } else { 0 };
@@ -213,9 +213,9 @@ impl Model {
             || self.rules.slow_rate.is_some_and(|rate| reaches(slow, rate))
     }
 
-    /// Whether the circuit judges the calls under way now, and opens. It does so now and then: for sure
-    /// where nobody has asked for a sixth of the limit.
-    fn opens_for_running(&mut self, opened: bool) -> bool {
+    /// Whether the circuit judges the calls in flight now, and opens. It judges them now and then,
+    /// and certainly after a sixth of the limit without a call.
+    fn opens_for_calls_in_flight(&mut self, opened: bool) -> bool {
         let Some(limit) = self.rules.slow.filter(|_| self.rules.slow_rate.is_some()) else {
             return false;
         };
@@ -226,7 +226,7 @@ impl Model {
     }
 
     pub(crate) fn acquire(&mut self, number: u64, opened: bool) -> Option<Call> {
-        if self.state == State::Closed && self.opens_for_running(opened) {
+        if self.state == State::Closed && self.opens_for_calls_in_flight(opened) {
             self.open(self.now, Duration::ZERO);
         }
         if let Some(expired) = self.hung_since() {
@@ -268,8 +268,8 @@ impl Model {
                 if let Some(expired) = self.hung_since() {
                     return self.reopen(expired, hint);
                 }
-                let place = self.probes.iter().position(|(n, _)| *n == number).unwrap();
-                self.probes.remove(place);
+                let at = self.probes.iter().position(|(n, _)| *n == number).unwrap();
+                self.probes.remove(at);
                 match failed {
                     Some(true) => self.reopen(self.now, hint),
                     Some(false) if slow && self.rules.slow_rate.is_some() => {
@@ -290,7 +290,7 @@ impl Model {
                 let run = dropped && self.rules.cancelled != Cancelled::Ignored;
                 if let Some(failed) = failed {
                     self.results.push((self.now, failed, slow));
-                    self.answers.push(if failed { Answer::Failed } else { Answer::Good });
+                    self.answers.push(if failed { Answer::Failed } else { Answer::Succeeded });
                 } else if run {
                     self.answers.push(Answer::Cancelled);
                 } else if matches!(end, End::Ignored) {

@@ -1,4 +1,4 @@
-//! What is between replicas and their ledger: the weather, and a witness.
+//! The network between replicas and their backend, with its faults, and the checker.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -10,34 +10,48 @@ use tower_breaker::backend::{
 use tower_breaker::event::Tally;
 use tower_breaker::{CircuitName, State};
 
+use super::checker::Checker;
 use super::now;
-use super::witness::Witness;
 
-/// What befalls messages. Chances are in a thousand, times in milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
+/// What may happen to messages. Chances are in a thousand, times in milliseconds.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// The longest that a request takes, and that a reply takes.
+    /// The longest that a request takes; a reply likewise.
     pub(crate) delay: u64,
-    /// How long every request takes at least, and every reply.
+    /// The shortest that a request takes; a reply likewise.
     pub(crate) delay_all: u64,
-    /// The request is lost: nothing happens.
-    pub(crate) lose_request: u32,
-    /// The reply is lost: it has happened, and nobody hears.
-    pub(crate) lose_reply: u32,
-    /// It happens twice, the second time a while later.
+    /// The request is dropped: nothing happens.
+    pub(crate) drop_request: u32,
+    /// The reply is dropped: the operation happened, and its caller does not know.
+    pub(crate) drop_reply: u32,
+    /// The operation happens twice, the second time a while later.
     pub(crate) duplicate: u32,
-    pub(crate) lose_push: u32,
+    pub(crate) drop_push: u32,
     pub(crate) delay_push: u64,
-    /// What is lost is told as an error, in place of silence.
+    /// The caller of a dropped message gets an error at once, in place of no answer.
     pub(crate) fail_fast: u32,
 }
 
-/// The ledger, everybody's lines to it, and who watches.
+impl Plan {
+    /// Nothing goes wrong.
+    pub(crate) const NONE: Self = Self {
+        delay: 0,
+        delay_all: 0,
+        drop_request: 0,
+        drop_reply: 0,
+        duplicate: 0,
+        drop_push: 0,
+        delay_push: 0,
+        fail_fast: 0,
+    };
+}
+
+/// The backend, what may happen on the way to it, and the checker of every operation.
 #[derive(Debug)]
 pub(crate) struct Network {
-    pub(crate) ledger: MemoryBackend,
-    witness: Mutex<Witness>,
-    weather: Mutex<(fastrand::Rng, Plan)>,
+    pub(crate) backend: MemoryBackend,
+    checker: Mutex<Checker>,
+    faults: Mutex<(fastrand::Rng, Plan)>,
     start: Instant,
     trace: bool,
 }
@@ -45,41 +59,41 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(seed: u64, trace: bool) -> Arc<Self> {
         Arc::new(Self {
-            ledger: MemoryBackend::new(),
-            witness: Mutex::default(),
-            weather: Mutex::new((fastrand::Rng::with_seed(seed), Plan::default())),
+            backend: MemoryBackend::new(),
+            checker: Mutex::default(),
+            faults: Mutex::new((fastrand::Rng::with_seed(seed), Plan::NONE)),
             start: now(),
             trace,
         })
     }
 
     pub(crate) fn set_plan(&self, plan: Plan) {
-        self.weather().1 = plan;
+        self.faults().1 = plan;
     }
 
-    pub(crate) fn witness(&self) -> MutexGuard<'_, Witness> {
-        self.witness.lock().unwrap()
+    pub(crate) fn checker(&self) -> MutexGuard<'_, Checker> {
+        self.checker.lock().unwrap()
     }
 
-    pub(crate) fn wrong(&self, what: impl Into<String>) {
+    pub(crate) fn violation(&self, what: impl Into<String>) {
         let what = format!("{:?}: {}", self.start.elapsed(), what.into());
-        self.trace(|| format!("WRONG {what}"));
-        self.witness().wrong(what);
+        self.trace(|| format!("VIOLATION {what}"));
+        self.checker().violation(what);
     }
 
-    /// Empties the ledger.
+    /// Empties the backend.
     pub(crate) fn forget(&self) {
-        self.trace(|| "the ledger forgets everything".into());
-        self.witness().forgot();
-        self.ledger.forget();
+        self.trace(|| "the backend is emptied".into());
+        self.checker().emptied();
+        self.backend.forget();
     }
 
-    /// The circuit as the ledger has it.
+    /// The circuit as the backend describes it.
     pub(crate) fn load(&self, circuit: &CircuitName) -> View {
-        at_once(self.ledger.load(circuit))
+        at_once(self.backend.load(circuit))
     }
 
-    /// What it has counted in the last `window`, in its present generation.
+    /// What the backend has counted in the last `window`, in the current generation.
     pub(crate) fn totals(&self, circuit: &CircuitName, window: Geometry) -> Tally {
         let report = Report {
             replica: String::new(),
@@ -90,7 +104,7 @@ impl Network {
             vote: None,
             shares: false,
         };
-        at_once(self.ledger.report(circuit, &report)).tally
+        at_once(self.backend.report(circuit, &report)).tally
     }
 
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
@@ -99,21 +113,21 @@ impl Network {
         }
     }
 
-    pub(super) fn weather(&self) -> MutexGuard<'_, (fastrand::Rng, Plan)> {
-        self.weather.lock().unwrap()
+    pub(super) fn faults(&self) -> MutexGuard<'_, (fastrand::Rng, Plan)> {
+        self.faults.lock().unwrap()
     }
 }
 
-/// The time of all ledgers in this process: what is new there bears it.
+/// The time of all memory backends in this process, which new generations are drawn from.
 pub(crate) fn millis() -> u64 {
     at_once(MemoryBackend::new().set_override(&CircuitName::new("clock").unwrap(), None)).generation
 }
 
-/// What a ledger in this process says, it says at once.
+/// The answer of a backend in memory, which never waits.
 pub(super) fn at_once<T>(mut answer: Answer<'_, T>) -> T {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(answer)) => answer,
-        _ => panic!("a ledger in memory answers at once"),
+        _ => panic!("a backend in memory answers at once"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a seed stands for: how the cluster is set up, and what goes wrong in it.
+//! What a seed stands for: how the cluster is set up, and which faults it meets.
 
 use std::time::Duration;
 
@@ -12,49 +12,49 @@ use super::{ms, s};
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
     pub(crate) replicas: usize,
-    /// Callers of each replica: so many calls at once.
+    /// Callers of each replica, each with one call at a time.
     pub(crate) callers: u64,
-    /// The longest time between two calls of one caller, in milliseconds.
+    /// The longest pause between two calls of one caller, in milliseconds.
     pub(crate) pause: u64,
-    /// How many of a thousand calls are asked for without waiting.
+    /// How many of a thousand calls do not wait for a permit.
     pub(crate) at_once: u32,
-    /// How many of a thousand callers go away, before or during their call.
+    /// How many of a thousand calls are cancelled, before or after they are admitted.
     pub(crate) cancelled: u32,
-    /// How many of a thousand calls fail although the upstream is up.
+    /// How many of a thousand calls fail while the upstream is up.
     pub(crate) background: u32,
-    /// How many of a thousand calls last long: up to twice the lease.
+    /// How many of a thousand calls take up to twice the lease.
     pub(crate) long: u32,
     pub(crate) policy: Policy,
-    /// Of every second replica, as in a rolling deploy.
+    /// The policy of every second replica, as in a rolling deploy.
     pub(crate) other_policy: Option<Policy>,
     /// The largest quorum of the policies.
     pub(crate) quorum: u64,
     pub(crate) lease: Duration,
     pub(crate) longest_open: Duration,
     pub(crate) report_interval: Duration,
-    /// For how long things go wrong.
+    /// For how long there are faults.
     pub(crate) trouble: Duration,
     pub(crate) plan: Plan,
-    /// Chances of what may go wrong next, against each other.
+    /// The weights of the faults, of which the next one is drawn.
     pub(crate) partitions: u32,
     pub(crate) crashes: u32,
     pub(crate) forgets: u32,
-    pub(crate) hands: u32,
+    pub(crate) overrides: u32,
 }
 
 impl Schedule {
     pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut fastrand::Rng::with_seed(seed);
-        // Each kind of trouble is there or not, so that each is also met alone.
+        // Each kind of fault is there or not, so that some seeds have only one.
         let some =
             |rng: &mut fastrand::Rng, most: u32| if rng.bool() { 0 } else { rng.u32(1..=most) };
         let plan = Plan {
             delay: [8, 8, 40, 120, 300][rng.usize(..5)],
             delay_all: 0,
-            lose_request: some(rng, 150),
-            lose_reply: some(rng, 150),
+            drop_request: some(rng, 150),
+            drop_reply: some(rng, 150),
             duplicate: some(rng, 300),
-            lose_push: [0, 0, 200, 500, 1000][rng.usize(..5)],
+            drop_push: [0, 0, 200, 500, 1000][rng.usize(..5)],
             delay_push: [0, 0, 20, 300][rng.usize(..4)],
             fail_fast: [0, 500, 1000][rng.usize(..3)],
         };
@@ -93,19 +93,19 @@ impl Schedule {
             partitions: some(rng, 4),
             crashes: some(rng, 2),
             forgets: u32::from(rng.u32(..3) == 0),
-            hands: if rng.u32(..4) == 0 { 2 } else { 0 },
+            overrides: if rng.u32(..4) == 0 { 2 } else { 0 },
         }
     }
 
-    /// Whether the number of probes under way can be known from outside.
+    /// Whether the number of probes in flight can be known from outside.
     pub(crate) fn counts_probes(&self) -> bool {
-        // A place that was kept for the next caller has a part of its lease behind it.
+        // A slot that was kept for the next caller has used a part of its lease.
         self.forgets == 0 && self.at_once == 0
     }
 
-    /// How long it takes at most, once nothing goes wrong any more, until all is as it should be: a
-    /// poll and a half where pushes were lost, leases that nobody is left to settle, and two open
-    /// intervals, as a call of before can still fail.
+    /// The longest that a cluster may take to recover once the faults end: one and a half polls
+    /// where pushes were dropped, leases whose replicas have crashed, and two open intervals, as a
+    /// call from before can still fail.
     pub(crate) fn bound(&self) -> Duration {
         s(17) + self.lease * 4 + self.longest_open * 3
     }
@@ -120,9 +120,9 @@ fn policy(rng: &mut fastrand::Rng) -> PolicyBuilder {
         policy = policy.cancelled(Cancelled::Failure);
     }
     match rng.u32(..6) {
-        // Failures in a row, and nothing else.
+        // Consecutive failures only.
         0 => policy.no_window().consecutive_failures(rng.u64(3..=10)),
-        // What has no order over replicas stays with each of them.
+        // Evidence without an order over replicas stays in each of them.
         1 => policy
             .count_window(20)
             .failure_rate(0.5)

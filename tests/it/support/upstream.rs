@@ -1,4 +1,4 @@
-//! A service that obeys, and counts.
+//! An inner service that does what the test says, and counts.
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;
@@ -68,7 +68,7 @@ impl Upstream {
         }
     }
 
-    /// How often its readiness was asked for.
+    /// How often `poll_ready` was called.
     pub(crate) fn polls(&self) -> usize {
         self.shared.polls.load(Ordering::SeqCst)
     }

@@ -1,0 +1,7 @@
+//! One circuit in one process.
+
+mod errors;
+mod events;
+mod execute;
+mod reuse;
+mod threads;

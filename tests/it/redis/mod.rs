@@ -1,0 +1,10 @@
+//! A real Redis, in real time.
+
+mod access;
+mod address;
+mod connection;
+mod data_loss;
+mod processes;
+mod records;
+mod replicas;
+mod unreachable;

@@ -1,0 +1,6 @@
+//! Calls that end when the response body ends.
+
+mod ends;
+mod judged;
+mod panics;
+mod script;
