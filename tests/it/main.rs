@@ -54,6 +54,8 @@ mod store_locks;
 mod threads;
 mod timeouts;
 mod tonic;
+#[cfg(all(feature = "tower-http", feature = "tower-http-06"))]
+mod tower_http;
 #[cfg(feature = "tower")]
 mod under_tower;
 mod waiting;
