@@ -60,10 +60,9 @@ where
 /// documentation says how.
 ///
 /// ```
-/// # extern crate tower_http_06 as tower_http; // in your program it is `tower_http`
 /// use tower_breaker::classify::TowerHttp06;
 /// use tower_breaker::{CircuitBreakerLayer, Store};
-/// use tower_http::classify::StatusInRangeAsFailures;
+/// use tower_http_06::classify::StatusInRangeAsFailures; // yours may be called `tower_http`
 ///
 /// let layer = CircuitBreakerLayer::new(Store::in_memory())
 ///     .named("users")
