@@ -26,7 +26,6 @@ use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::client::{Grpc, GrpcService};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Code, Status};
@@ -52,7 +51,8 @@ fn protect(channel: Channel, name: &'static str) -> Result<impl GrpcChannel, Box
 }
 
 fn authorize(mut call: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    call.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer demo"));
+    let token = "Bearer demo".parse().map_err(|_| Status::unauthenticated("not a token"))?;
+    call.metadata_mut().insert("authorization", token);
     Ok(call)
 }
 
