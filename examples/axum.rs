@@ -1,23 +1,22 @@
-//! Two ways to protect the routes of an axum server.
+//! An axum server with a circuit breaker around each of two routes, in two ways.
 //!
 //! ```sh
-//! cargo run --example axum -- --demo    # a short run against itself; ends after two seconds
+//! cargo run --example axum -- --demo    # calls itself, and ends after two seconds
 //! cargo run --example axum              # serves on 127.0.0.1:3000 until ctrl-c
 //! ```
 //!
-//! `/users` answers 503 by itself while its circuit is open (`.respond()`). `/orders` has an answer
-//! of its own, given by axum's `HandleErrorLayer`, and a timeout. Both go to one upstream, which
-//! `POST /break` and `POST /repair` break and repair. Expect the first two calls after a `break` to
-//! fail, the third to open the circuit, and the next ones to be told when to come back:
+//! While its circuit is open, `/users` responds with a 503 (`.respond()`). `/orders` has a timeout, and
+//! axum's `HandleErrorLayer` makes its responses. Both routes call one upstream. `POST /break` makes it
+//! fail, `POST /repair` makes it work again. Three failures open a circuit; after that each response
+//! says when to come back:
 //!
 //! ```sh
 //! curl -X POST localhost:3000/break
-//! curl -i localhost:3000/users          # again and again: 502, 502, 502, 503
+//! curl -i localhost:3000/users          # four times: 502, 502, 502, 503
 //! ```
 //!
-//! The demo does this by itself, and waits as long as it is told. Its indented lines are what a
-//! client sees; the others are the server's log: a warning when a circuit opens, and so on.
-//! `RUST_LOG` filters them.
+//! The demo sends these requests itself, and waits as long as `retry-after` says. Indented lines are what
+//! the client sees. The others are the server's log, with a warning when a circuit opens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -38,18 +37,17 @@ use tower::{BoxError, ServiceBuilder};
 use tower_breaker::{CircuitBreakerLayer, Error, Policy, Store};
 
 fn app(store: &Store) -> Router {
-    // A circuit that is open is a response: nothing else is needed.
+    // An open circuit is a response. The route needs nothing else.
     let users = CircuitBreakerLayer::new(store.clone()).named("users").respond();
 
-    // A circuit that is open is an error, and so is a timeout: `explain` makes responses of them.
-    // The timeout is inside the circuit breaker, so a call that takes too long is a failure.
+    // An open circuit is an error, and so is a timeout: `explain` makes the responses. The timeout is
+    // inside the circuit breaker, so a call that takes too long counts as a failure.
     let orders = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(explain))
         .layer(CircuitBreakerLayer::new(store.clone()).named("orders"))
         .timeout(Duration::from_secs(5));
 
-    // `route_layer` and not `layer`: a 405 comes from the router, and as it says nothing about the
-    // upstream it shall not count as a success.
+    // `route_layer`, not `layer`: the router makes 405s, which must not count as successes.
     Router::new()
         .route("/users", get(fetch).route_layer(users))
         .route("/orders", get(fetch).route_layer(orders))
@@ -58,26 +56,25 @@ fn app(store: &Store) -> Router {
         .with_state(Upstream::default())
 }
 
-/// Says to a client what has become of its order.
+/// Makes the response to an order that was rejected, or timed out.
 async fn explain(error: Error<BoxError>) -> Response {
     match error {
-        // This call was not made, and nothing here retries: the client may repeat it without harm.
+        // The call was not made, so the client may safely repeat it.
         Error::Rejected(open) => {
             let seconds = open.retry_after_seconds();
             let header = seconds.map(|seconds| [(header::RETRY_AFTER, seconds.to_string())]);
-            (StatusCode::SERVICE_UNAVAILABLE, header, "no orders now, come back\n").into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, header, "no orders now, try later\n").into_response()
         }
         Error::Inner(error) => (StatusCode::GATEWAY_TIMEOUT, format!("{error}\n")).into_response(),
     }
 }
 
-/// What both routes do: ask the upstream. A failure is a response with a 5xx status, by which the
-/// circuit breaker knows it.
+/// Calls the upstream, for both routes. A failure becomes a 5xx, which the circuit breaker counts.
 async fn fetch(State(upstream): State<Upstream>) -> Result<&'static str, StatusCode> {
     upstream.ask().await.map_err(|Broken| StatusCode::BAD_GATEWAY)
 }
 
-/// In your server a database, or another service.
+/// Stands for a database, or for another service.
 #[derive(Clone, Default)]
 struct Upstream {
     broken: Arc<AtomicBool>,
@@ -88,7 +85,7 @@ struct Broken;
 impl Upstream {
     async fn ask(&self) -> Result<&'static str, Broken> {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        if self.broken.load(Relaxed) { Err(Broken) } else { Ok("here you are\n") }
+        if self.broken.load(Relaxed) { Err(Broken) } else { Ok("done\n") }
     }
 
     fn set_broken(&self, broken: bool) {
@@ -109,45 +106,43 @@ async fn main() -> Result<(), BoxError> {
     Ok(axum::serve(listener, app).with_graceful_shutdown(ctrl_c).await?)
 }
 
-/// One store for the program, with the policy that its circuits have unless told otherwise.
+/// One store for the program, with a policy for all its circuits.
 fn store(open_for: Duration) -> Result<Store, BoxError> {
     let policy = Policy::builder().consecutive_failures(3).open_for(open_for).build()?;
     Ok(Store::builder().default_policy(policy).build())
 }
 
-/// Breaks the upstream, calls until the circuits open, and comes back when it is told to.
+/// Makes the upstream fail until the circuits open, repairs it, and waits until they close.
 async fn demo() -> Result<(), BoxError> {
     let app = app(&store(Duration::from_millis(1_800))?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let visitor = Visitor::new(format!("http://{}", listener.local_addr()?));
     tokio::spawn(async move { axum::serve(listener, app).await });
 
-    println!("all is well:");
+    println!("the upstream works:");
     visitor.get_both().await?;
 
     visitor.post("/break").await?;
-    println!("\nthe upstream is broken; three failures open a circuit:");
+    println!("\nthe upstream fails; three failures open a circuit:");
     for _ in 0..3 {
         visitor.get_both().await?;
     }
 
-    println!("\nthe circuits are open, and the upstream is left alone:");
+    println!("\nthe circuits are open; no call reaches the upstream:");
     let wait = visitor.get_both().await?;
 
     visitor.post("/repair").await?;
-    println!(
-        "\nthe upstream is repaired; the client waits {wait} s, as told; its calls are probes:"
-    );
+    println!("\nthe upstream works again; {wait} s later calls are probes:");
     tokio::time::sleep(Duration::from_secs(wait)).await;
     for _ in 0..2 {
         visitor.get_both().await?;
     }
 
-    println!("\ntwo good probes have closed the circuits");
+    println!("\ntwo successful probes closed the circuits");
     Ok(())
 }
 
-/// A client of this server.
+/// A client of the server.
 struct Visitor {
     client: Client<HttpConnector, Empty<Bytes>>,
     url: String,
@@ -163,7 +158,7 @@ impl Visitor {
         Ok(())
     }
 
-    /// Calls both routes, prints what came, and returns the longest wait it was told, in seconds.
+    /// Calls both routes, prints the responses, and returns the longest `retry-after` in seconds.
     async fn get_both(&self) -> Result<u64, BoxError> {
         let mut longest = 0;
         for path in ["/users", "/orders"] {

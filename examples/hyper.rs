@@ -1,12 +1,13 @@
-//! A hyper server behind a circuit breaker, without a framework.
+//! A hyper server with a circuit breaker around its service, without a framework.
 //!
 //! ```sh
 //! cargo run --example hyper
 //! ```
 //!
-//! One client, one connection: expect 200, three times 502 while the upstream is broken, 503 with
-//! `retry-after` while the circuit is open, and 200 after a second, when a probe has found the
-//! upstream well. To hyper an error of the service is the end of the connection; `.respond()` has none.
+//! One client calls over one connection. Expect 200; 502 three times, while the upstream fails; 503 with
+//! `retry-after` twice, while the circuit is open; and 200 after a second, from a probe. If its service
+//! returns an error, hyper closes the connection. With `.respond()` an open circuit is a response, and the
+//! connection stays open.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -49,13 +50,13 @@ async fn serve(
             let stream = TokioIo::new(stream);
             let ended = server::conn::http1::Builder::new().serve_connection(stream, service).await;
             if let Err(error) = ended {
-                eprintln!("a connection broke: {error}");
+                eprintln!("connection failed: {error}");
             }
         });
     }
 }
 
-/// In your server a database, or another service.
+/// Your server calls a database here, or another service.
 fn ask(broken: bool) -> Response<Full<Bytes>> {
     let mut response = Response::new("an order\n".into());
     if broken {
@@ -84,7 +85,7 @@ async fn main() -> Result<(), BoxError> {
         let request = Request::get("/").header("host", "orders").body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         match response.headers().get(header::RETRY_AFTER) {
-            Some(seconds) => println!("  {}, retry-after: {seconds:?}", response.status()),
+            Some(wait) => println!("  {}, retry-after: {}", response.status(), wait.to_str()?),
             None => println!("  {}", response.status()),
         }
     }

@@ -1,12 +1,12 @@
-//! One client of three hosts, of which one is down: the other two never notice.
+//! One client calls three hosts, each with a circuit of its own. One host is down.
 //!
 //! ```sh
 //! cargo run --example keyed
 //! ```
 //!
-//! Expect ten rounds of calls to three hosts. The second refuses connections; after three of those it is
-//! not called any more. With one circuit for all three, the first and the third would have gone with
-//! it. In the end: the state of each host's circuit.
+//! Expect ten rounds of calls to three hosts. The second host refuses connections. After three failures
+//! its circuit opens, and the client does not call it any more. Calls to the other hosts succeed. One
+//! circuit for all three would have stopped those too. At the end: the state of each circuit.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_breaker::service::key::Authority;
 use tower_breaker::{CircuitBreakerLayer, Policy, Rejected, Store};
 
-/// Serves, or frees its port again, so that connections are refused.
+/// Starts a host; or one that is down, whose port refuses connections. Returns its URL.
 async fn host(up: bool) -> Result<String, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
     if up {
-        let app = Router::new().route("/", get(async || "well\n"));
+        let app = Router::new().route("/", get(async || "hello\n"));
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
     Ok(url)
@@ -36,7 +36,7 @@ async fn host(up: bool) -> Result<String, BoxError> {
 async fn main() -> Result<(), BoxError> {
     let store = Store::builder()
         .default_policy(Policy::builder().consecutive_failures(3).build()?)
-        // What hosts a program calls may come from its users: these are the defaults.
+        // The keys may come from users, so the store bounds them. These are the defaults.
         .key_limit(10_000)
         .key_idle(Duration::from_secs(600))
         .build();

@@ -1,13 +1,13 @@
-//! A circuit breaker at work: it trips, rejects, probes, and closes again.
+//! One circuit opens, rejects calls, probes, and closes again.
 //!
 //! ```sh
 //! cargo run --example quickstart
 //! ```
 //!
-//! Takes about six seconds. A server on this machine works, breaks, and is repaired, while a client
-//! calls it ten times a second through a circuit breaker. Expect a line for each change of the
-//! circuit's state (closed, open, half-open and open again, half-open and closed again), and in the
-//! end how many of the calls the broken server was spared.
+//! It takes about six seconds. A client calls a server on this machine ten times a second, through a
+//! circuit breaker. The server works, fails, and works again. Expect a line for each change of the
+//! circuit's state: open, half-open, open, half-open, closed. At the end: how many calls the circuit
+//! breaker kept from the failing server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, Interval, interval, timeout};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
-use tower_breaker::event::{Event, Reason};
+use tower_breaker::event::Event;
 use tower_breaker::{
     CircuitBreaker, CircuitBreakerLayer, Error, Policy, PolicyError, State, Store,
 };
@@ -30,10 +30,10 @@ use tower_breaker::{
 /// A hyper client with a circuit breaker around it.
 type ProtectedClient = CircuitBreaker<Client<HttpConnector, Empty<Bytes>>>;
 
-/// This is all there is to it: a store, a layer, and what the layer protects.
+/// What you need: a store, a layer, and a service to protect.
 fn client(store: &Store) -> Result<ProtectedClient, PolicyError> {
-    // Shorter than you would have it, so that there is something to see. The default is 5 failures
-    // in a row, or half of at least 20 calls in a minute; then open for 30 s, and longer each time.
+    // Opens at 5 failures in a row, or at half of at least 20 calls in a minute, as by default. The
+    // default interval is 30 s; this one is short, so that you see it end.
     let policy = Policy::builder().open_for(Duration::from_secs(1)).build()?;
 
     Ok(ServiceBuilder::new()
@@ -52,11 +52,15 @@ async fn story() -> Result<(), BoxError> {
 
     let store = Store::in_memory();
     let client = client(&store)?;
-    let circuit = store.circuit("greetings"); // the same circuit that the client uses
+    let circuit = store.circuit("greetings"); // the one that the client uses
 
     let mut pace = interval(Duration::from_millis(100));
     let start = pace.tick().await;
-    circuit.on_change(move |event| tell(start, event));
+    circuit.on_change(move |event| {
+        if let Event::Transition(change) = event {
+            say(start, &change.to_string());
+        }
+    });
     let mut caller = Caller { client, uri, pace, start, succeeded: 0, failed: 0, rejected: 0 };
 
     say(start, "the upstream works");
@@ -64,13 +68,13 @@ async fn story() -> Result<(), BoxError> {
         caller.call().await?;
     }
 
-    say(start, "the upstream breaks: it answers 500");
+    say(start, "the upstream fails: it answers 500");
     upstream.broken.store(true, Relaxed);
     while circuit.snapshot().reopenings == 0 {
-        caller.call().await?; // until a probe has found that the upstream is still broken
+        caller.call().await?; // until a probe fails
     }
 
-    say(start, "the upstream is repaired; the next probe will find out");
+    say(start, "the upstream works again; the next probe finds out");
     upstream.broken.store(false, Relaxed);
     while circuit.state() != State::Closed {
         caller.call().await?;
@@ -82,31 +86,16 @@ async fn story() -> Result<(), BoxError> {
     let Caller { succeeded, failed, rejected, .. } = caller;
     let reached = upstream.calls.load(Relaxed);
     let calls = succeeded + failed + rejected;
-    println!("\n{calls} calls: {succeeded} succeeded, {failed} failed, {rejected} were rejected.");
-    println!("{reached} reached the upstream; without a circuit breaker all would have.");
+    println!("\n{calls} calls: {succeeded} succeeded, {failed} failed, {rejected} were rejected");
+    println!("{reached} calls reached the upstream; without a circuit breaker, all of them would");
     Ok(())
-}
-
-/// Says in plain words what has happened to the circuit.
-fn tell(start: Instant, event: &Event) {
-    let Event::Transition(change) = event else { return };
-    let meaning = match change.reason {
-        Reason::ConsecutiveFailures => {
-            "too many failures in a row; the upstream gets no more calls"
-        }
-        Reason::IntervalOver => "the time is up; this call is a probe",
-        Reason::ProbeFailed => "the probe failed; open again, for twice as long",
-        Reason::ProbesSucceeded => "enough probes succeeded; all calls pass again",
-        _ => "not in this story",
-    };
-    say(start, &format!("{change}: {meaning}"));
 }
 
 fn say(start: Instant, what: &str) {
     println!("{:5.2} s  {what}", start.elapsed().as_secs_f64());
 }
 
-/// Calls the upstream at a steady pace, whatever comes of it.
+/// Calls the upstream at a steady pace, and counts the results.
 struct Caller {
     client: ProtectedClient,
     uri: Uri,
@@ -135,7 +124,7 @@ impl Caller {
     }
 }
 
-/// A server that can be broken, and counts what reaches it.
+/// A server that fails on demand, and counts the calls that reach it.
 #[derive(Clone, Default)]
 struct Upstream {
     broken: Arc<AtomicBool>,
@@ -153,7 +142,7 @@ async fn greet(upstream: extract::State<Upstream>) -> Result<&'static str, Statu
     if upstream.broken.load(Relaxed) { Err(StatusCode::INTERNAL_SERVER_ERROR) } else { Ok("hello") }
 }
 
-/// Serves on a free port, and returns where.
+/// Serves on a free port, and returns its URI.
 async fn serve(app: Router) -> Result<Uri, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let uri = format!("http://{}/", listener.local_addr()?).parse()?;

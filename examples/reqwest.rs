@@ -4,14 +4,16 @@
 //! cargo run --example reqwest
 //! ```
 //!
-//! Expect twice the same from a server that fails three times: its 500 come through, after them calls
-//! that are not made for a second, then a good answer, by a probe.
+//! Expect the same output twice. The server fails three times, so three calls return 500. They open the
+//! circuit, and for a second it rejects calls. Then a probe succeeds.
 //!
-//! - *As it is*: `reqwest::Client` is a service. To it a 500 is a response like any other, so the
-//!   classifier is told where status and headers are: without that this does not compile. An open
-//!   circuit is an error.
-//! - *In http's types*, as other tower layers have them: the default classifier knows what fails, a
-//!   circuit for each host is a word more, and an open one is a 503 like another.
+//! - *reqwest's types*: `reqwest::Client` is a service. A 500 is an `Ok` for it, so the classifier needs
+//!   to know where status and headers are; without them this does not compile. An open circuit is an
+//!   error.
+//! - *http's types*, as other tower layers use them: the default classifier works, each host has a
+//!   circuit, and an open circuit is a 503.
+//!
+//! docs/recipes.md adds retries, and shows how to keep `.send()`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,13 +26,13 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_breaker::service::key::Authority;
 use tower_breaker::{CircuitBreakerLayer, HttpStatus, Policy, Rejected, Store};
 
-/// Fails three times, and is well from then on.
+/// Starts a server that fails three times and then works. Returns its URL.
 async fn upstream() -> Result<String, BoxError> {
     let calls = Arc::new(AtomicU32::new(0));
     let answer = get(move || async move {
         match calls.fetch_add(1, Relaxed) {
             ..3 => Err(StatusCode::INTERNAL_SERVER_ERROR),
-            _ => Ok("well"),
+            _ => Ok("hello"),
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -40,22 +42,22 @@ async fn upstream() -> Result<String, BoxError> {
     Ok(url)
 }
 
-/// reqwest's client as it is.
-fn as_it_is(
+/// The client in reqwest's types.
+fn in_reqwests_types(
     http: Client,
-    store: &Store,
+    store: Store,
 ) -> impl Service<Request, Response = Response, Error = BoxError> + Clone {
     let status = HttpStatus::of(Response::status).with_headers(Response::headers);
     ServiceBuilder::new()
         .map_err(BoxError::from)
-        .layer(CircuitBreakerLayer::new(store.clone()).named("users").classify(status))
+        .layer(CircuitBreakerLayer::new(store).named("users").classify(status))
         .service(http)
 }
 
-/// reqwest's client in http's types, with a circuit for each host.
+/// The client in http's types, with a circuit for each host.
 fn in_https_types(
     http: Client,
-    store: &Store,
+    store: Store,
 ) -> impl Service<http::Request<Body>, Response = http::Response<Body>, Error = reqwest::Error> + Clone
 {
     let client = service_fn(move |request: http::Request<Body>| {
@@ -63,7 +65,7 @@ fn in_https_types(
         async move { http.execute(request.try_into()?).await.map(http::Response::from) }
     });
     ServiceBuilder::new()
-        .layer(CircuitBreakerLayer::new(store.clone()).named("out").respond().keyed_by(Authority))
+        .layer(CircuitBreakerLayer::new(store).named("out").respond().keyed_by(Authority))
         .service(client)
 }
 
@@ -78,9 +80,9 @@ async fn main() -> Result<(), BoxError> {
     let store = Store::builder().default_policy(policy).build();
     let http = Client::builder().timeout(Duration::from_secs(5)).build()?;
 
-    println!("as it is");
+    println!("reqwest's types");
     let url = upstream().await?;
-    let client = as_it_is(http.clone(), &store);
+    let client = in_reqwests_types(http.clone(), store.clone());
     for _ in 0..8 {
         let request = Request::new(reqwest::Method::GET, url.parse()?);
         match client.clone().oneshot(request).await {
@@ -93,14 +95,14 @@ async fn main() -> Result<(), BoxError> {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 
-    println!("in http's types");
+    println!("http's types");
     let url = upstream().await?;
-    let client = in_https_types(http, &store);
+    let client = in_https_types(http, store);
     for _ in 0..8 {
         let request = http::Request::get(&url).body(Body::default())?;
         let response = client.clone().oneshot(request).await?;
         match response.extensions().get::<Rejected>() {
-            Some(open) => println!("  {}, and not even tried: {open}", response.status()),
+            Some(open) => println!("  {}, not even tried: {open}", response.status()),
             None => println!("  {}", response.status()),
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

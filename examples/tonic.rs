@@ -1,16 +1,16 @@
-//! A gRPC server and its client in one program, with a circuit breaker around the client's channel.
+//! A gRPC client with a circuit breaker around its channel, and an interceptor; and its server.
 //!
 //! ```sh
 //! cargo run --example tonic
 //! ```
 //!
-//! Expect for unary calls, and then for server-streaming ones: `Ok`; three times `Internal` while the
-//! server is broken; `Unavailable` with a pushback, from the circuit breaker and not from the server,
-//! for a second; and `Ok` again. The status of a stream comes after its messages, in the trailers,
-//! which `.observe_body()` waits for.
+//! Expect, first for unary calls and then for server-streaming ones: `Ok`; `Internal` three times, while
+//! the server fails; `Unavailable` twice, from the circuit breaker, with the time to come back; and `Ok`
+//! after a second. The status of a stream comes after its messages, in the trailers: `.observe_body()`
+//! counts it there.
 //!
-//! The messages are texts, by a codec at the end of this file. With code that is made from a `.proto`
-//! file, give the client the same service: `GreeterClient::new(breaker.layer(channel))`.
+//! The messages are strings, by a codec at the end of this file. With code generated from a `.proto` file,
+//! give the client the same service: `GreeterClient::new(protect(channel, "greeter")?)`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,23 +19,20 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tonic::body::Body;
-use tonic::client::Grpc;
+use tonic::client::{Grpc, GrpcService};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::service::interceptor::InterceptorLayer;
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Code, Status};
-use tower::{BoxError, Layer, Service, service_fn};
-use tower_breaker::service::on_rejected::{DefaultBody, Respond};
-use tower_breaker::service::until::UntilBody;
-use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, HttpStatus, Policy, Store};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
+use tower_breaker::{CircuitBreakerLayer, Policy, Store};
 
-type Protected = CircuitBreaker<Channel, HttpStatus, Respond<DefaultBody>, UntilBody>;
-
-fn protect(channel: Channel, name: &'static str) -> Result<Protected, BoxError> {
+fn protect(channel: Channel, name: &'static str) -> Result<impl GrpcChannel, BoxError> {
     let policy = Policy::builder()
         .consecutive_failures(3)
         .open_for(Duration::from_secs(1))
@@ -45,25 +42,50 @@ fn protect(channel: Channel, name: &'static str) -> Result<Protected, BoxError> 
     let breaker = CircuitBreakerLayer::new(Store::in_memory())
         .named(name)
         .policy(policy)
-        // An open circuit is a gRPC status, `Unavailable`. An error would become `Unknown`.
+        // An open circuit is the status `Unavailable`. An error would become `Unknown`.
         .respond()
         .observe_body();
-    Ok(breaker.layer(channel))
+    // The interceptor is outside: the circuit counts no call that it refuses.
+    let interceptor = InterceptorLayer::new(authorize);
+    Ok(ServiceBuilder::new().layer(interceptor).layer(breaker).service(channel))
 }
 
-async fn greet(client: &mut Grpc<Protected>) -> Result<(), Status> {
+fn authorize(mut call: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+    let token = "Bearer demo".parse().map_err(|_| Status::unauthenticated("not a token"))?;
+    call.metadata_mut().insert("authorization", token);
+    Ok(call)
+}
+
+async fn greet(client: &mut Grpc<impl GrpcChannel>) -> Result<(), Status> {
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = PathAndQuery::from_static("/demo.Greeter/Greet");
     client.unary(tonic::Request::new("Ada".to_owned()), path, Text).await.map(|_| ())
 }
 
-async fn greet_often(client: &mut Grpc<Protected>) -> Result<(), Status> {
+async fn greet_often(client: &mut Grpc<impl GrpcChannel>) -> Result<(), Status> {
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = PathAndQuery::from_static("/demo.Greeter/GreetOften");
     let request = tonic::Request::new("Ada".to_owned());
     let mut greetings = client.server_streaming(request, path, Text).await?.into_inner();
     while greetings.message().await?.is_some() {}
     Ok(())
+}
+
+/// What a client needs of its channel. Generated clients have these bounds too.
+trait GrpcChannel:
+    GrpcService<
+        Body,
+        ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    >
+{
+}
+
+impl<S> GrpcChannel for S where
+    S: GrpcService<
+            Body,
+            ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+        >
+{
 }
 
 #[tokio::main]
@@ -81,7 +103,7 @@ async fn main() -> Result<(), BoxError> {
         for turn in 0..7 {
             server.broken.store((1..5).contains(&turn), Relaxed);
             if turn == 6 {
-                println!("  a little later");
+                println!("  a second later");
                 tokio::time::sleep(Duration::from_millis(1_100)).await;
             }
             let result = match kind {
@@ -91,7 +113,7 @@ async fn main() -> Result<(), BoxError> {
             let code = result.as_ref().map_or_else(Status::code, |()| Code::Ok);
             let metadata = result.as_ref().err().map(Status::metadata);
             match metadata.and_then(|metadata| metadata.get("grpc-retry-pushback-ms")) {
-                Some(millis) => println!("  {code:?}, come back in {} ms", millis.to_str()?),
+                Some(millis) => println!("  {code:?}, retry in {} ms", millis.to_str()?),
                 None => println!("  {code:?}"),
             }
         }
@@ -99,7 +121,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The server. Yours is made from a `.proto` file.
+/// The server. Yours is generated from a `.proto` file.
 #[derive(Clone, Default)]
 struct Greeter {
     broken: Arc<AtomicBool>,
@@ -127,7 +149,7 @@ impl Service<Request<Body>> for Greeter {
         });
         let many = service_fn(move |request: tonic::Request<String>| async move {
             let name = request.into_inner();
-            let first = Ok(format!("here it comes, {name}"));
+            let first = Ok(format!("one moment, {name}"));
             Ok(tonic::Response::new(tokio_stream::iter([first, greeting(&name)])))
         });
         Box::pin(async move {
@@ -141,7 +163,7 @@ impl Service<Request<Body>> for Greeter {
     }
 }
 
-/// A message is a text.
+/// A codec of strings.
 #[derive(Clone, Copy, Default)]
 struct Text;
 
@@ -177,6 +199,6 @@ impl Decoder for Text {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<String>, Status> {
         let bytes = buffer.copy_to_bytes(buffer.remaining());
         let text = String::from_utf8(bytes.to_vec());
-        text.map(Some).map_err(|_| Status::internal("not a text"))
+        text.map(Some).map_err(|_| Status::internal("not UTF-8"))
     }
 }

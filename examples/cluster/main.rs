@@ -1,17 +1,17 @@
-//! Five processes share a circuit through Redis: they trip together, count their probes together, and
-//! go on while Redis is frozen.
+//! Five processes share one circuit through Redis. They open it together, share its probes, and go on
+//! while Redis is frozen.
 //!
 //! ```sh
 //! cargo run --features redis --example cluster
 //! ```
 //!
-//! It starts an upstream that it can make fail, a `redis-server` of its own (Debian package
-//! `redis-server`; or set `CIRCUIT_BREAKER_REDIS_URL` to use another, which is not frozen then), and five
-//! replicas: processes of this same program. It ends by itself in about 15 s.
+//! It starts a `redis-server` (Debian package `redis-server`), an upstream, and five replicas, which are
+//! processes of this same program. It ends after about 15 s. With `CIRCUIT_BREAKER_REDIS_URL` it uses
+//! that Redis instead, and does not freeze it.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "the crate has one reader of time; this is no part of it"
+    reason = "the lint is for the crate; this is a program that uses it"
 )]
 
 mod redis;
@@ -28,10 +28,10 @@ use upstream::Upstream;
 
 const REPLICAS: usize = 5;
 
-/// Failures in a row, over the whole cluster, that open the circuit.
+/// So many failures in a row, over the whole cluster, open the circuit.
 const THRESHOLD: usize = 20;
 
-/// How many probes may be out at once, over the whole cluster.
+/// So many probes at once are allowed, over the whole cluster.
 const PROBES: usize = 2;
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,10 +43,10 @@ async fn main() -> anyhow::Result<()> {
     let upstream = Upstream::start().await?;
     let mut team = Team::start(REPLICAS, &upstream.url(), redis.url())?;
     team.until_all("ready", seconds(10)).await.context("the replicas should start")?;
-    println!("{REPLICAS} replicas, each with its circuit closed, 100 calls a second each");
+    println!("{REPLICAS} replicas, their circuits closed, each makes 100 calls a second");
     wait(seconds(1)).await;
     upstream.take();
-    team.said();
+    team.lines();
 
     println!("\nthe upstream fails");
     let start = Instant::now();
@@ -54,22 +54,22 @@ async fn main() -> anyhow::Result<()> {
     team.until_all("open", seconds(10)).await.context("all replicas should open")?;
     wait(milliseconds(50)).await;
     let (tripping, leaked) = upstream.after_failure(THRESHOLD).context("it opened too early")?;
-    for (at, replica, said) in team.said() {
+    for (at, replica, line) in team.lines() {
         println!(
-            "  {:>8.1} ms after failure {THRESHOLD}: replica {replica} {said}",
+            "  {:>8.1} ms after failure {THRESHOLD}: replica {replica} {line}",
             ms(at, tripping)
         );
     }
     println!("  {leaked} calls reached the upstream after failure {THRESHOLD}");
 
-    println!("\nthe open interval ends, the upstream still fails: probes");
+    println!("\nthe open interval ends; probes find that the upstream still fails");
     team.until_any("open", seconds(10)).await.context("a probe should open it again")?;
     upstream.fail(false);
-    println!("the upstream is well again");
+    println!("the upstream works again");
     team.until_all("closed", seconds(20)).await.context("all replicas should close")?;
     let (probes, at_once) = upstream.take_probes(PROBES + 3);
-    for (at, replica, said) in team.said() {
-        println!("  {:>8.1} ms after the first failure: replica {replica} {said}", ms(at, start));
+    for (at, replica, line) in team.lines() {
+        println!("  {:>8.1} ms after the first failure: replica {replica} {line}", ms(at, start));
     }
     println!(
         "  probes were made by replicas {probes:?}; {at_once} at once at most, {PROBES} allowed"
@@ -87,8 +87,8 @@ async fn main() -> anyhow::Result<()> {
         redis.freeze(false)?;
         println!("and thawed");
         team.until_all("recovered", seconds(10)).await.context("all replicas should recover")?;
-        for (_, replica, said) in team.said() {
-            println!("  replica {replica} {said}");
+        for (_, replica, line) in team.lines() {
+            println!("  replica {replica} {line}");
         }
     }
     team.stop().await;

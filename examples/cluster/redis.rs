@@ -22,7 +22,7 @@ impl Redis {
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .stdout(Stdio::null())
             .spawn()
-            .context("no redis-server here; on Debian: apt-get install redis-server")?;
+            .context("redis-server is not installed; on Debian: apt-get install redis-server")?;
         let redis = Self { url: format!("redis://127.0.0.1:{port}"), server: Some(server) };
         for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
@@ -41,9 +41,10 @@ impl Redis {
         self.server.is_some()
     }
 
-    /// Stops the server in the middle of whatever it does; or lets it go on.
+    /// Stops the process of the server, or continues it.
     pub(crate) fn freeze(&self, freeze: bool) -> anyhow::Result<()> {
-        let server = self.server.as_ref().context("only a server of our own is frozen")?;
+        let server =
+            self.server.as_ref().context("only a server that this program started is frozen")?;
         let signal = if freeze { "-STOP" } else { "-CONT" };
         let done = Command::new("kill").args([signal, &server.id().to_string()]).status()?;
         ensure!(done.success(), "kill {signal} failed");

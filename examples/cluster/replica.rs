@@ -1,4 +1,4 @@
-//! One replica: calls the upstream a hundred times a second, and says what happens to its circuit.
+//! One replica: calls the upstream a hundred times a second, and prints the events of its circuit.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
         .successes_to_close(3)
         .probe_lease(Duration::from_secs(1))
         .build()?;
-    // The Redis is in the environment.
+    // The URL of the Redis comes from the environment.
     let store = Config::from_env()?
         .connect()
         .await?
@@ -40,7 +40,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
             other => println!("{other:?}"),
         })
         .on_backend(|status| match status {
-            BackendStatus::Degraded { .. } => println!("degraded: it decides alone"),
+            BackendStatus::Degraded { .. } => println!("degraded: its circuits are detached"),
             _ => println!("recovered"),
         })
         .build();
@@ -71,7 +71,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Says how the calls went, for each line that comes in; ends when no more can come.
+/// Prints the totals of the calls for each line of the input, and ends with the input.
 async fn report() {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(_)) = lines.next_line().await {

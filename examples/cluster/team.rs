@@ -1,4 +1,4 @@
-//! The processes of the replicas, and what they say.
+//! The processes of the replicas, and their output.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// When, which replica, what.
-pub(crate) type Said = (Instant, usize, String);
+/// A line of output: when, of which replica, and the text.
+pub(crate) type Line = (Instant, usize, String);
 
 pub(crate) struct Team {
     replicas: Vec<(Child, ChildStdin)>,
-    lines: mpsc::UnboundedReceiver<Said>,
-    /// What was said and not looked at yet.
-    said: Vec<Said>,
+    output: mpsc::UnboundedReceiver<Line>,
+    /// Lines that no method has returned yet.
+    unread: Vec<Line>,
 }
 
 impl Team {
     pub(crate) fn start(replicas: usize, upstream: &str, redis: &str) -> anyhow::Result<Self> {
-        let (sender, lines) = mpsc::unbounded_channel();
+        let (sender, output) = mpsc::unbounded_channel();
         let start = |replica| -> anyhow::Result<_> {
             let mut process = Command::new(std::env::current_exe()?)
                 .arg(upstream)
@@ -42,51 +42,51 @@ impl Team {
             Ok((process, stdin))
         };
         let replicas = (0..replicas).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { replicas, lines, said: Vec::new() })
+        Ok(Self { replicas, output, unread: Vec::new() })
     }
 
-    /// What was said since the last time.
-    pub(crate) fn said(&mut self) -> Vec<Said> {
-        while let Ok(said) = self.lines.try_recv() {
-            self.said.push(said);
+    /// Returns the lines since the last call.
+    pub(crate) fn lines(&mut self) -> Vec<Line> {
+        while let Ok(line) = self.output.try_recv() {
+            self.unread.push(line);
         }
-        std::mem::take(&mut self.said)
+        std::mem::take(&mut self.unread)
     }
 
-    /// Waits until every replica has said something that starts so, from now on.
+    /// Waits until every replica has printed a line that starts with `start`.
     pub(crate) async fn until_all(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
         self.until(start, self.replicas.len(), within).await
     }
 
-    /// Waits until one has.
+    /// Waits until one replica has.
     pub(crate) async fn until_any(&mut self, start: &str, within: Duration) -> anyhow::Result<()> {
         self.until(start, 1, within).await
     }
 
     async fn until(&mut self, start: &str, many: usize, within: Duration) -> anyhow::Result<()> {
-        let mut heard = vec![false; self.replicas.len()];
-        let hear = async {
-            while heard.iter().filter(|heard| **heard).count() < many {
-                let said = self.lines.recv().await.context("the replicas are gone")?;
-                heard[said.1] |= said.2.starts_with(start);
-                self.said.push(said);
+        let mut seen = vec![false; self.replicas.len()];
+        let see = async {
+            while seen.iter().filter(|seen| **seen).count() < many {
+                let line = self.output.recv().await.context("the replicas have ended")?;
+                seen[line.1] |= line.2.starts_with(start);
+                self.unread.push(line);
             }
             Ok(())
         };
-        timeout(within, hear).await.with_context(|| format!("waited {within:?} for {start:?}"))?
+        timeout(within, see).await.with_context(|| format!("waited {within:?} for {start:?}"))?
     }
 
-    /// How the calls of each went since the last time.
+    /// Returns the totals of each replica since the last call.
     pub(crate) async fn report(&mut self) -> anyhow::Result<Vec<String>> {
         for (_, stdin) in &mut self.replicas {
             stdin.write_all(b"report\n").await?;
         }
         self.until_all("calls", Duration::from_secs(5)).await?;
         let (mut reports, rest): (Vec<_>, Vec<_>) =
-            self.said().into_iter().partition(|(_, _, said)| said.starts_with("calls"));
-        self.said = rest;
+            self.lines().into_iter().partition(|(_, _, line)| line.starts_with("calls"));
+        self.unread = rest;
         reports.sort_by_key(|(_, replica, _)| *replica);
-        Ok(reports.into_iter().map(|(_, _, said)| said).collect())
+        Ok(reports.into_iter().map(|(_, _, line)| line).collect())
     }
 
     pub(crate) async fn stop(self) {

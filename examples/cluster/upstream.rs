@@ -1,4 +1,4 @@
-//! An upstream that fails when it is told to, and knows who has called it.
+//! An upstream that fails on demand, and records its calls.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,10 +16,10 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
 }
 
-/// How long it takes to answer.
+/// How long a response takes.
 const TAKES: Duration = Duration::from_millis(5);
 
-/// A call that has come: when, from whom, how many were being served then, and whether it fails.
+/// One call: when it came, from which replica, how many calls were running, and whether it failed.
 pub(crate) struct Call {
     pub(crate) at: Instant,
     replica: String,
@@ -50,19 +50,19 @@ impl Upstream {
         self.shared.failing.store(fail, Ordering::Relaxed);
     }
 
-    /// When the n-th failure since the last time was answered, and how many calls have come after it.
+    /// Returns when the n-th failure since the last call was answered, and how many calls came later.
     pub(crate) fn after_failure(&self, n: usize) -> Option<(Instant, usize)> {
         let calls = self.take();
         let nth = calls.iter().filter(|call| call.failed).nth(n - 1)?.at + TAKES;
         Some((nth, calls.iter().filter(|call| call.at > nth).count()))
     }
 
-    /// The calls since the last time.
+    /// Returns the calls since the last call of this method.
     pub(crate) fn take(&self) -> Vec<Call> {
         std::mem::take(&mut self.shared.calls.lock().unwrap())
     }
 
-    /// Of the first calls since the last time: who made them, and how many were served at once.
+    /// Returns which replicas made the first calls, and how many of these calls ran at once.
     pub(crate) fn take_probes(&self, first: usize) -> (Vec<String>, usize) {
         let probes: Vec<_> = self.take().into_iter().take(first).collect();
         let at_once = probes.iter().map(|call| call.busy).max().unwrap_or_default();
@@ -74,7 +74,7 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> StatusC
     let busy = shared.busy.fetch_add(1, Ordering::Relaxed) + 1;
     let replica = headers.get("x-replica").and_then(|replica| replica.to_str().ok());
     let replica = replica.unwrap_or("?").to_owned();
-    // Decided as it comes, so that no call that was noted as good fails when it is answered.
+    // Decided when the call comes, so that the record and the response agree.
     let failed = shared.failing.load(Ordering::Relaxed);
     shared.calls.lock().unwrap().push(Call { at: Instant::now(), replica, busy, failed });
     tokio::time::sleep(TAKES).await;

@@ -4,7 +4,7 @@
 pub(crate) mod classifier;
 mod grpc;
 pub(crate) mod http;
-#[cfg(feature = "tower-http")]
+#[cfg(any(feature = "tower-http", feature = "tower-http-06"))]
 mod tower_http;
 
 pub(crate) use classifier::Classify;
@@ -14,3 +14,5 @@ pub(crate) use http::HttpStatus;
 pub use http::{HttpStatusOf, NoHeaders};
 #[cfg(feature = "tower-http")]
 pub use tower_http::TowerHttp;
+#[cfg(feature = "tower-http-06")]
+pub use tower_http::TowerHttp06;

@@ -1,20 +1,25 @@
-//! tower-http's classifiers as ours.
+//! tower-http's classifiers as ours, for each version of tower-http that stacks have today.
 
 use ::http::Response;
-use tower_http::classify::{ClassifiedResponse, ClassifyResponse};
 
 use super::classifier::{Classify, error_outcome};
 use crate::outcome::Outcome;
 
-/// One of tower-http's classifiers, as its `TraceLayer` has them; so that what is logged as a failure
-/// counts as one.
+/// Judges responses with one of tower-http's classifiers: what its `TraceLayer` logs as a failure
+/// counts as one. For tower-http 0.7; feature `tower-http`.
 ///
-/// What it takes for a failure is one, without a hint when to come back; so is an error, unless it is
-/// another circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers).
-/// It is asked about the head of a response. Where it wants to see how the stream ends, that is a
-/// success until then, and [`observe_body`](crate::CircuitBreakerLayer::observe_body) judges the end
-/// as it does for every classifier. A classifier that is made for each request is not to be had: give
-/// the one for a response, which for tower-http's own is the same.
+/// | result | counts as |
+/// | --- | --- |
+/// | a response that the classifier calls a failure | failure, without a hint when to come back |
+/// | an error | failure, unless it is a circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
+/// | any other response | success |
+///
+/// The classifier judges the head of a response. Where it waits for the end of the stream, as
+/// `GrpcErrorsAsFailures` does, the head is a success, and
+/// [`observe_body`](crate::CircuitBreakerLayer::observe_body) judges the end by its own rule.
+///
+/// Pass the classifier of a response, not a `MakeClassifier`: a classifier for each request is not
+/// supported.
 ///
 /// ```
 /// use tower_breaker::classify::TowerHttp;
@@ -22,24 +27,68 @@ use crate::outcome::Outcome;
 /// use tower_http::classify::StatusInRangeAsFailures;
 ///
 /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+///     .named("users")
 ///     .classify(TowerHttp(StatusInRangeAsFailures::new(400..=599)));
 /// # let _ = layer;
 /// ```
+///
+/// # Other versions of tower-http
+///
+/// A classifier of tower-http 0.6 goes into `TowerHttp06` (feature `tower-http-06`). In this type it
+/// does not compile: rustc says `` the trait bound `StatusInRangeAsFailures: ClassifyResponse` is not
+/// satisfied ``, and notes that there are multiple versions of the crate. `cargo tree -i tower-http`
+/// shows which of them your stack has.
+#[cfg(feature = "tower-http")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TowerHttp<C>(pub C);
 
+#[cfg(feature = "tower-http")]
 impl<C, B, E: 'static> Classify<Response<B>, E> for TowerHttp<C>
 where
-    C: ClassifyResponse + Clone,
+    C: tower_http::classify::ClassifyResponse + Clone,
 {
     fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
-        result.map_or_else(error_outcome, |response| {
-            match self.0.clone().classify_response(response) {
-                ClassifiedResponse::Ready(Err(_)) => Outcome::failure(),
-                ClassifiedResponse::Ready(Ok(())) | ClassifiedResponse::RequiresEos(_) => {
-                    Outcome::Success
-                }
-            }
-        })
+        use tower_http::classify::ClassifiedResponse::Ready;
+
+        judge(result, |head| matches!(self.0.clone().classify_response(head), Ready(Err(_))))
+    }
+}
+
+/// Judges responses with one of tower-http 0.6's classifiers; feature `tower-http-06`.
+///
+/// For tower-http 0.7 use `TowerHttp` (feature `tower-http`), which judges the same way, and whose
+/// documentation says how.
+///
+/// ```
+/// use tower_breaker::classify::TowerHttp06;
+/// use tower_breaker::{CircuitBreakerLayer, Store};
+/// use tower_http_06::classify::StatusInRangeAsFailures; // yours may be called `tower_http`
+///
+/// let layer = CircuitBreakerLayer::new(Store::in_memory())
+///     .named("users")
+///     .classify(TowerHttp06(StatusInRangeAsFailures::new(400..=599)));
+/// # let _ = layer;
+/// ```
+#[cfg(feature = "tower-http-06")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TowerHttp06<C>(pub C);
+
+#[cfg(feature = "tower-http-06")]
+impl<C, B, E: 'static> Classify<Response<B>, E> for TowerHttp06<C>
+where
+    C: tower_http_06::classify::ClassifyResponse + Clone,
+{
+    fn classify(&self, result: Result<&Response<B>, &E>) -> Outcome {
+        use tower_http_06::classify::ClassifiedResponse::Ready;
+
+        judge(result, |head| matches!(self.0.clone().classify_response(head), Ready(Err(_))))
+    }
+}
+
+fn judge<R, E: 'static>(result: Result<&R, &E>, failed: impl FnOnce(&R) -> bool) -> Outcome {
+    match result {
+        Ok(head) if failed(head) => Outcome::failure(),
+        Ok(_) => Outcome::Success,
+        Err(error) => error_outcome(error),
     }
 }

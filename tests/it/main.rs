@@ -17,6 +17,8 @@ mod memory;
 mod mistakes;
 mod soak;
 mod store;
+#[cfg(all(feature = "tower-http", feature = "tower-http-06"))]
+mod tower_http;
 mod user_code;
 
 // Of the project, not of the crate.
