@@ -14,7 +14,7 @@
 //! # async fn main() {
 //! let upstream = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
 //! let client = ServiceBuilder::new()
-//!     .layer(crate::CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
 //!     .service(upstream);
 //! let response = client.oneshot(Request::new(())).await.unwrap();
 //! # assert!(response.status().is_success());
@@ -116,7 +116,7 @@
 //!
 //! let client = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
 //! let users = ServiceBuilder::new()
-//!     .layer(crate::CircuitBreakerLayer::new(Store::in_memory()).named("users"))
+//!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
 //!     .timeout(Duration::from_secs(2)) // below the circuit breaker: inside of it
 //!     .service(client);
 //! # fn is_service(_: impl tower::Service<Request<()>>) {}
