@@ -278,7 +278,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Returns an error that names every wrong variable, or says why Redis cannot be used.
+    /// Returns an error that names every wrong variable, or says why Redis cannot be used. A program
+    /// built without the feature `redis` gets one if `CIRCUIT_BREAKER_REDIS_URL` is set.
     pub async fn from_env() -> Result<Self, StartError> {
         Ok(Config::from_env()?.connect().await?.build())
     }
