@@ -13,6 +13,8 @@ pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejec
 /// code `Unavailable`. Servers answer with that code too. This tells the two apart, in the headers of
 /// the response or in the metadata of tonic's `Status`.
 ///
+/// A control character of the name shows as `?`.
+///
 /// The name travels with the reply. So if the server has a circuit breaker of this crate too, compare
 /// the name with that of your circuit. And a server that answers strangers, and hides which upstream it
 /// depends on, removes the header in [`respond_with`](crate::CircuitBreakerLayer::respond_with).

@@ -8,11 +8,12 @@ mod reject;
 mod respond;
 
 pub use fallback::{Fallback, FallbackReply};
-pub use reject::{AtReadiness, InCall, Reject, RejectReply, Waiting, When};
+pub use reject::{AtReadiness, InCall, Reject, Waiting, When};
 pub(super) use respond::Protocol;
 pub use respond::{DefaultBody, RejectionBody, Respond};
 
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use crate::circuit::Rejected;
 
@@ -59,6 +60,36 @@ pub enum Readiness<E> {
     Failed(E),
     /// It is pending until the circuit may admit a call.
     Pending,
+}
+
+/// A reply that is known at once: `value`, from which polling makes the output.
+///
+/// Not a `Ready<O>`: that has room for a whole response where there is only a rejection, and is as
+/// `Send` and `Sync` as an error that it never has.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Replied<T, O> {
+    value: Option<T>,
+    output: fn(T) -> O,
+}
+
+impl<T, O> Replied<T, O> {
+    #[inline]
+    fn new(value: T, output: fn(T) -> O) -> Self {
+        Self { value: Some(value), output }
+    }
+}
+
+impl<T, O> Unpin for Replied<T, O> {}
+
+impl<T, O> Future for Replied<T, O> {
+    type Output = O;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<O> {
+        let value = self.value.take().expect("not polled after it was ready");
+        Poll::Ready((self.output)(value))
+    }
 }
 
 /// A choice that [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) can follow: every one but that of
