@@ -11,12 +11,12 @@ use crate::outcome::Outcome;
 /// Decides when a call ends, and with that when the circuit gets its outcome.
 ///
 /// `Req` and `Res` are the request and the response of the inner service. The trait is sealed: its
-/// implementors are [`UntilHead`] and [`UntilBody`]. A value of them belongs to one call.
+/// implementors are [`UntilHead`] and [`UntilBody`]. Each call has its own value.
 pub trait Until<Req, Res>: sealed::Sealed + Copy {
     /// The response of the service.
     type Response;
 
-    /// Begins a call.
+    /// Returns the value for a call with this request.
     fn begin(request: &Req) -> Self;
 
     /// What is left of a call for the response to end: nothing, or its guard.

@@ -29,11 +29,12 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
 
     /// Converts the error of a poll of the inner service.
     ///
-    /// It takes the whole poll, so that a choice that converts nothing moves no response.
+    /// It takes the whole poll, so that an implementor that converts no error does not move the
+    /// response.
     fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>>;
 
-    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
-    /// once.
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` returns the
+    /// rejection, for an answer that contains it.
     #[inline]
     fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error> {
         Readiness::Ready
@@ -47,15 +48,16 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Readiness<E> {
-    /// It is ready: the call gets the reply.
+    /// It is ready, and the call returns the [reply](OnRejected::reply).
     Ready,
-    /// It fails.
+    /// It fails with this error.
     Failed(E),
     /// It is pending until the circuit may admit a call.
     Pending,
 }
 
-/// A choice that [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) can follow: every one but that of
+/// The implementors of [`OnRejected`] that can be combined with
+/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by): all except that of
 /// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open).
 #[diagnostic::on_unimplemented(
     message = "`.keyed_by(..)` cannot be combined with `{Self}`",

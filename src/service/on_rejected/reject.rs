@@ -18,10 +18,10 @@ impl<W> Reject<W> {
     }
 }
 
-/// When a rejection shows that is an error.
+/// Says when a [`Reject`] returns its error: from `poll_ready`, or from the response future.
 pub trait When: Sealed {
-    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
-    /// once.
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` returns the
+    /// rejection, for an answer that contains it.
     #[inline]
     fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
         Readiness::Ready

@@ -17,11 +17,11 @@ use crate::service::grpc;
 #[derive(Clone, Copy)]
 pub struct Respond<F>(pub(in crate::service) F);
 
-/// Gives a rejection the `Default` of the body's type.
+/// Makes the body of a response to a rejected call with `Default`.
 #[derive(Clone, Copy, Debug)]
 pub struct DefaultBody;
 
-/// Makes the response to a rejected call. Closures do, and [`DefaultBody`].
+/// Makes the response to a rejected call. [`DefaultBody`] and closures implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no body of type `{B}` for a rejection",
     note = "`.respond()` is for bodies with a `Default`",
