@@ -51,7 +51,8 @@ use crate::outcome::Outcome;
     message = "`{Self}` cannot tell whether `{Response}` is a success",
     label = "no classifier for this response was chosen",
     note = "if every failure is an `Err`: `.classify(ErrorsAsFailures)`",
-    note = "if the response has an HTTP status: `.classify(HttpStatus::of(Reply::status))`",
+    note = "if the response has an HTTP status: `.classify(HttpStatus::of(Reply::status))`, with \
+            `.with_headers(Reply::headers)` for `Retry-After`",
     note = "otherwise: `.classify_fn(|result: Result<&Reply, &MyError>| ...)`"
 )]
 pub trait Classify<Response, Error> {

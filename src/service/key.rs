@@ -18,6 +18,7 @@ use crate::name::{CircuitName, KeyedName};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no key from `{Request}`",
     note = "`Authority`, `Header` and `Extension` are for `http::Request`",
+    note = "reqwest: `.keyed_by_fn(|r: &reqwest::Request| r.url().host_str().map(Into::into))`",
     note = "otherwise: `.keyed_by_fn(|request: &MyRequest| Some(request.tenant.as_str().into()))`"
 )]
 pub trait Key<Request> {

@@ -18,34 +18,6 @@ use crate::classify::classifier::is_rejection;
 /// these may have reached the upstream and changed something there. So a rejection under a retry does
 /// not mean that the request can be repeated without harm.
 ///
-/// ```
-/// use tower::ServiceBuilder;
-/// use tower_breaker::service::RetryUnlessRejected;
-/// use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Store};
-/// # #[derive(Clone)] struct Attempts(u32);
-/// # type Failed = tower_breaker::Error<std::io::Error>;
-/// # impl tower::retry::Policy<u32, u32, Failed> for Attempts {
-/// #     type Future = std::future::Ready<()>;
-/// #     fn retry(&mut self, _: &mut u32, result: &mut Result<u32, Failed>) -> Option<Self::Future> {
-/// #         self.0 = self.0.checked_sub(1)?;
-/// #         result.is_err().then(|| std::future::ready(()))
-/// #     }
-/// #     fn clone_request(&mut self, request: &u32) -> Option<u32> { Some(*request) }
-/// # }
-///
-/// let service = ServiceBuilder::new()
-///     .retry(RetryUnlessRejected::new(Attempts(3)))
-///     .layer(
-///         CircuitBreakerLayer::new(Store::in_memory())
-///             .named("payments")
-///             .classify(ErrorsAsFailures)
-///             .reject_in_call(),
-///     )
-///     .service_fn(|order: u32| async move { Ok::<_, std::io::Error>(order) });
-/// # fn is_service(_: impl tower::Service<u32>) {}
-/// # is_service(service);
-/// ```
-///
 /// # Retries, budgets, and circuit breakers
 ///
 /// They answer different questions. A circuit breaker: does the upstream work, over all calls? A
@@ -153,6 +125,11 @@ where
 }
 
 /// An error that may be a rejection. Implement it for an error type of your own that wraps one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be told from a rejection",
+    note = "inside a retry use `.reject_in_call()`, and put `RespondToRejectedLayer` outside",
+    note = "box other errors: `.map_err(BoxError::from)`"
+)]
 pub trait MaybeRejected {
     /// Returns whether the error is a rejection.
     fn is_rejected(&self) -> bool;

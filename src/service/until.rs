@@ -12,6 +12,10 @@ use crate::outcome::Outcome;
 ///
 /// `Req` and `Res` are the request and the response of the inner service. The trait is sealed: its
 /// implementors are [`UntilHead`] and [`UntilBody`]. Each call has its own value.
+#[diagnostic::on_unimplemented(
+    message = "`.observe_body()` cannot judge `{Res}`",
+    note = "`.observe_body()` is for services of `http::Request` and `http::Response`"
+)]
 pub trait Until<Req, Res>: sealed::Sealed + Copy {
     /// The response of the service.
     type Response;

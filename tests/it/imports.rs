@@ -56,7 +56,7 @@ fn a_part_imports_only_what_is_above_it() {
     for (file, text) in sources(Path::new("src")) {
         let part = part(&file);
         let Some((_, allowed, _)) = PARTS.iter().find(|(name, ..)| *name == part) else {
-            assert_eq!(part, "lib", "{file} is in no part");
+            assert!(["lib", "doctests"].contains(&part.as_str()), "{file} is in no part");
             continue;
         };
         seen.insert(part.clone());
@@ -166,7 +166,8 @@ fn definition<'a>(
         let file = modules.get(&at)?;
         let exported = used(&sources[*file])
             .into_iter()
-            .find(|(exported, path)| *exported && path.last() == Some(name));
+            // A macro is exported by its name alone.
+            .find(|(exported, path)| *exported && path.len() > 1 && path.last() == Some(name));
         if let Some((_, path)) = exported {
             return definition(&at, &path, modules, sources);
         }

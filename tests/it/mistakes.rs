@@ -49,11 +49,22 @@ fn rustc_says_what_to_write_instead() {
     assert_says("no_errors", &advice);
 
     let advice = [
-        "`.keyed_by(..)` cannot be combined with `Reject<Waiting>`",
+        "`.keyed_by(..)` cannot be combined with `",
+        "Reject<Waiting>`",
         "remove `.wait_while_open()`",
         "can be combined with `.respond()`, `.fallback(..)`, `.observe_body()`, or none of these",
     ];
     assert_says("waiting_for_a_key", &advice);
+
+    let advice = [
+        "`.observe_body()` cannot judge `&'static str`",
+        "`.observe_body()` is for services of `http::Request` and `http::Response`",
+    ];
+    assert_says("no_http_body", &advice);
+
+    let advice =
+        ["expected struct `http::response::Response<String>`", "`Fallback<Http<Vec<u8>>>`"];
+    assert_says("other_fallback", &advice);
 
     let advice = [
         "makes no body of type `NoDefault` for a rejection",

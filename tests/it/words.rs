@@ -184,7 +184,9 @@ fn doc_comments(source: &str) -> String {
 fn problems(text: &str) -> Vec<(usize, String)> {
     let mut problems = Vec::new();
     for (n, line) in text.lines().enumerate() {
-        for (old, new) in RENAMED.iter().filter(|(old, _)| line.contains(old)) {
+        // `Theirs::Name` is another crate's.
+        let ours = |old: &str| line.contains(old) && !line.contains(&format!("::{old}"));
+        for (old, new) in RENAMED.iter().filter(|(old, _)| ours(old)) {
             problems.push((n + 1, format!("`{old}` is now `{new}`")));
         }
     }

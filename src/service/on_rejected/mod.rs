@@ -20,6 +20,12 @@ use crate::circuit::Rejected;
 ///
 /// `Req`, `Res` and `E` are the request, the response and the error of the inner service. The trait is
 /// sealed: its implementors are [`Reject`], [`Respond`] and [`Fallback`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot answer a rejected call of this service",
+    note = "`.respond()` is for services of `http::Request` and `http::Response`",
+    note = "the service in `.fallback(service)` is `Clone`, takes the same request, and returns an \
+            `http::Response` with the same body, or the same error"
+)]
 pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     /// The error of the service.
     type Error;

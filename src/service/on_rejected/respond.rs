@@ -25,7 +25,9 @@ pub struct DefaultBody;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no body of type `{B}` for a rejection",
     note = "`.respond()` is for bodies with a `Default`",
-    note = "otherwise: `.respond_with(|rejected, response| response.map(|()| MyBody::empty()))`"
+    note = "otherwise: `.respond_with(|rejected, response| response.map(|()| MyBody::empty()))`",
+    note = "hyper's client: `.map_response(|response| response.map(BoxBody::new))` below the layer",
+    note = "tonic: put the circuit breaker inside the interceptor"
 )]
 pub trait RejectionBody<B> {
     /// Returns the whole response, made from `response`, which has status and headers but no body.

@@ -3,9 +3,9 @@
 use tonic::Code;
 use tower::layer::util::Identity;
 use tower::{Layer, ServiceBuilder};
-use tower_breaker::service::RespondToRejectedLayer;
 use tower_breaker::service::on_rejected::{DefaultBody, Respond};
 use tower_breaker::service::until::UntilBody;
+use tower_breaker::service::{RespondToRejectedLayer, grpc};
 use tower_breaker::{CircuitBreakerLayer, HttpStatus, State, Store};
 
 use crate::support::grpc::{Answers, Upstream, ask};
@@ -43,6 +43,20 @@ async fn a_client_gets_unavailable_with_a_pushback_from_an_open_circuit() {
     upstream.now(Answers::Value);
     store.circuit("test").reset();
     assert_eq!(ask(client).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_client_tells_a_local_rejection_from_the_server_s_unavailable() {
+    let upstream = Upstream::new(Answers::InHead(Code::Unavailable));
+    let channel = upstream.serve(Identity::new()).await;
+    let client = observing(&store(fragile())).layer(channel);
+    let rejected_by = |status: &tonic::Status| {
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        grpc::rejected_by(status.metadata().as_ref()).map(str::to_owned)
+    };
+    assert_eq!(rejected_by(&ask(client.clone()).await.unwrap_err()), None);
+    assert_eq!(rejected_by(&ask(client).await.unwrap_err()).as_deref(), Some("test"));
+    assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test]
