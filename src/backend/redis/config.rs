@@ -8,7 +8,7 @@ use std::time::Duration;
 #[cfg(feature = "redis-tls")]
 use crate::backend::BackendError;
 
-/// Where Redis is, and how to connect to it.
+/// The address of a Redis, and how to connect to it.
 ///
 /// Most deployments have a URL:
 ///
@@ -23,7 +23,7 @@ use crate::backend::BackendError;
 /// | scheme | server |
 /// | --- | --- |
 /// | `redis`, `rediss` | one server; `rediss` is TLS, and needs the feature `redis-tls` |
-/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which know the server |
+/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which say where the server is |
 /// | `redis-cluster`, `rediss-cluster` | nodes of a cluster; the other nodes are found through them |
 ///
 /// Add more hosts as `?node=host:port&node=host:port`. Sentinels need `sentinelServiceName`, and
@@ -308,7 +308,7 @@ pub struct RedisConfigError {
 }
 
 impl RedisConfigError {
-    /// Returns the problems.
+    /// Returns the problems, one per wrong setting.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
