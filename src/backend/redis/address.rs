@@ -66,8 +66,8 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
             config.mode = Mode::Sentinel { service, credentials };
         }
         _ => problems.push(
-            "the scheme is not redis, redis-sentinel or redis-cluster, nor rediss, rediss-sentinel \
-             or rediss-cluster"
+            "it does not begin with redis://, redis-sentinel:// or redis-cluster://, or for TLS \
+             with rediss://, rediss-sentinel:// or rediss-cluster://"
                 .to_owned(),
         ),
     }
