@@ -41,6 +41,9 @@ impl Circuit {
 
     /// Makes a call, if the circuit admits it, and lets `classify` say what its result means.
     ///
+    /// A [`Classify`](crate::Classify) takes a `Result<&T, &E>`. To use one here, convert the result:
+    /// `|result: &Result<_, _>| classifier.classify(result.as_ref())`.
+    ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
@@ -74,9 +77,10 @@ impl Circuit {
 
     /// Makes a call, if the circuit admits it, and runs `fallback` instead of a rejected call.
     ///
-    /// A call that was made and failed keeps its own error: only a rejection is replaced. To replace
-    /// failures too, use
-    /// [`execute_with_fallback`](Self::execute_with_fallback).
+    /// A call that was made and failed keeps its own error: only a rejection is replaced. Every `Err`
+    /// of the call is a failure, as with [`execute`](Self::execute). To replace failures too, or to
+    /// classify errors, use [`execute_with_fallback`](Self::execute_with_fallback): a fallback that
+    /// returns the result of [`Unserved::Failed`] replaces rejections only.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

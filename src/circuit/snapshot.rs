@@ -15,11 +15,14 @@ pub struct Snapshot {
     pub name: CircuitName,
     /// The state.
     pub state: State,
-    /// The generation of that state. It grows with each transition.
+    /// The generation of that state. It grows with each transition, not always by one: in Redis it
+    /// is at least the server's time in milliseconds.
     pub generation: u64,
     /// How long the state has lasted.
     pub since: Duration,
-    /// What the circuit has counted in that state.
+    /// What the circuit has counted in that state. It is zero in a circuit that has just opened: what
+    /// opened it is in [`Rejected::evidence`](crate::Rejected::evidence) and in the
+    /// [`Transition`](crate::event::Transition).
     pub tally: Tally,
     /// How many times in a row probes have opened the circuit again.
     pub reopenings: u32,

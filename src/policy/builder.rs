@@ -243,6 +243,9 @@ impl PolicyBuilder {
     }
 
     /// Sets how long the circuit stays open before it probes. Default: 30 s.
+    ///
+    /// [Jitter](Self::jitter) lengthens each interval by up to a tenth by default, and a probe that
+    /// fails doubles the next one: see [`backoff`](Self::backoff).
     pub fn open_for(mut self, interval: Duration) -> Self {
         self.policy.open_for = interval;
         self.chosen.open_for = true;
