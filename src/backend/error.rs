@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The error of a backend that gave no answer, or refused.
+/// The error of a backend that did not answer, or refused an operation.
 ///
 /// No call ever fails with it: a circuit decides without its backend. The error appears in
 /// [`Store::backend`](crate::Store::backend) and in the log, and is returned by methods that

@@ -6,7 +6,7 @@
 //!
 //! A record says which *generation* a circuit is in and what that generation is: closed (with what
 //! all replicas have counted), open, or half-open. Generations only grow. Everything that a replica
-//! sends names the generation that it is about. If that generation is over, it changes nothing.
+//! sends names a generation. If that generation is over, the backend ignores it.
 //!
 //! # Absent means closed
 //!
@@ -42,7 +42,7 @@ use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;
 use crate::policy::{Policy, Window};
 
-/// The future of a backend's answer.
+/// The future that a backend's operation returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
 
 /// A store of circuit records that replicas share.
@@ -58,8 +58,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 ///
 /// # Laws
 ///
-/// 1. **One at a time.** Operations on one circuit behave as if they ran in some order. To lose a
-///    race is no error: the view shows what has happened instead.
+/// 1. **One at a time.** Operations on one circuit behave as if they ran in some order. Losing a
+///    race is not an error: the view shows what has happened instead.
 /// 2. **One clock.** Only the backend's clock counts, with a resolution of a millisecond. A view
 ///    says how long something still lasts, never when it ends. The clocks of replicas are never
 ///    compared.
@@ -70,7 +70,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 ///    Within a generation, the revision grows with every other change of the view, except of its
 ///    evidence.
 /// 5. **Counted once.** A report that is sent again adds nothing.
-/// 6. **Probes are few, and come back.** As long as the record exists, no more leases are out than
+/// 6. **Leases are bounded, and expire.** As long as the record exists, no more leases are out than
 ///    the open terms allow. A lease that is never settled expires after its own length, whatever
 ///    else happens to the circuit.
 /// 7. **A failed probe ends its round.** No circuit closes in a generation in which a failed probe
@@ -88,7 +88,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// A returned future may be dropped at any time. The operation then happened once, or not at all.
 /// It must not happen much later: the caller has decided without it.
 pub trait Backend: Debug + Send + Sync + 'static {
-    /// Returns the current view of a circuit.
+    /// Reads the record of a circuit, and returns its current view.
     fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View>;
 
     /// Adds what a replica has counted since its last report, if the record is still closed and in
@@ -151,8 +151,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Resolves if the backend can be reached. While it cannot, a replica sends nothing else.
     fn ping(&self) -> Answer<'_, ()>;
 
-    /// Returns what an operator should mend although the backend answers; the replica logs it.
-    /// Called at the start and after each [gap](Notice::Gap). It must not block.
+    /// Returns a problem that an operator should fix although the backend answers; the replica logs
+    /// it. Called at the start and after each [gap](Notice::Gap). It must not block.
     fn warning(&self) -> Option<String> {
         None
     }
@@ -211,7 +211,7 @@ pub struct Delta {
 pub struct Geometry {
     /// How far back evidence goes, in milliseconds.
     pub millis: u64,
-    /// In how many buckets it slides: 1 to [`MAX_BUCKETS`](Self::MAX_BUCKETS).
+    /// The number of its buckets: 1 to [`MAX_BUCKETS`](Self::MAX_BUCKETS).
     pub buckets: u32,
 }
 

@@ -89,7 +89,7 @@ impl RecordState {
     }
 }
 
-/// What an open phase and its probes obey.
+/// The terms of an open phase and of its probes.
 ///
 /// The replica that opens the circuit writes the terms, so that replicas with different policies,
 /// as in a rolling deployment, agree on the phase in force.

@@ -15,8 +15,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// `?` converts it into a `Box<dyn Error + Send + Sync>`, tower's
 /// [`BoxError`](https://docs.rs/tower/latest/tower/type.BoxError.html). The box holds the
-/// [`Rejected`] or the inner error itself: [`Rejected::find_in`] finds the one, `downcast_ref` the
-/// other. An inner `BoxError` is not boxed again.
+/// [`Rejected`] or the inner error itself: [`Rejected::find_in`] finds a rejection, `downcast_ref`
+/// finds the inner error. An inner `BoxError` is not boxed again.
 ///
 /// [`flatten`](Self::flatten) converts it into other error types, in one line. With [anyhow]:
 ///
@@ -85,8 +85,8 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 ///
 /// # Why it does not implement `std::error::Error`
 ///
-/// Each way to implement it loses something. `?` into a `BoxError` would box the whole `Error<E>`,
-/// so that `downcast_ref` no longer finds the inner error, such as tower's `Elapsed`. An
+/// Each way to implement it has a cost. `?` into a `BoxError` would box the whole `Error<E>`, so
+/// that `downcast_ref` no longer finds the inner error, such as tower's `Elapsed`. An
 /// implementation for all `E: Debug + Display` cannot return the inner error as its `source`. One
 /// for `E: std::error::Error` can, but excludes `Error<BoxError>`, which most tower stacks have: a
 /// `BoxError` does not implement `std::error::Error`. And Rust does not allow such an

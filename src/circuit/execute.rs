@@ -15,9 +15,9 @@ use crate::outcome::Outcome;
 impl Circuit {
     /// Makes a call, if the circuit admits it. An `Err` of the call is a failure.
     ///
-    /// If the circuit rejects the call, `call` does not run. If an error can be the caller's own fault,
-    /// such as a row that does not exist, use [`execute_with`](Self::execute_with): otherwise callers
-    /// that ask for nonsense open the circuit for all.
+    /// If the circuit rejects the call, `call` does not run. If an error can be the caller's own
+    /// fault, such as a row that does not exist, use [`execute_with`](Self::execute_with):
+    /// otherwise callers with invalid requests open the circuit for all callers.
     ///
     /// # Errors
     ///
@@ -25,12 +25,12 @@ impl Circuit {
     ///
     /// # Cancellation
     ///
-    /// A future that is dropped before it is done was cancelled. It counts as the policy
-    /// [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
+    /// Dropping the future before it completes cancels the call. A cancelled call counts as the
+    /// policy [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
     ///
     /// # Panics
     ///
-    /// If the call panics, the circuit counts a failure and the panic continues.
+    /// Panics if the call panics. The circuit counts a failure first.
     pub async fn execute<F, Fut, T, E>(&self, call: F) -> Result<T, Error<E>>
     where
         F: FnOnce() -> Fut,
@@ -64,7 +64,7 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// As [`execute`](Self::execute). So are cancellation and panics.
+    /// The same as with [`execute`](Self::execute). Cancellation and panics are the same too.
     pub async fn execute_with<C, F, Fut, T, E>(&self, classify: C, call: F) -> Result<T, Error<E>>
     where
         C: FnOnce(&Result<T, E>) -> Outcome,
@@ -181,9 +181,9 @@ impl Circuit {
 
     /// Returns a permit to make one call. [Settle](Permit::settle) it with the outcome of the call.
     ///
-    /// Without a backend this never waits. With one it waits in two cases, each time no longer than the
-    /// store's [deadline](crate::StoreBuilder::deadline): while a circuit that is new in this process
-    /// loads its state, and while the backend is asked for a probe slot.
+    /// Without a backend this never waits. With one it waits in two cases, each time no longer than
+    /// the store's [deadline](crate::StoreBuilder::deadline): while a circuit that is new in this
+    /// process loads its state, and while the backend is asked for a probe slot.
     ///
     /// # Errors
     ///
@@ -191,7 +191,8 @@ impl Circuit {
     ///
     /// # Cancellation
     ///
-    /// A probe slot that arrives after the future was dropped is given back.
+    /// If the future is dropped while it waits for a probe slot, the slot is returned to the
+    /// backend.
     pub async fn acquire(&self) -> Result<Permit, Rejected> {
         self.admit().await.map(Permit::new)
     }
@@ -230,9 +231,9 @@ impl Circuit {
 
     /// Returns a permit to make one call, without waiting: for callers that are not async.
     ///
-    /// With a backend it decides by what this process knows. If the call would be a probe, the backend
-    /// must be asked for a slot: this starts to ask, rejects the call, and keeps the slot that arrives
-    /// for the next call. So the circuit recovers if another call comes within one
+    /// With a backend it decides from what this process knows. If the call would be a probe, the
+    /// method rejects the call, requests a probe slot from the backend in the background, and keeps
+    /// that slot for the next call. So the circuit recovers if another call comes within one
     /// [lease](crate::policy::PolicyBuilder::probe_lease). If calls are rarer, use
     /// [`acquire`](Self::acquire).
     ///

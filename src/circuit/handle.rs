@@ -92,9 +92,9 @@ impl Circuit {
     /// observer is caught, and the call goes on. While the observer does not return, the last 1000
     /// events wait for it, and older ones are dropped.
     ///
-    /// The observer lives as long as the circuit. So add it once, and let it capture no handle of its
-    /// own circuit, which would keep the circuit for ever. What it has captured may be dropped only when
-    /// other circuits are made after this one is gone.
+    /// The observer lives as long as the circuit. So add it once. It must not capture a handle of
+    /// its own circuit: such a handle keeps the circuit for ever. After the circuit is gone, the
+    /// captured values may be dropped only when later circuits are made.
     pub fn on_change(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
         self.engine.observe(Arc::new(observer));
     }

@@ -40,7 +40,7 @@ use crate::machine::OverrideState;
 /// # Ok(()) }
 /// ```
 impl Circuit {
-    /// Sets the state of the circuit, whatever its evidence says.
+    /// Sets an override, which applies whatever the evidence of the circuit says.
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn set_override(&self, r#override: Override) -> PendingOverride {
         PendingOverride(self.engine.force(OverrideRecord::from(r#override)))
@@ -133,7 +133,8 @@ pub struct Override {
 const LONGEST_TEXT: usize = 512;
 
 impl Override {
-    /// Returns an override that sets this state. The reason is for people; it is cut at 512 bytes.
+    /// Returns an override that sets this state. The reason is for people; it is truncated to 512
+    /// bytes.
     pub fn new(state: OverrideState, reason: impl Into<String>) -> Self {
         Self { state, reason: cut(reason.into()), actor: None, lasting: None }
     }
@@ -161,7 +162,7 @@ impl Override {
         Self::new(OverrideState::MetricsOnly, reason)
     }
 
-    /// Sets the operator's name. It is cut at 512 bytes.
+    /// Sets the operator's name. It is truncated to 512 bytes. Default: none.
     #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(cut(actor.into()));
@@ -198,15 +199,14 @@ impl From<Override> for OverrideRecord {
 /// # Errors
 ///
 /// - The backend does not answer: the error is [unavailable](BackendError::is_unavailable). The
-///   override still applies in this process, which sends it again until the backend stores it, as
-///   long as the process lives; unless the backend then has a newer override, which takes
-///   precedence.
+///   override still applies in this process. The process keeps sending it until the backend stores
+///   it, or has a newer override, which takes precedence.
 /// - Another override was set meanwhile, here or by another replica, and takes precedence.
 /// - The store was shut down before the backend had stored it.
 ///
 /// # Cancellation
 ///
-/// Dropping it changes nothing: the override is sent all the same.
+/// Dropping it changes nothing: the override is still sent.
 pub struct PendingOverride(Option<Told>);
 
 impl Future for PendingOverride {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::machine::{Reason, State, Tally};
 use crate::name::CircuitName;
 
-/// The circuit rejected the call: this call was not made.
+/// The rejection of a call by a circuit: the call was not made.
 ///
 /// It says which circuit, in which state, why the circuit opened, and when a retry can help.
 /// [`Rejected::find_in`] finds it inside other errors.
@@ -77,7 +77,8 @@ impl Rejected {
     }
 
     /// Returns what the circuit had counted when it opened: the evidence of the trip. Failed probes
-    /// that open it again do not change it. Numbers are cut at `u32::MAX`.
+    /// that open it again do not change it. Numbers larger than `u32::MAX` are returned as
+    /// `u32::MAX`.
     #[must_use]
     pub fn evidence(&self) -> Tally {
         self.cause.evidence()
@@ -92,8 +93,9 @@ impl Rejected {
 
     /// Returns how long until a retry can help, if that is known.
     ///
-    /// An open circuit knows it. It is `None` for a forced-open circuit, which waits for an
-    /// operator, and for a half-open one, which lets the next probe pass as soon as one ends.
+    /// It is known while the circuit is open. It is `None` for a forced-open circuit, which waits
+    /// for an operator, and for a half-open one, which admits the next probe as soon as another one
+    /// ends.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.rejection.retry_after
@@ -106,9 +108,9 @@ impl Rejected {
     /// none.
     ///
     /// For example, tower's `Buffer` and `Timeout`, and `reqwest`, box the errors that they pass
-    /// on. This method examines the error and each [`source`](StdError::source) below it. Some
-    /// types hide the error that they hold from both: `io::Error::other`, and a variant that
-    /// thiserror makes `transparent`.
+    /// on. This method examines the error and each [`source`](StdError::source) below it. It cannot
+    /// find a rejection in a type that does not return its inner error as its source, such as
+    /// `io::Error::other` and an error that thiserror makes `transparent`.
     ///
     /// ```
     /// use tower_breaker::Rejected;

@@ -30,14 +30,15 @@ pub struct Snapshot {
     pub probes_out: usize,
     /// How many probes have succeeded in this half-open phase.
     pub probes_passed: u64,
-    /// How long until an open circuit probes. `None` in other states.
+    /// How long until an open circuit admits a probe. `None` in other states.
     pub retry_after: Option<Duration>,
-    /// How many results arrived after the state they belong to had ended. They decide nothing.
+    /// How many results arrived after the end of the state in which their calls were admitted. They
+    /// change nothing.
     pub stale_results: u64,
     /// What decided the state: this process, or the cluster.
     pub origin: Origin,
-    /// Whether the circuit decides without the backend for now, although a backend shares it: the
-    /// backend does not answer, or not for this circuit.
+    /// Whether the circuit is detached: it has a backend, but decides without it, because the
+    /// backend does not answer for any circuit or for this one.
     pub detached: bool,
     /// Why the override in force was set, in the operator's words. `None` if there is no override.
     pub override_reason: Option<String>,

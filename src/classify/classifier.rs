@@ -63,9 +63,10 @@ pub trait Classify<Response, Error> {
 /// Counts every `Err` as a failure and every `Ok` as a success. The rejection of another circuit
 /// breaker is [ignored](Classify#rejections-of-other-circuit-breakers).
 ///
-/// It does not compile over an error type without values, such as `Infallible`, which cannot show a
-/// failure. axum's routes are such services; their failures are responses. There, keep the default
-/// classifier or use [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
+/// It does not compile over an error type without values, such as `Infallible`: over such a type,
+/// no call could count as a failure. axum's routes are such services; their failures are responses.
+/// There, keep the default classifier or use
+/// [`classify_fn`](crate::CircuitBreakerLayer::classify_fn).
 ///
 /// ```compile_fail,E0080
 /// // `cargo check` does not see this error; a build does.

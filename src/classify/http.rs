@@ -20,7 +20,7 @@ use crate::outcome::Outcome;
 /// | 408 | failure, likewise: the response of tower-http's `TimeoutLayer` inside the circuit breaker |
 /// | a gRPC reply with its status in the headers | failure if Unavailable, DeadlineExceeded, Internal, Unknown, DataLoss, ResourceExhausted, or no code of gRPC; with `grpc-retry-pushback-ms` as its hint |
 /// | a rejection of another circuit breaker's [`respond`](crate::CircuitBreakerLayer::respond) | ignored: that circuit has counted its cause |
-/// | everything else | success: the upstream works, whatever it thinks of the request |
+/// | everything else | success: the upstream works, even if the request is wrong |
 ///
 /// `Retry-After` may be a number of seconds or a date. A date is compared with the `Date` of the
 /// same response, so that the clocks of two hosts need not agree. A value that cannot be read, or a
@@ -74,14 +74,14 @@ pub struct HttpStatusOf<F, H = NoHeaders> {
     headers: H,
 }
 
-/// The second parameter of [`HttpStatusOf`] until [`with_headers`](HttpStatusOf::with_headers) was
-/// called.
+/// The second parameter of [`HttpStatusOf`] before a call of
+/// [`with_headers`](HttpStatusOf::with_headers): no headers are read.
 #[derive(Clone, Copy, Debug)]
 pub struct NoHeaders;
 
 impl<F> HttpStatusOf<F> {
-    /// Reads the headers too, with this function. `Retry-After` is then the hint of a failure, and
-    /// a gRPC status counts, as for an `http::Response`.
+    /// Returns a classifier that reads the headers too, with this function. `Retry-After` is then
+    /// the hint of a failure, and a gRPC status counts, as for an `http::Response`.
     #[must_use]
     pub fn with_headers<H, R>(self, headers: H) -> HttpStatusOf<F, H>
     where

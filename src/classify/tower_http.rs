@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 ///
 /// | result | counts as |
 /// | --- | --- |
-/// | a response that the classifier calls a failure | failure, without a hint when to come back |
+/// | a response that the classifier calls a failure | failure, without a retry hint |
 /// | an error | failure, unless it is a circuit breaker's [rejection](Classify#rejections-of-other-circuit-breakers) |
 /// | any other response | success |
 ///
@@ -56,8 +56,8 @@ where
 
 /// Judges responses with one of tower-http 0.6's classifiers; feature `tower-http-06`.
 ///
-/// For tower-http 0.7 use `TowerHttp` (feature `tower-http`), which judges the same way, and whose
-/// documentation says how.
+/// For tower-http 0.7 use `TowerHttp` (feature `tower-http`), whose documentation applies to this
+/// type too.
 ///
 /// ```
 /// use tower_breaker::classify::TowerHttp06;

@@ -51,7 +51,11 @@ pub(super) fn parse(vars: impl Iterator<Item = (String, String)>) -> Result<Conf
         (REDIS_CA_FILE, config.redis_ca_file.is_some()),
     ] {
         if set && config.redis_url.is_none() {
-            problems.push(Problem::new(name, None, format_args!("{REDIS_URL} with it")));
+            problems.push(Problem::new(
+                name,
+                None,
+                format_args!("has no effect without {REDIS_URL}: set both"),
+            ));
         }
     }
     config.redis(&mut problems);

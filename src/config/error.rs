@@ -1,4 +1,4 @@
-//! What is wrong with the settings: everything at once.
+//! Errors of settings, which name every problem at once.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ impl Problem {
         &self.variable
     }
 
-    /// Returns its value, cut after 64 characters, or `None` if it may contain a secret.
+    /// Returns its value, truncated to 64 characters, or `None` if it may contain a secret.
     #[must_use]
     pub fn value(&self) -> Option<&str> {
         self.value.as_deref()

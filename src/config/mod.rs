@@ -15,7 +15,7 @@ pub use error::{ConfigError, Problem, StartError};
 use crate::backend::{BackendError, RedisConfig, RedisPart};
 use crate::store::{Store, StoreBuilder};
 
-/// The settings of a [`Store`], as the environment has them.
+/// The settings of a [`Store`], as read from the environment.
 ///
 /// A variable that is not set has the default of the [`StoreBuilder`] method of the same name.
 ///
@@ -62,7 +62,8 @@ pub struct Config {
     pub redis_password: Option<String>,
     /// A PEM file with the certificate authorities to trust, for `rediss://`.
     pub redis_ca_file: Option<String>,
-    /// The first part of every key and channel. Replicas with the same prefix share their circuits.
+    /// The first part of every key and channel in Redis. Default: `cb`. Replicas with the same
+    /// prefix share their circuits.
     pub prefix: Option<String>,
     /// What to do if Redis does not answer at the start.
     pub start: Start,
@@ -104,8 +105,8 @@ impl Config {
     /// # Errors
     ///
     /// Returns an error that names every wrong variable and what was expected. It shows the value,
-    /// unless that may contain a secret. Redis settings are checked if there is a URL, even if
-    /// circuits are not enabled; the CA file is read.
+    /// unless that may contain a secret. If there is a URL, it also checks the Redis settings and
+    /// reads the CA file, even if circuits are not enabled.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_vars(env::variables())
     }
@@ -131,6 +132,11 @@ impl Config {
     ///
     /// Returns an error if the settings are wrong, as [`from_env`](Self::from_env) describes, or if
     /// Redis cannot be used and [`start`](Self::start) is [`Start::Fail`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is a URL, circuits are enabled, and the future is polled outside a tokio
+    /// runtime.
     pub async fn connect(self) -> Result<StoreBuilder, StartError> {
         let mut builder = Store::builder();
         if let Some(enabled) = self.enabled {
@@ -245,14 +251,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is wrong. It is no error if Redis does not answer or refuses the
-    /// connection: the store starts degraded, gives the reason in [`backend`](Self::backend), and
-    /// joins when it can. To fail instead, use
+    /// Returns an error if the URL is wrong. It returns no error if Redis does not answer or
+    /// refuses the connection: the store starts degraded, returns the reason from
+    /// [`backend`](Self::backend), and joins when Redis answers. To fail instead, use
     /// [`RedisBackend::connect`](crate::backend::RedisBackend::connect).
     ///
     /// # Panics
     ///
-    /// Panics if called outside a tokio runtime.
+    /// Panics if the future is polled outside a tokio runtime.
     #[cfg(feature = "redis")]
     pub async fn redis(url: &str) -> Result<Self, StartError> {
         // Checked first: here the URL is an argument, and no variable of the environment.
@@ -278,8 +284,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Returns an error that names every wrong variable, or says why Redis cannot be used. A program
-    /// built without the feature `redis` gets one if `CIRCUIT_BREAKER_REDIS_URL` is set.
+    /// Returns an error that names every wrong variable, or says why Redis cannot be used. If
+    /// `CIRCUIT_BREAKER_REDIS_URL` is set, a program built without the feature `redis` gets an error.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is a URL, circuits are enabled, and the future is polled outside a tokio
+    /// runtime.
     pub async fn from_env() -> Result<Self, StartError> {
         Ok(Config::from_env()?.connect().await?.build())
     }

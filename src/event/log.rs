@@ -41,13 +41,15 @@ pub(crate) fn trace(circuit: &CircuitName, event: &Event) {
         Event::CallsCancelled { calls } => warn!(
             target: "tower_breaker",
             %circuit, calls,
-            "consecutive calls were cancelled and none succeeded; if a timeout outside the circuit \
-             breaker cancels them, put it inside, so that each counts as a failure"
+            "circuit \"{circuit}\": {calls} calls in a row were cancelled or failed; if a timeout \
+             outside the circuit breaker cancels them, put it inside, so that each counts as a \
+             failure"
         ),
         Event::WouldTrip { reason } => warn!(
             target: "tower_breaker",
             %circuit, reason = reason.as_str(),
-            "circuit would have opened, but is metrics-only"
+            "circuit \"{circuit}\" would have opened, but is metrics-only: its evidence meets \
+             {reason}"
         ),
     }
 }
@@ -56,8 +58,8 @@ pub(crate) fn second_policy(circuit: &CircuitName) {
     warn!(
         target: "tower_breaker",
         %circuit,
-        "a second, different policy was given for this circuit and has no effect; give every \
-         layer with this name the same policy"
+        "a second, different policy has no effect, because this circuit has one already; give \
+         every layer with this name the same policy"
     );
 }
 
@@ -99,13 +101,18 @@ pub(crate) fn no_room(layer: &str, limit: usize, calls: u64) {
         target: "tower_breaker",
         layer, limit, calls,
         "key limit reached, and every circuit examined is in use or overridden; calls with new \
-         keys pass through uncounted"
+         keys pass through uncounted; raise `key_limit`"
     );
 }
 
 /// Logs that `calls` have had no key.
 pub(crate) fn no_key(layer: &str, calls: u64) {
-    warn!(target: "tower_breaker", layer, calls, "no circuit for requests without a usable key");
+    warn!(
+        target: "tower_breaker",
+        layer, calls,
+        "requests had no usable key, so no circuit counts them; check what the layer takes the key \
+         from"
+    );
 }
 
 pub(crate) fn unknown_variable(variable: &str) {

@@ -5,9 +5,9 @@
 //! Observers get an [`Event`]. [`StoreBuilder::on_backend`](crate::StoreBuilder::on_backend)
 //! observes the [`BackendStatus`].
 //!
-//! The store also logs all of these as `tracing` events with the target `tower_breaker`. Circuits
-//! that open, and what an operator should mend, are warnings; everything else is logged at level
-//! info.
+//! The store also logs all of these as `tracing` events with the target `tower_breaker`. Warnings
+//! are for circuits that open and for problems that an operator should fix; everything else is
+//! logged at level info.
 
 pub(crate) mod log;
 mod status;

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum BackendStatus {
     /// The store has no backend: its circuits belong to this process.
     None,
-    /// The backend answers, or nothing shows yet that it does not.
+    /// The backend answers, or no operation has shown yet that it does not.
     Connected,
     /// The backend does not answer. The circuits of this replica decide without it until it does.
     Degraded {

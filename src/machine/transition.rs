@@ -59,7 +59,7 @@ impl Reason {
         Self::OverrideOver,
     ];
 
-    /// Returns the reason of this [name](Self::as_str), or `None` if there is none.
+    /// Returns the reason with this [name](Self::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
@@ -199,8 +199,8 @@ pub enum Event {
     /// The circuit changed its state.
     Transition(Transition),
     /// The circuit is in [`State::MetricsOnly`], and its evidence now meets a condition that would
-    /// have opened it. Sent once; sent again only after the evidence has met no condition in
-    /// between.
+    /// have opened it. Sent when the evidence begins to meet a condition, and again only after it
+    /// has met none in between.
     WouldTrip {
         /// The condition that the evidence meets.
         reason: Reason,

@@ -15,8 +15,8 @@ const DEFAULT_WINDOW: Window =
 
 /// Builds a [`Policy`].
 ///
-/// [`Policy::builder`], [`Policy::only`] and [`Policy::to_builder`] return one. Each method gives
-/// the default of its setting.
+/// [`Policy::builder`], [`Policy::only`] and [`Policy::to_builder`] return one. The documentation
+/// of each method names the default.
 ///
 /// A circuit opens as soon as one of its conditions holds: consecutive failures, failure rate,
 /// failure count or slow-call rate. The [transition](crate::event::Transition) says which.
@@ -299,8 +299,8 @@ impl PolicyBuilder {
     /// Sets how long a probe may take before it counts as failed, so that a probe that hangs cannot
     /// keep the circuit half-open. Default: 10 s. Choose at least the timeout of the call.
     ///
-    /// The circuit then counts as open from the end of the lease, although the next call or result
-    /// is what shows it. Results that arrive after the lease no longer count, successes included.
+    /// The circuit opens again as of the end of the lease, when the next call or result arrives.
+    /// Results that arrive after the lease do not count, not even successes.
     pub fn probe_lease(mut self, lease: Duration) -> Self {
         self.policy.probe_lease = lease;
         self

@@ -39,7 +39,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// Returns one sentence per wrong setting, each with its name, its value and what was expected.
+    /// Returns one text per wrong setting, with its name, its value and what was expected.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems

@@ -48,8 +48,8 @@ impl Policy {
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
-    /// | consecutive failures | 5 | a database that is down fails every call; five are no accident |
-    /// | failure rate | 50 % of at least 20 calls in 30 s | one lost replica of two |
+    /// | consecutive failures | 5 | a database that is down fails every call; five failures in a row are no coincidence |
+    /// | failure rate | 50 % of at least 20 calls in 30 s | one of two database replicas fails |
     /// | slow calls | 80 % over 2 s | a saturated database answers slowly long before it fails, and each waiting call holds a connection |
     /// | open for | 10 s, doubling to 2 min | a failover or a restart takes 10 to 30 s |
     /// | probes | 1 at a time, 3 to close | a database that comes back has cold caches and a queue of logins |
@@ -79,7 +79,7 @@ impl Policy {
     /// | failure rate | 50 % of at least 50 calls in 10 s | caches see many calls; a short window forgets fast |
     /// | slow calls | 50 % over 100 ms | a cache that is slower than its source has no benefit |
     /// | open for | 2 s, doubling to 30 s | probing again costs little, and each second without the cache is load elsewhere |
-    /// | probes | 3 at a time, 3 to close | the answer is quick |
+    /// | probes | 3 at a time, 3 to close | a cache answers quickly |
     /// | probe lease | 1 s | ten times the slow-call limit |
     #[must_use]
     pub fn cache() -> Self {
@@ -103,8 +103,8 @@ impl Policy {
     /// | setting | value | because |
     /// | --- | --- | --- |
     /// | consecutive failures | 10 | a balancer in front of one bad instance gives short runs of 502 |
-    /// | failure rate | 50 % of at least 20 calls in 60 s | a minute smooths a deploy on the other side |
-    /// | slow calls | 80 % over 5 s | past what an interactive caller waits for |
+    /// | failure rate | 50 % of at least 20 calls in 60 s | over a minute, a short deployment of the API stays below half |
+    /// | slow calls | 80 % over 5 s | an interactive caller does not wait longer |
     /// | open for | 30 s, doubling to 5 min | their incidents last minutes; `Retry-After` lengthens it |
     /// | probes | 3 at a time, 2 to close | one good reply can be one good instance |
     /// | probe lease | 30 s | the usual client timeout |
@@ -133,11 +133,11 @@ impl Policy {
     ///
     /// | setting | value | because |
     /// | --- | --- | --- |
-    /// | consecutive failures | 10 | opening locks out every user; be sure |
+    /// | consecutive failures | 10 | an open circuit locks out every user, so more evidence is needed |
     /// | failure rate | 75 % of at least 50 calls in 30 s | half of the logins is better than none |
     /// | slow calls | off | a slow login is still a login |
     /// | open for | 5 s, doubling to 30 s | users cannot wait five minutes to log in |
-    /// | probes | 5 at a time, 2 to close | find out quickly |
+    /// | probes | 5 at a time, 2 to close | the circuit should close soon after the service recovers |
     /// | probe lease | 10 s | password hashes are slow by design |
     #[must_use]
     pub fn authentication() -> Self {

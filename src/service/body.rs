@@ -60,7 +60,7 @@ fn is_bodiless(status: StatusCode) -> bool {
 }
 
 pin_project! {
-    /// A body whose end is the end of its call: see
+    /// A response body that ends its call when it ends: see
     /// [`observe_body`](crate::CircuitBreakerLayer::observe_body).
     pub struct ObservedBody<B>
     where

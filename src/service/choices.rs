@@ -13,18 +13,20 @@ use crate::circuit::Rejected;
 
 /// # How a rejection shows
 ///
-/// Without one of these methods, as an error from `poll_ready`. The docs of the [module](super) say
-/// which to choose under which of tower's layers.
+/// Without one of these methods, a rejection is an error from `poll_ready`. The
+/// [module](super#which-mode-under-which-layer) lists which method to use under which of tower's
+/// layers.
 impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
-    /// Shows a rejection as an error of the response future. `poll_ready` is ready, to reject.
+    /// Shows a rejection as an error of the response future. While the circuit is open,
+    /// `poll_ready` is ready, and the call is rejected.
     ///
     /// Use it under `Buffer`, `Retry` and `Steer`, where an error from `poll_ready` would end the
     /// service for good, or fail more than one call. Do not use it for tonic's clients, which turn an
     /// error that they do not know into the code `Unknown`: let these [respond](Self::respond).
     ///
     /// A service that became ready while the circuit was open rejects its next call, even if the
-    /// circuit has recovered meanwhile: the inner service is not ready. This shows where services are
-    /// readied long before they are called, as in `Steer`: the first call to a route that has
+    /// circuit has recovered meanwhile: the inner service is not ready. This matters where services
+    /// are readied long before they are called, as in `Steer`: the first call to a route that has
     /// recovered is still rejected.
     pub fn reject_in_call(self) -> CircuitBreakerLayer<C, Reject<InCall>, U, K> {
         self.on_rejected(Reject::new())
@@ -34,10 +36,11 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
     /// reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error type of the service
     /// is that of the inner service.
     ///
-    /// Use it for servers, which must answer, and for tonic's clients, which turn the reply into the
-    /// code `Unavailable`; [`grpc::rejected_by`](super::grpc::rejected_by) tells it from the server's
-    /// own. If a layer outside, a retry for example, needs to see the rejection as an error, put a
-    /// [`RespondToRejectedLayer`](super::RespondToRejectedLayer) further out instead.
+    /// Use it for servers, which must answer, and for tonic's clients, which turn the reply into
+    /// the code `Unavailable`; [`grpc::rejected_by`](super::grpc::rejected_by) distinguishes it
+    /// from a reply of the server. If a layer outside, a retry for example, needs to see the
+    /// rejection as an error, put a [`RespondToRejectedLayer`](super::RespondToRejectedLayer)
+    /// further out instead.
     ///
     /// `Retry-After` is [`Rejected::retry_after_seconds`]. The response has the [`Rejected`] as an
     /// extension, so that other circuit breakers do not count it.
@@ -67,15 +70,15 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
         self.on_rejected(Respond(body))
     }
 
-    /// Lets `service` answer rejected calls: from a cache, or with a default. Its response and its
-    /// error are of the inner service's types, and the error is that of the whole.
+    /// Lets `service` answer rejected calls: from a cache, or with a default. It must have the
+    /// response and error types of the inner service. Its errors are returned to the caller.
     ///
     /// A call that was made and failed keeps its failure: only a rejection is replaced. The circuit
-    /// does not count what the fallback does. The response has the [`Rejected`] as an extension, which
-    /// tells it from a reply of the upstream; other circuit breakers do not count it.
+    /// does not count what the fallback does. The response has the [`Rejected`] as an extension,
+    /// which distinguishes it from a reply of the upstream; other circuit breakers do not count it.
     ///
-    /// A clone of `service` is readied and called for each rejected call. So the circuit breaker is
-    /// ready although the fallback may not be.
+    /// Each rejected call readies and calls a clone of `service`. So the circuit breaker can be
+    /// ready while the fallback is not; the call then waits for the fallback.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -111,9 +114,9 @@ impl<C, U> CircuitBreakerLayer<C, Reject, U> {
     /// a probe slot becomes free, when an override is set or ends, and when the cluster changes the
     /// circuit.
     ///
-    /// Use it under `tower::balance`. That drops an endpoint whose readiness is an error, and sends
-    /// calls elsewhere while one is pending: so it passes over an open endpoint, and uses it again when
-    /// it has recovered.
+    /// Use it under `tower::balance`. A balancer drops an endpoint whose `poll_ready` fails, but
+    /// only skips one that is pending. So it skips an endpoint whose circuit is open, and uses it
+    /// again when it has recovered.
     ///
     /// If nothing else takes the calls, they queue here for the whole open interval, or until an
     /// operator resets a forced-open circuit. So under a `Buffer`, or with a single endpoint, use
@@ -132,7 +135,7 @@ impl<C, U> CircuitBreakerLayer<C, Reject, U> {
     ///
     /// # Panics
     ///
-    /// `poll_ready` panics outside of a tokio runtime with time enabled, while the circuit is open.
+    /// `poll_ready` panics if the circuit is open and there is no tokio runtime with time enabled.
     pub fn wait_while_open(self) -> CircuitBreakerLayer<C, Reject<Waiting>, U> {
         self.on_rejected(Reject::new())
     }
@@ -157,12 +160,13 @@ impl<C, M, K> CircuitBreakerLayer<C, M, UntilHead, K> {
     /// If the classifier does not call the head a success, the call ends with the head. If the head has
     /// a gRPC status that is a failure, the call fails at once, whatever the classifier says.
     ///
-    /// An upstream that hangs in the middle of a body shows when callers give up: if the policy has a
-    /// `slow_call_duration`, as most presets do, a body that is dropped after longer than that is a
-    /// failure. For streams that readers close while all is well, such as a watch, that is wrong: give
-    /// their layer a policy with [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored), and put
-    /// something *inside* the circuit breaker that turns a hang into an error, such as a read timeout.
-    /// If no body is ever read to its end, nothing is ever a success: judge heads there.
+    /// An upstream that hangs in the middle of a body counts as a failure when the caller gives up:
+    /// if the policy has a `slow_call_duration`, as most presets do, a body that is dropped after
+    /// longer than that is a failure. This is wrong for streams that readers close while the
+    /// upstream works, such as a watch: give their layer a policy with
+    /// [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored), and put something *inside* the
+    /// circuit breaker that turns a hang into an error, such as a read timeout. If readers never
+    /// read a body to its end, no call is ever a success: do not use `observe_body` there.
     ///
     /// The response body becomes an [`ObservedBody`](super::ObservedBody), and the call lasts as long as
     /// it. So a probe needs a [lease](crate::policy::PolicyBuilder::probe_lease) that is long enough for
@@ -217,10 +221,10 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     ///
     /// The store keeps at most [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and
     /// forgets those that are [idle](crate::StoreBuilder::key_idle). At the limit, a new key evicts
-    /// another circuit: first one that has counted no failure and no slow call, then the least recently
-    /// used of the others. A client that picks keys cannot keep a circuit from a new key, and cannot
-    /// evict a circuit that has counted failures and is used more often than its own keys;
-    /// `key_limit` has the whole guarantee.
+    /// another circuit: first one that has counted no failure and no slow call, then the least
+    /// recently used of the others. A client that chooses keys cannot prevent a new key from
+    /// getting a circuit, and cannot evict a circuit that has counted failures and is used more
+    /// often than its own keys; `key_limit` has the whole guarantee.
     ///
     /// # Cost
     ///
@@ -230,7 +234,8 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     ///
     /// # Panics
     ///
-    /// If the name of the layer is longer than 64 bytes: keys would have no room.
+    /// Panics if the name of the layer is longer than 64 bytes, which would leave too little room
+    /// for keys.
     #[track_caller]
     pub fn keyed_by<K>(self, key: K) -> CircuitBreakerLayer<C, M, U, ByKey<K>>
     where
@@ -245,8 +250,8 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     /// Uses one circuit for each key, like [`keyed_by`](Self::keyed_by), with a closure that takes the
     /// key from the request.
     ///
-    /// Write the closure in place, as here: for one that has a name already, Rust does not see that its
-    /// key borrows from the request.
+    /// Write the closure inside the parentheses, as here. If you bind it to a variable first, the
+    /// compiler does not infer that its key borrows from the request.
     ///
     /// A key becomes part of a circuit's name, which is logged and, with a backend, sent to Redis. So it
     /// must hold no secret. The authority of a URL may carry `user:password@`, which
@@ -278,8 +283,8 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
 }
 
 impl<C, M, U, K> CircuitBreakerLayer<C, M, U, ByKey<K>> {
-    /// Says what happens to a request without a usable key. Default: [`Keyless::Pass`]. In either case
-    /// the store logs a warning, at most one a minute.
+    /// Sets what happens to a request without a usable key. Default: [`Keyless::Pass`]. In both
+    /// cases the store logs a warning, at most one a minute.
     pub fn keyless(mut self, keyless: Keyless) -> Self {
         self.which.keyless = keyless;
         self

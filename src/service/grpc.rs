@@ -1,23 +1,22 @@
-//! What gRPC needs: its content type, a rejection in its terms, and how a client finds that again.
+//! gRPC: how a rejection is sent, and how a client recognises it.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
 use crate::circuit::Rejected;
 
-/// The metadata key under which a gRPC rejection has the name of its circuit.
+/// The metadata key of the circuit's name in a gRPC reply to a rejected call.
 pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejected-by");
 
 /// Returns the name of the circuit that rejected a gRPC call; `None` if the reply is the server's own.
 ///
-/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) answers a gRPC call with the
-/// code `Unavailable`. Servers answer with that code too. This tells the two apart, in the headers of
-/// the response or in the metadata of tonic's `Status`.
+/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) answers a gRPC call with
+/// the code `Unavailable`. Servers answer with that code too. This function distinguishes the two,
+/// from the headers of the response or from the metadata of tonic's `Status`.
 ///
-/// A control character of the name shows as `?`.
-///
-/// The name travels with the reply. So if the server has a circuit breaker of this crate too, compare
-/// the name with that of your circuit. And a server that answers strangers, and hides which upstream it
-/// depends on, removes the header in [`respond_with`](crate::CircuitBreakerLayer::respond_with).
+/// The reply contains the name, with `?` for control characters. So if the server has a circuit breaker
+/// of this crate too, compare the name with that of your circuit. If a public gRPC server must not
+/// reveal which upstreams it depends on, remove the header in
+/// [`respond_with`](crate::CircuitBreakerLayer::respond_with).
 ///
 /// ```
 /// use http::HeaderMap;

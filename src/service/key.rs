@@ -1,8 +1,8 @@
 //! Which circuit a request belongs to: the first of the three choices that make a circuit breaker.
 //!
-//! [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) takes a [`Key`]. Keys may come from strangers. So
-//! the store [bounds](crate::StoreBuilder::key_limit) the circuits of keys, forgets those that are
-//! [idle](crate::StoreBuilder::key_idle), and escapes their names.
+//! [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) takes a [`Key`]. Keys may come from untrusted
+//! clients. So the store [bounds](crate::StoreBuilder::key_limit) the circuits of keys, forgets
+//! those that are [idle](crate::StoreBuilder::key_idle), and escapes their names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,10 +11,10 @@ use ::http::{HeaderName, Request, header};
 
 use crate::name::{CircuitName, KeyedName};
 
-/// Takes the key from a request. [`Authority`], [`Extension`] and [`Header`] do; for closures there is
-/// [`keyed_by_fn`](crate::CircuitBreakerLayer::keyed_by_fn).
+/// Takes the key from a request. [`Authority`], [`Extension`] and [`Header`] implement it; closures
+/// are passed to [`keyed_by_fn`](crate::CircuitBreakerLayer::keyed_by_fn).
 ///
-/// Every call takes a key: be quick, and borrow from the request if you can.
+/// It runs at every call: keep it fast, and borrow from the request if you can.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no key from `{Request}`",
     note = "`Authority`, `Header` and `Extension` are for `http::Request`",
@@ -72,7 +72,8 @@ impl<B> Key<Request<B>> for Authority {
     }
 }
 
-/// Takes the value of a header: of a tenant, for example. A value that is not visible ASCII is no key.
+/// Takes the value of a header as the key: the name of a tenant, for example. A value that is not
+/// visible ASCII is no key.
 ///
 /// ```
 /// use http::{HeaderName, Request};
@@ -92,7 +93,7 @@ impl<B> Key<Request<B>> for Header {
     }
 }
 
-/// Takes something that a layer further out has put into the request's extensions.
+/// Takes the key from a request extension, which a layer further out has inserted.
 ///
 /// With axum's `MatchedPath` the key is the route as it was written, `/users/{id}`, and not the path, of
 /// which each user has one.
@@ -114,7 +115,7 @@ pub struct Extension<T> {
 }
 
 impl<T> Extension<T> {
-    /// Takes the extension of type `T`, as text.
+    /// Returns an `Extension` that takes the extension of type `T` and converts it with `text`.
     #[must_use]
     pub const fn by(text: fn(&T) -> &str) -> Self {
         Self { text }
@@ -168,8 +169,8 @@ pub enum Keyless {
     /// The call is made, and no circuit counts it.
     #[default]
     Pass,
-    /// The call is rejected, as by a forced-open circuit with the layer's name: without a time after
-    /// which a retry can help.
+    /// The call is rejected, as by a forced-open circuit with the layer's name. The rejection has
+    /// no retry delay.
     Reject,
 }
 
@@ -187,7 +188,7 @@ pub struct ByKey<K> {
 
 /// Says which circuit a request belongs to: [`OneCircuit`] and [`ByKey`].
 pub trait WhichCircuit: sealed::Sealed {
-    /// The longest name of a layer, in bytes: keys need room behind it.
+    /// The longest name of a layer, in bytes. With keys it is shorter, because the key follows it.
     const LONGEST_NAME: usize;
 }
 

@@ -82,8 +82,8 @@ impl<C, M, U, K: WhichCircuit> CircuitBreakerLayer<C, M, U, K> {
     ///
     /// # Panics
     ///
-    /// If the name is empty or longer than 128 bytes; with [`keyed_by`](Self::keyed_by), longer than
-    /// 64 bytes. For a name that comes from outside, call [`CircuitName::new`] first.
+    /// Panics if the name is empty or longer than 128 bytes; with [`keyed_by`](Self::keyed_by),
+    /// longer than 64 bytes. For a name that comes from outside, call [`CircuitName::new`] first.
     #[track_caller]
     pub fn named<N>(mut self, name: N) -> Self
     where
@@ -98,10 +98,10 @@ impl<C, M, U, K: WhichCircuit> CircuitBreakerLayer<C, M, U, K> {
 
     /// Gives the circuit a policy of its own. Default: the store's.
     ///
-    /// If two policies are given for one name, the first one applies, and the store logs a warning if
-    /// the second one differs. It does not compare the policies of layers with
-    /// [keys](Self::keyed_by), as it would have to at each call: give all keyed layers with one name
-    /// the same policy. [`Store::set_policy`] has the order of policies.
+    /// If two policies are given for one name, the first one applies, and the store logs a warning
+    /// if the second one differs. It does not compare the policies of layers with
+    /// [keys](Self::keyed_by), as it would have to at each call: give all keyed layers with one
+    /// name the same policy. [`Store::set_policy`] describes which policy is in force.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.circuit.policy = Some(policy);
         self

@@ -2,7 +2,7 @@
 //!
 //! # The plain case
 //!
-//! Any service of HTTP responses. An open circuit shows as an error of the service:
+//! A service that returns HTTP responses. If the circuit is open, the service returns an error:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -21,39 +21,8 @@
 //! # }
 //! ```
 //!
-//! # Customised
-//!
-//! A service of something else, with a policy of its own, under a `Buffer`:
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, Rejected, Store};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), BoxError> {
-//! # #[derive(Clone)] struct Order;
-//! # async fn charge(_: Order) -> Result<u32, BoxError> { Err("down".into()) }
-//! let policy = Policy::builder()
-//!     .consecutive_failures(1)
-//!     .slow_call_duration(Duration::from_secs(2))
-//!     .build()?;
-//! let payments = ServiceBuilder::new()
-//!     .buffer(16)
-//!     .layer(
-//!         CircuitBreakerLayer::new(Store::in_memory())
-//!             .named("payments")
-//!             .policy(policy)
-//!             .classify(ErrorsAsFailures)
-//!             .reject_in_call(),
-//!     )
-//!     .service(service_fn(charge));
-//! let error = payments.clone().oneshot(Order).await.unwrap_err();
-//! assert_eq!(error.to_string(), "down");
-//! let error = payments.oneshot(Order).await.unwrap_err();
-//! assert!(Rejected::find_in(&*error).is_some());
-//! # Ok(()) }
-//! ```
+//! [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md) has whole
+//! programs for axum, reqwest, tonic, hyper, and calls without tower.
 //!
 //! # Three choices
 //!
@@ -66,23 +35,23 @@
 //! | [when a call ends](until) | with the head of the response | [with its body](crate::CircuitBreakerLayer::observe_body): for gRPC, and for long downloads |
 //!
 //! Only [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) cannot be combined with
-//! [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open): before there is a request there is no key,
-//! and so no circuit to wait for.
+//! [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open): before there is a request,
+//! there is no key, and so no circuit to wait for.
 //!
 //! # Which mode
 //!
-//! How a rejection shows is the mode of a layer.
+//! The mode of a layer says how a rejection shows.
 //!
 //! | mode | an open circuit shows as | use it for |
 //! | --- | --- | --- |
 //! | default | `Err` from `poll_ready` | stacks that clone a service per request: axum, `oneshot`, reqwest |
-//! | [`reject_in_call`](crate::CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, and services that live long: there an error from `poll_ready` ends the service for good, or is not seen |
+//! | [`reject_in_call`](crate::CircuitBreakerLayer::reject_in_call) | `Err` from the response future | `Buffer`, `Retry`, `Steer`, and services that live long: there an error from `poll_ready` ends the service for good, or is dropped |
 //! | [`respond`](crate::CircuitBreakerLayer::respond) | a response: 503, or gRPC `UNAVAILABLE` | axum without `HandleErrorLayer`; hyper and tonic servers, where an error closes the connection; tonic clients, where an error becomes the code `Unknown` |
 //! | [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open) | a pending `poll_ready` | `Balance`, which passes over endpoints that are not ready |
 //! | [`fallback`](crate::CircuitBreakerLayer::fallback) | the reply of another service | cached and default replies |
 //!
-//! A [`RespondToRejectedLayer`] further out turns a rejection into a response where a layer between is to
-//! see the error.
+//! If a layer between must see the error, put a [`RespondToRejectedLayer`] outside that layer: it
+//! turns the rejection into a response.
 //!
 //! # Which mode under which layer
 //!
@@ -95,13 +64,13 @@
 //! | `Retry` | an error, which ends the retries | **an error; with `RetryUnlessRejected` not retried** | waits |
 //! | `Steer` | one open circuit fails all routes | **only calls to that route fail**, and [the first](crate::CircuitBreakerLayer::reject_in_call) after it has recovered | one open circuit blocks all routes |
 //! | `CallAll` | ends at the first rejection | **each request is answered** | waits |
-//! | `Reconnect` | **destructive**: connects again without end or rest | **an error; the connection stays** | waits |
+//! | `Reconnect` | **destructive**: reconnects in an endless loop, without a pause | **an error; the connection stays** | waits |
 //! | `SpawnReady` | **an error; recovers** | an error; recovers | waits in a task of its own |
 //! | `Balance` | **destructive**: drops the endpoint for good | goes on sending calls to it, which fail | **passes it over; uses it again** |
 //! | `LoadShed` | **an error; recovers** | an error; recovers | sheds the call as overload |
 //! | `Timeout`, `ConcurrencyLimit` | **an error; recovers** | an error; recovers | waits; no timeout covers readiness |
 //!
-//! A test holds each cell: `tests/it/stacks/tower_layers/`.
+//! A test checks each cell: `tests/it/stacks/tower_layers/`.
 //!
 //! # Where does my timeout go?
 //!
@@ -117,7 +86,7 @@
 //! let client = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
 //! let users = ServiceBuilder::new()
 //!     .layer(CircuitBreakerLayer::new(Store::in_memory()).named("users"))
-//!     .timeout(Duration::from_secs(2)) // below the circuit breaker: inside of it
+//!     .timeout(Duration::from_secs(2)) // below the circuit breaker: inside it
 //!     .service(client);
 //! # fn is_service(_: impl tower::Service<Request<()>>) {}
 //! # is_service(users);
@@ -126,12 +95,12 @@
 //! In axum the order of the `.layer(..)` calls is reversed: the layer that is added last is outermost.
 //!
 //! A timeout outside the circuit breaker drops the call. The circuit cannot see why: a client that
-//! closes its connection drops the call in the same way. Such a call was cancelled, and counts as the
-//! policy [says](crate::policy::Cancelled):
+//! closes its connection drops the call in the same way. Such a call is cancelled, and counts as
+//! the policy [says](crate::policy::Cancelled):
 //!
 //! | policy | a cancelled call |
 //! | --- | --- |
-//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran for the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration) or longer; otherwise, or if none is set, it is not counted |
+//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran longer than the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration); otherwise, or if none is set, it is not counted |
 //! | [`Cancelled::Failure`](crate::policy::Cancelled::Failure) | is a failure |
 //! | [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored) | is not counted |
 //!
@@ -140,19 +109,19 @@
 //! unnoticed:
 //!
 //! - **No completions.** The circuit opens with the reason `no_completions` when
-//!   [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20 by default) have
-//!   been cancelled or have failed, the last of them cancelled, with no completed call between them. A
-//!   call that completes starts the run anew, so clients that leave now and then do not open the circuit
-//!   of a healthy upstream. With a small `minimum_calls`, a few clients that leave are such a run.
-//!   `Cancelled::Ignored` switches this rule off.
-//! - **One warning.** When the first run of 10 cancelled calls was not counted, the store logs once that
-//!   a timeout may be on the wrong side.
+//!   [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20 by default)
+//!   have been cancelled or have failed, the last of them cancelled, with no completed call between
+//!   them. A call that completes starts the run anew, so clients that disconnect from time to time
+//!   do not open the circuit of a healthy upstream. With a small `minimum_calls`, a few clients
+//!   that disconnect can complete such a run. `Cancelled::Ignored` switches this rule off.
+//! - **One warning.** After the first run of 10 cancelled calls that were not counted, the store
+//!   logs one warning for the circuit: a timeout may be on the wrong side.
 //! - **Calls that are still running.** With a
 //!   [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as in most presets, a call counts as
 //!   slow as soon as it has run for longer than `slow_call_duration`. So an upstream that never answers
 //!   opens the circuit even if there is no timeout at all.
 //!
-//! Tests hold each of these: `tests/it/stacks/timeouts.rs`.
+//! Tests check each of these rules: `tests/it/stacks/timeouts.rs`.
 //!
 //! # Readiness
 //!
@@ -168,21 +137,22 @@
 //! - In a mode that is ready while the circuit is open, a service that became ready then rejects its next
 //!   call, even if the circuit has recovered meanwhile: the inner service is not ready.
 //!
-//! An error of the inner service's own `poll_ready` is passed on and not counted: there was no call. A
-//! client that finds out there that its upstream is down should fail its call instead, as tower's
-//! `Reconnect` does with a connection that fails.
+//! An error of the inner service's own `poll_ready` is passed on and not counted: there was no
+//! call. A client that detects in `poll_ready` that its upstream is down should be ready and fail
+//! the call instead, as tower's `Reconnect` does if a connection fails.
 //!
-//! A call without readiness does not panic here: the circuit breaker asks the circuit, and calls the
-//! inner service as it is. The contract of the inner service decides what follows.
+//! A call without a preceding `poll_ready` does not panic in the circuit breaker: it asks the
+//! circuit, and calls the inner service, ready or not. The inner service may panic, as tower's
+//! contract allows.
 //!
 //! # Waiting for the cluster
 //!
-//! If the store has a [backend](crate::backend), `poll_ready` is pending in two cases: while a circuit
-//! that is new in this process loads its state, and while the backend is asked for a probe slot. Each
-//! time it is ready within the store's [deadline](crate::StoreBuilder::deadline), 50 ms by default. An
-//! answer that is later is not waited for: a new circuit starts closed, and a call that would have been a
-//! probe is rejected. If the backend does not answer for long, nothing waits for it any more, and the
-//! circuits of this process decide detached.
+//! If the store has a [backend](crate::backend), `poll_ready` is pending in two cases: while a
+//! circuit that is new in this process loads its state, and while the backend is asked for a probe
+//! slot. Each time it is ready within the store's [deadline](crate::StoreBuilder::deadline), 50 ms
+//! by default. If there is no answer by then, a new circuit starts closed, and a call that would
+//! have been a probe is rejected. If the backend still does not answer, calls stop waiting for it,
+//! and the circuits of this process decide without it.
 
 mod body;
 mod choices;

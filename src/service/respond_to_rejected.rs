@@ -20,9 +20,9 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// does if it [responds](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and in gRPC
 /// `UNAVAILABLE`.
 ///
-/// Use it if a layer between must tell a rejection from an answer of the upstream: a retry, for example,
-/// with the circuit breaker [inside](crate::service::RetryUnlessRejected). With no such layer, let the
-/// circuit breaker respond.
+/// Use it if a layer between must distinguish a rejection from an answer of the upstream: a retry,
+/// for example, with the circuit breaker [inside](crate::service::RetryUnlessRejected). With no
+/// such layer, let the circuit breaker respond.
 ///
 /// It finds a rejection in the error of the call, or of `poll_ready`, with
 /// [`Rejected::find_in`](crate::Rejected::find_in). It passes other errors on, boxed.

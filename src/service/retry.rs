@@ -10,9 +10,9 @@ use crate::classify::classifier::is_rejection;
 /// Wraps a retry policy so that rejections are not retried.
 ///
 /// A retry is for a call that failed. A rejected call was not made, and is rejected again until the
-/// open interval ends: a retry of it only spends the attempts, the waits and the budget that should be
-/// there when the upstream recovers. So this does not ask the policy about a rejection, and the caller
-/// gets it at once.
+/// open interval ends: to retry it only uses up the attempts and the budget that are needed when
+/// the upstream recovers. So this type does not ask the policy about a rejection, and the caller
+/// gets the rejection at once.
 ///
 /// The rejection says that the last attempt was not made. It says nothing about the attempts before it:
 /// these may have reached the upstream and changed something there. So a rejection under a retry does
@@ -20,11 +20,11 @@ use crate::classify::classifier::is_rejection;
 ///
 /// # Retries, budgets, and circuit breakers
 ///
-/// They answer different questions. A circuit breaker: is the upstream well, over all calls? A retry:
-/// is *this* call worth another attempt? A [budget](tower::retry::budget): how much load may retries
-/// add, over all calls? So put the circuit breaker *inside* the retry. Each attempt is then a call that
-/// the circuit counts, and when it opens, the remaining attempts are not made. Outside the retry, the
-/// circuit would see one result for many attempts, and admit all of them.
+/// They answer different questions. A circuit breaker: does the upstream work, over all calls? A
+/// retry: is *this* call worth another attempt? A [budget](tower::retry::budget): how much load may
+/// retries add, over all calls? So put the circuit breaker *inside* the retry. Each attempt is then
+/// a call that the circuit counts, and when it opens, the remaining attempts are not made. Outside
+/// the retry, the circuit would see one result for many attempts, and admit all of them.
 ///
 /// We recommend this order, from the outside in: trace, respond, retry, circuit breaker, load shed,
 /// concurrency limit, timeout of each attempt, client.
@@ -69,11 +69,11 @@ use crate::classify::classifier::is_rejection;
 /// # is_service(users);
 /// ```
 ///
-/// The retry must tell a rejection from a response of the upstream. So the circuit breaker makes it an
-/// error, and [`RespondToRejectedLayer`] makes that a response, outside. The timeout is inside the
-/// circuit breaker, so that a call that hangs fails and is not dropped: see
-/// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too, since
-/// they guard the calls that are made; the classifier ignores the calls that they turn away.
+/// The retry must distinguish a rejection from a response of the upstream. So the circuit breaker
+/// rejects with an error, and the [`RespondToRejectedLayer`] outside turns it into a response. The
+/// timeout is inside the circuit breaker, so that a call that hangs fails and is not dropped: see
+/// [Where does my timeout go?](super#where-does-my-timeout-go). Load shed and limit are inside too,
+/// since they guard the calls that are made; the classifier ignores the calls that they turn away.
 ///
 /// [`RespondToRejectedLayer`]: super::RespondToRejectedLayer
 ///
@@ -85,20 +85,21 @@ use crate::classify::classifier::is_rejection;
 ///
 /// # Which rejections it finds
 ///
-/// It finds those of this crate's [`Error`](crate::Error), and in boxed errors those that
-/// [`Rejected::find_in`] finds; also the rejection of a nested circuit breaker, boxed in the outer one's
-/// `Error<BoxError>`. It finds none in other error types: box them first, with
+/// It finds a rejection in this crate's [`Error`](crate::Error), and in a boxed error wherever
+/// [`Rejected::find_in`] finds it. In an `Error<BoxError>` it also finds the rejection of a nested
+/// circuit breaker. It finds none in other error types: box them first, with
 /// `.map_err(BoxError::from)`, or implement [`MaybeRejected`].
 ///
-/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) has no errors for this. Its
-/// responses have the [`Rejected`] as an extension, which a policy of your own can look at.
+/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) returns no error for a
+/// rejection, so this type does not see it. Its responses have the [`Rejected`] as an extension,
+/// which your own policy can check.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryUnlessRejected<P> {
     policy: P,
 }
 
 impl<P> RetryUnlessRejected<P> {
-    /// Wraps `policy`.
+    /// Returns a policy that asks `policy` about every result except rejections.
     pub const fn new(policy: P) -> Self {
         Self { policy }
     }
@@ -130,11 +131,12 @@ where
     note = "box other errors: `.map_err(BoxError::from)`"
 )]
 pub trait MaybeRejected {
-    /// Returns whether it is a rejection.
+    /// Returns whether the error is a rejection.
     fn is_rejected(&self) -> bool;
 }
 
-/// Finds its own rejection, and that of a circuit breaker further in if the inner error is a box.
+/// Finds its own rejection, and the rejection of a circuit breaker further in if the inner error is
+/// a `BoxError`.
 impl<E: 'static> MaybeRejected for Error<E> {
     fn is_rejected(&self) -> bool {
         match self {

@@ -15,7 +15,7 @@ use crate::circuit::{
 };
 use crate::classify::{Classify, HttpStatus};
 
-/// A service with a circuit in front of it. A
+/// A service whose calls must be admitted by a circuit. A
 /// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) makes it.
 ///
 /// `C` classifies results, `M` decides [how a rejection shows](crate::service::on_rejected), and `U`
@@ -23,8 +23,8 @@ use crate::classify::{Classify, HttpStatus};
 ///
 /// # Cancellation
 ///
-/// A response future that is dropped before it is done was cancelled. It counts as the policy
-/// [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
+/// Dropping the response future before it completes cancels the call. A cancelled call counts as
+/// the policy [says](crate::policy::PolicyBuilder::cancelled), and frees its probe slot.
 ///
 /// # Panics
 ///

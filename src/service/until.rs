@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 /// Decides when a call ends, and with that when the circuit gets its outcome.
 ///
 /// `Req` and `Res` are the request and the response of the inner service. The trait is sealed: its
-/// implementors are [`UntilHead`] and [`UntilBody`]. A value of them belongs to one call.
+/// implementors are [`UntilHead`] and [`UntilBody`]. Each call has its own value.
 #[diagnostic::on_unimplemented(
     message = "`.observe_body()` cannot judge `{Res}`",
     note = "`.observe_body()` is for services of `http::Request` and `http::Response`"
@@ -20,7 +20,7 @@ pub trait Until<Req, Res>: sealed::Sealed + Copy {
     /// The response of the service.
     type Response;
 
-    /// Begins a call.
+    /// Returns the value for a call with this request.
     fn begin(request: &Req) -> Self;
 
     /// What is left of a call for the response to end: nothing, or its guard.

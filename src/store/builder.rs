@@ -92,9 +92,9 @@ impl StoreBuilder {
     /// When the limit is reached, a new key evicts a circuit. The first choice is a circuit that
     /// has counted no failure and no slow call: of those examined, the least recently used. The
     /// second choice is the least recently used of the others, even if it is open. A circuit that
-    /// is in use, or under an override, is never evicted. If all circuits examined are so, the
-    /// calls of the new key pass through uncounted, and the store logs a warning, at most one a
-    /// minute.
+    /// is in use, or under an override, is never evicted. If every circuit examined is in use or
+    /// under an override, the calls of the new key pass through uncounted, and the store logs a
+    /// warning, at most one a minute.
     ///
     /// # Guarantees
     ///

@@ -53,11 +53,11 @@ impl Store {
         self.registry.replica.as_ref().map_or(BackendStatus::None, |replica| replica.status())
     }
 
-    /// Sends the backend what it does not know yet, and disconnects from it. Call it when the
-    /// program ends.
+    /// Sends the backend everything that waits to be sent, and disconnects from it. Call it when
+    /// the program ends.
     ///
-    /// Returns true if all was sent within that time. Otherwise the rest is discarded, which is
-    /// harmless: at most the results of one
+    /// Returns true if everything was sent within that time, or if there is no backend. Otherwise
+    /// the rest is discarded, which is harmless: at most the results of one
     /// [`report_interval`](crate::StoreBuilder::report_interval).
     ///
     /// Afterwards every circuit of this store decides without the backend. Calling this is

@@ -142,7 +142,7 @@ fn a_log_subscriber_may_use_the_store() {
                 "a second, different policy",
                 "circuit \"",
                 "key limit reached",
-                "no circuit for requests",
+                "requests had no usable key",
                 "this layer has no name",
             ];
             assert_eq!(messages.len(), starts.len(), "{messages:#?}");

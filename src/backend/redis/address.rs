@@ -45,7 +45,9 @@ fn read(url: &str) -> (RedisConfig, Vec<String>) {
             (parse(&url, &mut problems), problems)
         }
         // With a host, so that none is reported as missing.
-        Err(error) => (RedisConfig::new("unknown", 6379), vec![format!("this is no URL: {error}")]),
+        Err(error) => {
+            (RedisConfig::new("unknown", 6379), vec![format!("it is not a URL: {error}")])
+        }
     }
 }
 
@@ -64,8 +66,8 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
             config.mode = Mode::Sentinel { service, credentials };
         }
         _ => problems.push(
-            "it begins with none of redis://, redis-sentinel://, redis-cluster://, nor with these \
-             and rediss"
+            "it does not begin with redis://, redis-sentinel:// or redis-cluster://, or for TLS \
+             with rediss://, rediss-sentinel:// or rediss-cluster://"
                 .to_owned(),
         ),
     }
@@ -93,11 +95,13 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
         "" => {}
         number => match number.parse() {
             Ok(number) => config.database = number,
-            Err(_) => problems.push("the path is the database's number, 0 to 255".to_owned()),
+            Err(_) => {
+                problems.push("the path is not the number of a database, 0 to 255".to_owned())
+            }
         },
     }
     if url.fragment().is_some() {
-        problems.push("there is nothing after a #; in a password it is written %23".to_owned());
+        problems.push("there is a fragment after a #: in a password, write # as %23".to_owned());
     }
     let pairs = url.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     for (name, value) in pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
@@ -120,7 +124,7 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
                 let secret = decoded(value, name, problems).unwrap_or_default();
                 config = config.sentinel_password(secret);
             }
-            _ => problems.push(format!("there are no parameters but {PARAMETERS}")),
+            _ => problems.push(format!("there is an unknown parameter: known are {PARAMETERS}")),
         }
     }
     config

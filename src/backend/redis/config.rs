@@ -8,7 +8,7 @@ use std::time::Duration;
 #[cfg(feature = "redis-tls")]
 use crate::backend::BackendError;
 
-/// Where Redis is, and how to connect to it.
+/// The address of a Redis, and how to connect to it.
 ///
 /// Most deployments have a URL:
 ///
@@ -23,7 +23,7 @@ use crate::backend::BackendError;
 /// | scheme | server |
 /// | --- | --- |
 /// | `redis`, `rediss` | one server; `rediss` is TLS, and needs the feature `redis-tls` |
-/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which know the server |
+/// | `redis-sentinel`, `rediss-sentinel` | sentinels, which say where the server is |
 /// | `redis-cluster`, `rediss-cluster` | nodes of a cluster; the other nodes are found through them |
 ///
 /// Add more hosts as `?node=host:port&node=host:port`. Sentinels need `sentinelServiceName`, and
@@ -211,23 +211,23 @@ impl RedisConfig {
             }
         };
         let address = Part::Address;
-        unless(!self.hosts.is_empty(), address, "no host is named");
-        unless(self.hosts.iter().all(|(host, _)| !host.is_empty()), address, "a host has no name");
+        unless(!self.hosts.is_empty(), address, "the host is missing");
+        unless(self.hosts.iter().all(|(host, _)| !host.is_empty()), address, "a host is empty");
         unless(
             self.hosts.iter().all(|(host, _)| is_host(host)),
             address,
-            "a host is a name or an address, and no URL",
+            "a host is not a name or an address: write it without scheme, user and path",
         );
-        unless(self.hosts.iter().all(|(_, port)| *port != 0), address, "no server has port 0");
+        unless(self.hosts.iter().all(|(_, port)| *port != 0), address, "port 0 cannot be used");
         unless(
             !matches!(&self.mode, Mode::Sentinel { service, .. } if service.is_empty()),
             address,
-            "sentinels are to be asked for a service: set sentinelServiceName",
+            "the name of the service is missing, which sentinels need: set sentinelServiceName",
         );
         unless(
             self.mode != Mode::Cluster || self.database == 0,
             address,
-            "a cluster has no database but 0",
+            "a cluster has only database 0",
         );
         unless(
             self.credentials.username.is_none() || self.credentials.password.is_some(),
@@ -237,18 +237,18 @@ impl RedisConfig {
         unless(
             !self.tls || cfg!(feature = "redis-tls"),
             if self.tls_ca_file.is_some() { Part::CaFile } else { address },
-            "TLS needs the feature `redis-tls` of tower-breaker",
+            "TLS is not available: enable the feature `redis-tls` of tower-breaker",
         );
         let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
         unless(
             (1..=64).contains(&self.prefix.len()) && !self.prefix.contains(bad),
             Part::Prefix,
-            "the key prefix has 1 to 64 bytes, and no braces, spaces or control characters",
+            "the key prefix must have 1 to 64 bytes, without braces, spaces and control characters",
         );
         unless(
             Self::COMMAND_TIMEOUTS.contains(&self.command_timeout),
             Part::CommandTimeout,
-            "the command timeout is between 1ms and 5s",
+            "the command timeout must be between 1ms and 5s",
         );
         problems
     }
@@ -308,7 +308,7 @@ pub struct RedisConfigError {
 }
 
 impl RedisConfigError {
-    /// Returns the problems.
+    /// Returns the problems, one per wrong setting.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems

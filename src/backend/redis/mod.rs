@@ -36,7 +36,7 @@ pub use config::{RedisConfig, RedisConfigError};
 /// The longest time that [`RedisBackend::connect`] waits.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// The longest time that the farewell to the server may take.
+/// The longest time that `QUIT` may take.
 const QUIT: Duration = Duration::from_millis(500);
 
 /// A backend in Redis 6.2 or later, or Valkey: one server, one behind Sentinel, or a Cluster.
@@ -57,10 +57,9 @@ const QUIT: Duration = Duration::from_millis(500);
 ///
 /// # Cancellation
 ///
-/// A command whose caller has gone, after a timeout or because its future was dropped, has no
-/// effect if the server runs it late: each command carries the server's time until which it may
-/// act, at most two timeouts after it was sent. The result of a probe carries none, because it is
-/// right whenever it arrives.
+/// After a timeout, or after its future was dropped, a command has no effect if the server runs it
+/// late: each command contains the server's time until which it may act, at most two timeouts after
+/// it was sent. The result of a probe has no such limit, because it is valid whenever it arrives.
 #[derive(Clone)]
 pub struct RedisBackend {
     running: Arc<Running>,
@@ -74,7 +73,7 @@ struct Running {
 }
 
 impl RedisBackend {
-    /// Connects, and fails if that takes longer than two seconds. For services that should not
+    /// Connects, and fails if that takes longer than two seconds. Use it for services that must not
     /// start without Redis.
     ///
     /// # Errors
@@ -96,8 +95,8 @@ impl RedisBackend {
         Ok(backend)
     }
 
-    /// Starts to connect in the background, for as long as it takes. For services that should start
-    /// without Redis.
+    /// Starts to connect in the background, and retries until it succeeds. Use it for services that
+    /// must be able to start without Redis.
     ///
     /// Until there is a connection, operations fail, and [`ping`](Backend::ping) returns the
     /// reason.

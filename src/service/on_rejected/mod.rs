@@ -12,6 +12,7 @@ pub use reject::{AtReadiness, InCall, Reject, Waiting, When};
 pub(super) use respond::Protocol;
 pub use respond::{DefaultBody, RejectionBody, Respond};
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -36,11 +37,12 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
 
     /// Converts the error of a poll of the inner service.
     ///
-    /// It takes the whole poll, so that a choice that converts nothing moves no response.
+    /// It takes the whole poll, so that an implementor that converts no error does not move the
+    /// response.
     fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>>;
 
-    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
-    /// once.
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` returns the
+    /// rejection, for an answer that contains it.
     #[inline]
     fn readiness(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error> {
         Readiness::Ready
@@ -54,45 +56,41 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Readiness<E> {
-    /// It is ready: the call gets the reply.
+    /// It is ready, and the call returns the [reply](OnRejected::reply).
     Ready,
-    /// It fails.
+    /// It fails with this error.
     Failed(E),
     /// It is pending until the circuit may admit a call.
     Pending,
 }
 
-/// A reply that is known at once: `value`, from which polling makes the output.
+/// A reply that is known at once.
 ///
 /// Not a `Ready<O>`: that has room for a whole response where there is only a rejection, and is as
 /// `Send` and `Sync` as an error that it never has.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Replied<T, O> {
-    value: Option<T>,
-    output: fn(T) -> O,
-}
+pub struct Replied<T, O>(Option<T>, PhantomData<fn() -> O>);
 
-impl<T, O> Replied<T, O> {
-    #[inline]
-    fn new(value: T, output: fn(T) -> O) -> Self {
-        Self { value: Some(value), output }
-    }
+/// A value that is the output of a future `O`.
+pub trait Known<O> {
+    /// Converts the value.
+    fn output(self) -> O;
 }
 
 impl<T, O> Unpin for Replied<T, O> {}
 
-impl<T, O> Future for Replied<T, O> {
+impl<T: Known<O>, O> Future for Replied<T, O> {
     type Output = O;
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<O> {
-        let value = self.value.take().expect("not polled after it was ready");
-        Poll::Ready((self.output)(value))
+        Poll::Ready(self.0.take().expect("not polled after it was ready").output())
     }
 }
 
-/// A choice that [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) can follow: every one but that of
+/// The implementors of [`OnRejected`] that can be combined with
+/// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by): all except that of
 /// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open).
 #[diagnostic::on_unimplemented(
     message = "`.keyed_by(..)` cannot be combined with `{Self}`",

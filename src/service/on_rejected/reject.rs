@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::task::Poll;
 
 use super::sealed::Sealed;
-use super::{OnRejected, Readiness, Replied};
+use super::{Known, OnRejected, Readiness, Replied};
 use crate::circuit::{Error, Rejected};
 
 /// Shows a rejection as an [`Error::Rejected`]. `W` says when.
@@ -17,10 +17,10 @@ impl<W> Reject<W> {
     }
 }
 
-/// When a rejection shows that is an error.
+/// Says when a [`Reject`] returns its error: from `poll_ready`, or from the response future.
 pub trait When: Sealed {
-    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` makes the error,
-    /// once.
+    /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` returns the
+    /// rejection, for an answer that contains it.
     #[inline]
     fn readiness<E>(_: impl FnOnce() -> Option<Rejected>) -> Readiness<Error<E>> {
         Readiness::Ready
@@ -79,6 +79,13 @@ impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
 
     #[inline]
     fn reply(&self, rejected: Rejected, _: Req) -> Self::Reply {
-        Replied::new(rejected, |rejected| Err(Error::Rejected(rejected)))
+        Replied(Some(rejected), PhantomData)
+    }
+}
+
+impl<Res, E> Known<Result<Res, Error<E>>> for Rejected {
+    #[inline]
+    fn output(self) -> Result<Res, Error<E>> {
+        Err(Error::Rejected(self))
     }
 }

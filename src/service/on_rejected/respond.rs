@@ -1,12 +1,13 @@
 //! A rejection as an HTTP response.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::task::Poll;
 
 use ::http::{Request, Response, StatusCode, header};
 
 use super::sealed::Sealed;
-use super::{OnRejected, Replied};
+use super::{Known, OnRejected, Replied};
 use crate::circuit::Rejected;
 use crate::service::grpc;
 
@@ -16,11 +17,11 @@ use crate::service::grpc;
 #[derive(Clone, Copy)]
 pub struct Respond<F>(pub(in crate::service) F);
 
-/// Gives a rejection the `Default` of the body's type.
+/// Makes the body of a response to a rejected call with `Default`.
 #[derive(Clone, Copy, Debug)]
 pub struct DefaultBody;
 
-/// Makes the response to a rejected call. Closures do, and [`DefaultBody`].
+/// Makes the response to a rejected call. [`DefaultBody`] and closures implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no body of type `{B}` for a rejection",
     note = "`.respond()` is for bodies with a `Default`",
@@ -105,7 +106,14 @@ where
 
     #[inline]
     fn reply(&self, rejected: Rejected, request: Request<Req>) -> Self::Reply {
-        Replied::new(self.response(rejected, Protocol::of(&request)), Ok)
+        Replied(Some(self.response(rejected, Protocol::of(&request))), PhantomData)
+    }
+}
+
+impl<B, E> Known<Result<Response<B>, E>> for Response<B> {
+    #[inline]
+    fn output(self) -> Result<Self, E> {
+        Ok(self)
     }
 }
 

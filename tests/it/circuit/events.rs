@@ -94,7 +94,8 @@ async fn the_log_level_says_whether_an_operator_must_act() {
         "INFO message=circuit \"payments\" changed from open to half-open: the open interval ended circuit=payments from=\"open\" to=\"half_open\"",
         "INFO message=circuit \"payments\" changed from half-open to closed: enough probes succeeded circuit=payments from=\"half_open\" to=\"closed\"",
         "INFO message=circuit \"payments\" changed from closed to metrics-only: an operator acted circuit=payments from=\"closed\" to=\"metrics_only\"",
-        "WARN message=circuit would have opened, but is metrics-only circuit=payments",
+        "WARN message=circuit \"payments\" would have opened, but is metrics-only: its evidence meets \
+         consecutive_failures circuit=payments",
     ];
     assert_eq!(log.len(), starts.len(), "{log:#?}");
     for (line, start) in log.iter().zip(starts) {
