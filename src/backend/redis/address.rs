@@ -96,7 +96,7 @@ fn parse(url: &Url, problems: &mut Vec<String>) -> RedisConfig {
         number => match number.parse() {
             Ok(number) => config.database = number,
             Err(_) => {
-                problems.push("the path is not the number of a database, 0 to 255".to_owned())
+                problems.push("the path is not the number of a database, 0 to 255".to_owned());
             }
         },
     }
