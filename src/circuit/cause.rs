@@ -1,5 +1,7 @@
 //! Why a circuit rejects, in words that are read without the lock.
 
+use std::fmt;
+
 use crate::machine::{Reason, State, Tally, Transition};
 use crate::timestamp::Timestamp;
 
@@ -12,7 +14,7 @@ use crate::timestamp::Timestamp;
 ///  calls (32 bits) │ failures          slow calls │ consecutive failures
 ///  unanswered      │ reason            since, in nanoseconds
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cause(pub(super) [u64; 4]);
 
 impl Cause {
@@ -63,3 +65,13 @@ impl Cause {
 }
 
 const LOW: u64 = u32::MAX as u64;
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cause")
+            .field("reason", &self.reason())
+            .field("evidence", &self.evidence())
+            .field("since", &self.since())
+            .finish()
+    }
+}

@@ -13,6 +13,8 @@ pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejec
 /// the code `Unavailable`. Servers answer with that code too. This function distinguishes the two,
 /// from the headers of the response or from the metadata of tonic's `Status`.
 ///
+/// A control character of the name shows as `?`.
+///
 /// The reply contains the name. So if the server has a circuit breaker of this crate too, compare the
 /// name with that of your circuit. If a public gRPC server must not reveal which upstreams it depends
 /// on, remove the header in [`respond_with`](crate::CircuitBreakerLayer::respond_with).

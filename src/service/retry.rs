@@ -126,7 +126,7 @@ where
 
 /// An error that may be a rejection. Implement it for an error type of your own that wraps one.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be told from a rejection",
+    message = "`{Self}` does not say whether it is a rejection",
     note = "inside a retry use `.reject_in_call()`, and put `RespondToRejectedLayer` outside",
     note = "box other errors: `.map_err(BoxError::from)`"
 )]

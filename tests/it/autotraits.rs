@@ -50,6 +50,11 @@ assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, FallsBack, UntilBody
 assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, Reject, UntilHead>: Send, Unpin);
 assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: Send, Unpin);
 
+// An error that a rejection never has takes nothing from a future.
+type Unsync = std::future::Pending<Result<http::Response<String>, std::cell::Cell<()>>>;
+type Fails = tower::util::ServiceFn<fn(Request) -> Unsync>;
+assert_impl_all!(ResponseFuture<Fails, Request, HttpStatus, Responds, UntilHead>: Send, Sync);
+
 assert_impl_all!(RespondToRejected<()>: Send, Sync, Unpin, Clone);
 
 /// A service is `Send` or `Sync` exactly if its inner service is.

@@ -8,11 +8,12 @@ mod reject;
 mod respond;
 
 pub use fallback::{Fallback, FallbackReply};
-pub use reject::{AtReadiness, InCall, Reject, RejectReply, Waiting, When};
+pub use reject::{AtReadiness, InCall, Reject, Waiting, When};
 pub(super) use respond::Protocol;
 pub use respond::{DefaultBody, RejectionBody, Respond};
 
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use crate::circuit::Rejected;
 
@@ -60,6 +61,36 @@ pub enum Readiness<E> {
     Failed(E),
     /// It is pending until the circuit may admit a call.
     Pending,
+}
+
+/// A reply that is ready at the first poll, which makes the output from `value`.
+///
+/// It is not a `Ready<O>`, which would have room for a whole response where there is only a
+/// rejection, and would be `Send` and `Sync` only if an error is that it never holds.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Replied<T, O> {
+    value: Option<T>,
+    output: fn(T) -> O,
+}
+
+impl<T, O> Replied<T, O> {
+    #[inline]
+    fn new(value: T, output: fn(T) -> O) -> Self {
+        Self { value: Some(value), output }
+    }
+}
+
+impl<T, O> Unpin for Replied<T, O> {}
+
+impl<T, O> Future for Replied<T, O> {
+    type Output = O;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<O> {
+        let value = self.value.take().expect("not polled after it was ready");
+        Poll::Ready((self.output)(value))
+    }
 }
 
 /// The implementors of [`OnRejected`] that can be combined with

@@ -1,11 +1,10 @@
 //! A rejection as an error, at readiness or of the call.
 
 use std::marker::PhantomData;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use super::sealed::Sealed;
-use super::{OnRejected, Readiness};
+use super::{OnRejected, Readiness, Replied};
 use crate::circuit::{Error, Rejected};
 
 /// Shows a rejection as an [`Error::Rejected`]. `W` says when.
@@ -66,7 +65,7 @@ impl When for Waiting {
 
 impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
     type Error = Error<E>;
-    type Reply = RejectReply<Res, E>;
+    type Reply = Replied<Rejected, Result<Res, Error<E>>>;
 
     #[inline]
     fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>> {
@@ -80,27 +79,6 @@ impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
 
     #[inline]
     fn reply(&self, rejected: Rejected, _: Req) -> Self::Reply {
-        RejectReply { rejected: Some(rejected), of: PhantomData }
-    }
-}
-
-/// The reply of [`Reject`]: an error.
-///
-/// Not a `Ready<Result<Res, _>>`, which has room for a whole response: every future of the service
-/// would be as large.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct RejectReply<Res, E> {
-    rejected: Option<Rejected>,
-    of: PhantomData<fn() -> (Res, E)>,
-}
-
-impl<Res, E> Future for RejectReply<Res, E> {
-    type Output = Result<Res, Error<E>>;
-
-    #[inline]
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let rejected = self.rejected.take().expect("not polled after it was ready");
-        Poll::Ready(Err(Error::Rejected(rejected)))
+        Replied::new(rejected, |rejected| Err(Error::Rejected(rejected)))
     }
 }

@@ -1,13 +1,12 @@
 //! A rejection as an HTTP response.
 
 use std::fmt;
-use std::future::{Ready, ready};
 use std::task::Poll;
 
 use ::http::{Request, Response, StatusCode, header};
 
-use super::OnRejected;
 use super::sealed::Sealed;
+use super::{OnRejected, Replied};
 use crate::circuit::Rejected;
 use crate::service::grpc;
 
@@ -97,7 +96,7 @@ where
     F: RejectionBody<Res>,
 {
     type Error = E;
-    type Reply = Ready<Result<Response<Res>, E>>;
+    type Reply = Replied<Response<Res>, Result<Response<Res>, E>>;
 
     #[inline]
     fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
@@ -106,7 +105,7 @@ where
 
     #[inline]
     fn reply(&self, rejected: Rejected, request: Request<Req>) -> Self::Reply {
-        ready(Ok(self.response(rejected, Protocol::of(&request))))
+        Replied::new(self.response(rejected, Protocol::of(&request)), Ok)
     }
 }
 
