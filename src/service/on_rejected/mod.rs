@@ -64,10 +64,10 @@ pub enum Readiness<E> {
     Pending,
 }
 
-/// A reply that is known at once.
+/// A reply that is ready at the first poll.
 ///
-/// Not a `Ready<O>`: that has room for a whole response where there is only a rejection, and is as
-/// `Send` and `Sync` as an error that it never has.
+/// It is not a `Ready<O>`, which would have room for a whole response where there is only a
+/// rejection, and would be `Send` and `Sync` only if the error is, which it never holds.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Replied<T, O>(Option<T>, PhantomData<fn() -> O>);
