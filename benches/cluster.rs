@@ -1,5 +1,6 @@
-//! Ten replicas on one Redis: how fast all open, how many calls get through meanwhile, and what Redis
-//! is asked. Beside them a naive circuit breaker, which asks Redis before and after each call.
+//! Ten replicas on one Redis: how fast all open, how many calls get through meanwhile, and what
+//! Redis is asked. Beside them a naive circuit breaker, which asks Redis before and after each
+//! call.
 
 #[path = "cluster/load.rs"]
 mod load;
@@ -232,9 +233,9 @@ async fn many(stores: &[Store], server: &Client, steady: Duration) -> anyhow::Re
     }
 }
 
-/// What a call waits for while Redis is frozen, in milliseconds at worst: closed, and as a probe; by how
-/// many megabytes this process grows; and how many milliseconds after its end what one replica says
-/// holds on all again.
+/// What a call waits for while Redis is frozen, in milliseconds at worst: closed, and as a probe;
+/// by how many megabytes this process grows; and how many milliseconds after its end what one
+/// replica says holds on all again.
 async fn frozen(redis: &Redis, stores: &[Store], lasting: Duration) -> anyhow::Result<[f64; 4]> {
     let short = Policy::builder()
         .consecutive_failures(1)

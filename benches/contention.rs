@@ -165,7 +165,8 @@ fn ours() -> Vec<Subject> {
     ]
 }
 
-/// Calls that end in other ways than with a success, by permits, under a policy that they do not trip.
+/// Calls that end in other ways than with a success, by permits, under a policy that they do not
+/// trip.
 fn results() -> Vec<Subject> {
     fn succeed(permit: Permit) {
         permit.settle(Outcome::Success);

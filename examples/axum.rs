@@ -5,18 +5,18 @@
 //! cargo run --example axum              # serves on 127.0.0.1:3000 until ctrl-c
 //! ```
 //!
-//! While its circuit is open, `/users` responds with a 503 (`.respond()`). `/orders` has a timeout, and
-//! axum's `HandleErrorLayer` makes its responses. Both routes call one upstream. `POST /break` makes it
-//! fail, `POST /repair` makes it work again. Three failures open a circuit; after that each response
-//! says when to come back:
+//! While its circuit is open, `/users` responds with a 503 (`.respond()`). `/orders` has a timeout,
+//! and axum's `HandleErrorLayer` makes its responses. Both routes call one upstream. `POST /break`
+//! makes it fail, `POST /repair` makes it work again. Three failures open a circuit; after that
+//! each response says when to come back:
 //!
 //! ```sh
 //! curl -X POST localhost:3000/break
 //! curl -i localhost:3000/users          # four times: 502, 502, 502, 503
 //! ```
 //!
-//! The demo sends these requests itself, and waits as long as `retry-after` says. Indented lines are what
-//! the client sees. The others are the server's log, with a warning when a circuit opens.
+//! The demo sends these requests itself, and waits as long as `retry-after` says. Indented lines
+//! are what the client sees. The others are the server's log, with a warning when a circuit opens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -40,8 +40,8 @@ fn app(store: &Store) -> Router {
     // An open circuit is a response. The route needs nothing else.
     let users = CircuitBreakerLayer::new(store.clone()).named("users").respond();
 
-    // An open circuit is an error, and so is a timeout: `explain` makes the responses. The timeout is
-    // inside the circuit breaker, so a call that takes too long counts as a failure.
+    // An open circuit is an error, and so is a timeout: `explain` makes the responses. The timeout
+    // is inside the circuit breaker, so a call that takes too long counts as a failure.
     let orders = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(explain))
         .layer(CircuitBreakerLayer::new(store.clone()).named("orders"))

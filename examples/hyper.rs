@@ -4,10 +4,10 @@
 //! cargo run --example hyper
 //! ```
 //!
-//! One client calls over one connection. Expect 200; 502 three times, while the upstream fails; 503 with
-//! `retry-after` twice, while the circuit is open; and 200 after a second, from a probe. If its service
-//! returns an error, hyper closes the connection. With `.respond()` an open circuit is a response, and the
-//! connection stays open.
+//! One client calls over one connection. Expect 200; 502 three times, while the upstream fails; 503
+//! with `retry-after` twice, while the circuit is open; and 200 after a second, from a probe. If
+//! its service returns an error, hyper closes the connection. With `.respond()` an open circuit is
+//! a response, and the connection stays open.
 
 use std::convert::Infallible;
 use std::future::ready;

@@ -4,9 +4,10 @@
 //! cargo run --example keyed
 //! ```
 //!
-//! Expect ten rounds of calls to three hosts. The second host refuses connections. After three failures
-//! its circuit opens, and the client does not call it any more. Calls to the other hosts succeed. One
-//! circuit for all three would have stopped those too. At the end: the state of each circuit.
+//! Expect ten rounds of calls to three hosts. The second host refuses connections. After three
+//! failures its circuit opens, and the client does not call it any more. Calls to the other hosts
+//! succeed. One circuit for all three would have stopped those too. At the end: the state of each
+//! circuit.
 
 use std::time::Duration;
 

@@ -4,10 +4,10 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! It takes about six seconds. A client calls a server on this machine ten times a second, through a
-//! circuit breaker. The server works, fails, and works again. Expect a line for each change of the
-//! circuit's state: open, half-open, open, half-open, closed. At the end: how many calls the circuit
-//! breaker kept from the failing server.
+//! It takes about six seconds. A client calls a server on this machine ten times a second, through
+//! a circuit breaker. The server works, fails, and works again. Expect a line for each change of
+//! the circuit's state: open, half-open, open, half-open, closed. At the end: how many calls the
+//! circuit breaker kept from the failing server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -4,12 +4,12 @@
 //! cargo run --example reqwest
 //! ```
 //!
-//! Expect the same output twice. The server fails three times, so three calls return 500. They open the
-//! circuit, and for a second it rejects calls. Then a probe succeeds.
+//! Expect the same output twice. The server fails three times, so three calls return 500. They open
+//! the circuit, and for a second it rejects calls. Then a probe succeeds.
 //!
-//! - *reqwest's types*: `reqwest::Client` is a service. A 500 is an `Ok` for it, so the classifier needs
-//!   to know where status and headers are; without them this does not compile. An open circuit is an
-//!   error.
+//! - *reqwest's types*: `reqwest::Client` is a service. A 500 is an `Ok` for it, so the classifier
+//!   needs to know where status and headers are; without them this does not compile. An open
+//!   circuit is an error.
 //! - *http's types*, as other tower layers use them: the default classifier works, each host has a
 //!   circuit, and an open circuit is a 503.
 //!

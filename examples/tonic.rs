@@ -4,13 +4,14 @@
 //! cargo run --example tonic
 //! ```
 //!
-//! Expect, first for unary calls and then for server-streaming ones: `Ok`; `Internal` three times, while
-//! the server fails; `Unavailable` twice, from the circuit breaker, with the time to come back; and `Ok`
-//! after a second. The status of a stream comes after its messages, in the trailers: `.observe_body()`
-//! counts it there.
+//! Expect, first for unary calls and then for server-streaming ones: `Ok`; `Internal` three times,
+//! while the server fails; `Unavailable` twice, from the circuit breaker, with the time to come
+//! back; and `Ok` after a second. The status of a stream comes after its messages, in the trailers:
+//! `.observe_body()` counts it there.
 //!
-//! The messages are strings, by a codec at the end of this file. With code generated from a `.proto` file,
-//! give the client the same service: `GreeterClient::new(protect(channel, "greeter")?)`.
+//! The messages are strings, by a codec at the end of this file. With code generated from a
+//! `.proto` file, give the client the same service: `GreeterClient::new(protect(channel,
+//! "greeter")?)`.
 
 use std::convert::Infallible;
 use std::pin::Pin;

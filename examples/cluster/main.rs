@@ -1,13 +1,13 @@
-//! Five processes share one circuit through Redis. They open it together, share its probes, and go on
-//! while Redis is frozen.
+//! Five processes share one circuit through Redis. They open it together, share its probes, and go
+//! on while Redis is frozen.
 //!
 //! ```sh
 //! cargo run --features redis --example cluster
 //! ```
 //!
-//! It starts a `redis-server` (Debian package `redis-server`), an upstream, and five replicas, which are
-//! processes of this same program. It ends after about 15 s. With `CIRCUIT_BREAKER_REDIS_URL` it uses
-//! that Redis instead, and does not freeze it.
+//! It starts a `redis-server` (Debian package `redis-server`), an upstream, and five replicas,
+//! which are processes of this same program. It ends after about 15 s. With
+//! `CIRCUIT_BREAKER_REDIS_URL` it uses that Redis instead, and does not freeze it.
 
 #![expect(
     clippy::disallowed_methods,

@@ -50,7 +50,8 @@ impl Upstream {
         self.shared.failing.store(fail, Ordering::Relaxed);
     }
 
-    /// Returns when the n-th failure since the last call was answered, and how many calls came later.
+    /// Returns when the n-th failure since the last call was answered, and how many calls came
+    /// later.
     pub(crate) fn after_failure(&self, n: usize) -> Option<(Instant, usize)> {
         let calls = self.take();
         let nth = calls.iter().filter(|call| call.failed).nth(n - 1)?.at + TAKES;

@@ -47,9 +47,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 
 /// A store of circuit records that replicas share.
 ///
-/// `RedisBackend` (feature `redis`) and `MemoryBackend` (feature `test-util`) implement it. To share
-/// circuits through another database, implement it yourself, and test the implementation against
-/// the laws below, as `tests/it/cluster/laws` in the repository does.
+/// `RedisBackend` (feature `redis`) and `MemoryBackend` (feature `test-util`) implement it. To
+/// share circuits through another database, implement it yourself, and test the implementation
+/// against the laws below, as `tests/it/cluster/laws` in the repository does.
 ///
 /// A backend adds, compares and publishes. It does not judge evidence: the replica that reads a
 /// [`View`] judges it by its policy, and proposes what follows with
@@ -80,8 +80,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 ///
 /// # Errors
 ///
-/// Every operation returns [`BackendError::unavailable`] if the backend does not answer in time, and
-/// [`BackendError::refused`] if it answers but will not do this.
+/// Every operation returns [`BackendError::unavailable`] if the backend does not answer in time,
+/// and [`BackendError::refused`] if it answers but will not do this.
 ///
 /// # Cancellation
 ///

@@ -33,8 +33,8 @@ impl Engine {
 
     /// Grants a call: the one way in.
     ///
-    /// It does not say that the state of the cluster is unknown: a caller that cannot wait is admitted
-    /// as the circuit knows.
+    /// It does not say that the state of the cluster is unknown: a caller that cannot wait is
+    /// admitted as the circuit knows.
     #[inline]
     pub(super) fn enter(&self, begin: Begin) -> Result<Grant, Refusal> {
         let word = self.word();
@@ -51,7 +51,8 @@ impl Engine {
         self.enter_locked(begin)
     }
 
-    /// Begins the call of a grant that was reserved. Enters anew if the grant is not valid any more.
+    /// Begins the call of a grant that was reserved. Enters anew if the grant is not valid any
+    /// more.
     #[inline]
     pub(super) fn resume(&self, grant: Grant) -> Result<Grant, Refusal> {
         if grant.lease().is_none()
@@ -107,7 +108,8 @@ impl Engine {
         self.lock().rejection(clock::now())
     }
 
-    /// A grant for a call that starts now, in the epoch of an admission. `None`: decide under the lock.
+    /// A grant for a call that starts now, in the epoch of an admission. `None`: decide under the
+    /// lock.
     #[inline]
     fn start(&self, word: Word, epoch: u64) -> Option<Grant> {
         if word.has(Word::TIMED) {
@@ -147,9 +149,9 @@ impl Engine {
             return Some(Rejection { state, generation, retry_after: None });
         }
         let mut wait = horizon.since(clock::coarse());
-        // The coarse clock may be a tick behind. Where that would show (just before the end, or in a
-        // number of whole seconds), the exact one decides: a caller that waits for `retry_after` is not
-        // rejected for the same interval, and waits no second too long.
+        // The coarse clock may be a tick behind. Where that would show (just before the end, or in
+        // a number of whole seconds), the exact one decides: a caller that waits for `retry_after`
+        // is not rejected for the same interval, and waits no second too long.
         if wait.subsec_nanos() < TICK.subsec_nanos() {
             wait = horizon.since(clock::now());
         }

@@ -1,7 +1,7 @@
 //! What stands in front of the machine, so that most calls need not wait for it.
 //!
-//! The [`Machine`](crate::machine::Machine) is behind a mutex. In front of it are a few atomics that
-//! say what may be done without it, and until when:
+//! The [`Machine`](crate::machine::Machine) is behind a mutex. In front of it are a few atomics
+//! that say what may be done without it, and until when:
 //!
 //! - `word`: the state, flags, and an epoch ([`Word`]);
 //! - `horizon`: the time at which the word is no longer good, and the lock must be asked;
@@ -12,22 +12,23 @@
 //! 1. Only the holder of the lock writes the word, and each time with a greater epoch: an odd one
 //!    while it works, an even one when it publishes.
 //! 2. A thread that takes the lock to change something first makes a *cut*: the word moves to a new
-//!    epoch without `QUIET`, then the stripes are drained. What was counted before the cut is in the
-//!    drain; what comes after it is refused by its stripe and must wait for the lock.
+//!    epoch without `QUIET`, then the stripes are drained. What was counted before the cut is in
+//!    the drain; what comes after it is refused by its stripe and must wait for the lock.
 //! 3. A grant bears the epoch at which it was given. It is stale if that is before the epoch at
 //!    which the current phase began; stale results are counted as such and change nothing.
 //! 4. A success goes by without the lock only while the machine says that one more success matters
 //!    to nothing but a count (`QUIET`), the bucket has not ended, and it was not slow.
-//! 5. A result that leaves no evidence takes no lock. A cancelled call that leaves none counts in its
-//!    stripe's run, where there is a window, and takes the lock where that could complete a run that
-//!    matters, or when its stripe has counted its share of what is missing.
-//! 6. No user code runs under the lock: no observer, no drop of what one has captured, no waker. What
-//!    would run some waits until the lock is released ([`Locked::later`]).
+//! 5. A result that leaves no evidence takes no lock. A cancelled call that leaves none counts in
+//!    its stripe's run, where there is a window, and takes the lock where that could complete a run
+//!    that matters, or when its stripe has counted its share of what is missing.
+//! 6. No user code runs under the lock: no observer, no drop of what one has captured, no waker.
+//!    What would run some waits until the lock is released ([`Locked::later`]).
 //!
 //! So a judgement includes every result whose recording returned before it began, and each result
 //! is counted once, in its own phase, or is stale.
 //!
-//! [`admission`](super::admission) admits calls, [`results`](super::results) records how they ended.
+//! [`admission`](super::admission) admits calls, [`results`](super::results) records how they
+//! ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,8 +106,8 @@ impl Engine {
     }
 
     /// Drops what belongs to the circuit, which no store and no handle has any more. Its grants are
-    /// stale from here on. False, with nothing changed, while observers get one of its events: it would
-    /// arrive among those of the next circuit.
+    /// stale from here on. False, with nothing changed, while observers get one of its events: it
+    /// would arrive among those of the next circuit.
     pub(super) fn vacate(&self) -> bool {
         let old = self.cut(|locked| {
             let idle = !locked.notifying && locked.outbox.is_empty();
@@ -116,8 +117,8 @@ impl Engine {
             })
         });
         let vacated = old.is_some();
-        // Without the lock: with it go its observers, and what users have put into them. Whoever makes a
-        // circuit now has nothing to do with those.
+        // Without the lock: with it go its observers, and what users have put into them. Whoever
+        // makes a circuit now has nothing to do with those.
         contain(|| drop(old));
         vacated
     }
@@ -229,7 +230,8 @@ impl Engine {
         self.lock().cause
     }
 
-    /// Counts the calls that have been running for too long as slow ones, if running calls are watched.
+    /// Counts the calls that have been running for too long as slow ones, if running calls are
+    /// watched.
     pub(super) fn look_at_running(&self, locked: &mut Locked, now: Timestamp) -> Option<Watch> {
         let limit = locked.policy.watched_duration()?;
         let watch = Some(self.watch_running(locked, now)).filter(|watch| *watch != Watch::OFF)?;

@@ -21,7 +21,8 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] if the circuit rejects the call; [`Error::Inner`] with the error of the call.
+    /// [`Error::Rejected`] if the circuit rejects the call; [`Error::Inner`] with the error of the
+    /// call.
     ///
     /// # Cancellation
     ///
@@ -41,8 +42,8 @@ impl Circuit {
 
     /// Makes a call, if the circuit admits it, and lets `classify` say what its result means.
     ///
-    /// A [`Classify`](crate::Classify) takes a `Result<&T, &E>`. To use one here, convert the result:
-    /// `|result: &Result<_, _>| classifier.classify(result.as_ref())`.
+    /// A [`Classify`](crate::Classify) takes a `Result<&T, &E>`. To use one here, convert the
+    /// result: `|result: &Result<_, _>| classifier.classify(result.as_ref())`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -77,10 +78,10 @@ impl Circuit {
 
     /// Makes a call, if the circuit admits it, and runs `fallback` instead of a rejected call.
     ///
-    /// A call that was made and failed keeps its own error: only a rejection is replaced. Every `Err`
-    /// of the call is a failure, as with [`execute`](Self::execute). To replace failures too, or to
-    /// classify errors, use [`execute_with_fallback`](Self::execute_with_fallback): a fallback that
-    /// returns the result of [`Unserved::Failed`] replaces rejections only.
+    /// A call that was made and failed keeps its own error: only a rejection is replaced. Every
+    /// `Err` of the call is a failure, as with [`execute`](Self::execute). To replace failures too,
+    /// or to classify errors, use [`execute_with_fallback`](Self::execute_with_fallback): a
+    /// fallback that returns the result of [`Unserved::Failed`] replaces rejections only.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -112,12 +113,15 @@ impl Circuit {
         }
     }
 
-    /// Makes a call, if the circuit admits it, and runs `fallback` if the call is rejected or fails.
+    /// Makes a call, if the circuit admits it, and runs `fallback` if the call is rejected or
+    /// fails.
     ///
-    /// `classify` says which results are failures. The fallback gets such a result and may return it.
-    /// Every other result is returned as it is, also an `Err`: a row that does not exist is an answer.
+    /// `classify` says which results are failures. The fallback gets such a result and may return
+    /// it. Every other result is returned as it is, also an `Err`: a row that does not exist is an
+    /// answer.
     ///
-    /// The fallback runs once the circuit has counted the call. The circuit does not count the fallback.
+    /// The fallback runs once the circuit has counted the call. The circuit does not count the
+    /// fallback.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -154,8 +158,8 @@ impl Circuit {
     ///
     /// # Errors
     ///
-    /// The error of a call that is no failure, or of the fallback. Cancellation and panics are as with
-    /// [`execute`](Self::execute).
+    /// The error of a call that is no failure, or of the fallback. Cancellation and panics are as
+    /// with [`execute`](Self::execute).
     pub async fn execute_with_fallback<C, F, Fut, G, Alt, T, E>(
         &self,
         classify: C,
@@ -245,8 +249,8 @@ impl Circuit {
         self.try_enter().map(Permit::new)
     }
 
-    /// Admits a call by what this process knows. Where a probe slot must be leased first, it rejects
-    /// the call, and starts to ask for the next one.
+    /// Admits a call by what this process knows. Where a probe slot must be leased first, it
+    /// rejects the call, and starts to ask for the next one.
     #[inline]
     pub(crate) fn try_enter(&self) -> Result<CallGuard, Rejected> {
         self.enter().map_err(|refusal| {
@@ -263,8 +267,8 @@ impl Circuit {
 pub enum Unserved<T, E> {
     /// The call was rejected: it was not made.
     Rejected(Rejected),
-    /// The call was made, and its result is a failure. It can be an `Ok` that the classifier calls a
-    /// failure.
+    /// The call was made, and its result is a failure. It can be an `Ok` that the classifier calls
+    /// a failure.
     Failed(Result<T, E>),
 }
 

@@ -21,9 +21,9 @@ use crate::timestamp::Timestamp;
 
 /// A circuit: what a circuit breaker knows about one upstream, under one name.
 ///
-/// Use it to protect calls that are not made through tower, to look at the state, and to override it.
-/// [`Store::circuit`](crate::Store::circuit) returns it. All handles with one name in one store, those of
-/// layers included, are the same circuit.
+/// Use it to protect calls that are not made through tower, to look at the state, and to override
+/// it. [`Store::circuit`](crate::Store::circuit) returns it. All handles with one name in one
+/// store, those of layers included, are the same circuit.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -56,8 +56,8 @@ impl Circuit {
         &self.name
     }
 
-    /// Returns the current state. An open circuit stays open after its interval ends, until the next
-    /// call asks for a permit: see [`is_available`](Self::is_available).
+    /// Returns the current state. An open circuit stays open after its interval ends, until the
+    /// next call asks for a permit: see [`is_available`](Self::is_available).
     #[must_use]
     pub fn state(&self) -> State {
         self.engine.state()
@@ -66,8 +66,8 @@ impl Circuit {
     /// Returns whether a call would probably be admitted now. A pure read: it changes no state and
     /// takes no probe slot, so a load balancer or a readiness check can call it at any rate.
     ///
-    /// The next call can still be rejected: other calls may take the probe slots first, or it may be the
-    /// one that finds that a probe has outlived its lease, which opens the circuit again.
+    /// The next call can still be rejected: other calls may take the probe slots first, or it may
+    /// be the one that finds that a probe has outlived its lease, which opens the circuit again.
     #[must_use]
     pub fn is_available(&self) -> bool {
         !matches!(self.check(), Err(Refusal::Rejected(_)))
@@ -87,10 +87,10 @@ impl Circuit {
 
     /// Calls `observer` with each event of the circuit from now on, in order.
     ///
-    /// The observer runs on the thread of the call that caused the event, or of the task that received
-    /// it from the backend, without any lock. Keep it quick, and do slow work elsewhere. A panic of the
-    /// observer is caught, and the call goes on. While the observer does not return, the last 1000
-    /// events wait for it, and older ones are dropped.
+    /// The observer runs on the thread of the call that caused the event, or of the task that
+    /// received it from the backend, without any lock. Keep it quick, and do slow work elsewhere. A
+    /// panic of the observer is caught, and the call goes on. While the observer does not return,
+    /// the last 1000 events wait for it, and older ones are dropped.
     ///
     /// The observer lives as long as the circuit. So add it once. It must not capture a handle of
     /// its own circuit: such a handle keeps the circuit for ever. After the circuit is gone, the
@@ -257,8 +257,8 @@ impl Circuit {
         self.engine.with(|locked, _| locked.end_asking());
     }
 
-    /// Applies the view that came with no lease. Returns the generation that is known now, and whether
-    /// it is known when to ask again.
+    /// Applies the view that came with no lease. Returns the generation that is known now, and
+    /// whether it is known when to ask again.
     pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
         self.engine.with(|locked, now| {
             locked.adopt(view, Heard::Answered, now);

@@ -1,8 +1,8 @@
 //! One circuit in this process: permits, snapshots and errors, beside [`Circuit`], [`Error`] and
 //! [`Rejected`] themselves.
 
-// `handle` is the handle of a circuit. Behind it, `engine` decides from a few atomics, and takes the
-// lock to ask the machine, which has the rules, only where they matter.
+// `handle` is the handle of a circuit. Behind it, `engine` decides from a few atomics, and takes
+// the lock to ask the machine, which has the rules, only where they matter.
 mod admission;
 mod cause;
 mod engine;

@@ -11,7 +11,8 @@ use crate::timestamp::Timestamp;
 pub(crate) struct Peek {
     /// It rejects calls, other than by an override.
     pub(crate) rejects: bool,
-    /// It has evidence against its upstream: it is not closed, or has counted failures or slow calls.
+    /// It has evidence against its upstream: it is not closed, or has counted failures or slow
+    /// calls.
     pub(crate) suspects: bool,
     /// It is under an override that is still in force.
     pub(crate) overridden: bool,

@@ -184,7 +184,8 @@ impl<F: Future> Attempt<F> {
         Self { call, guard: Some(guard) }
     }
 
-    /// Polls the call. Once it is ready, `classify` judges the output, and the guard is the caller's.
+    /// Polls the call. Once it is ready, `classify` judges the output, and the guard is the
+    /// caller's.
     #[inline]
     pub(crate) fn poll_end(
         self: Pin<&mut Self>,

@@ -27,9 +27,9 @@ impl Engine {
     pub(super) fn record(&self, grant: Grant, outcome: Outcome) {
         let word = self.word();
         // The word is read before the phase and the horizon. Had a cut come between, they might be
-        // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides. Where
-        // nothing is counted there is nothing to refuse.
-        // What is quiet is no half-open phase, so a grant of the same phase is no probe's.
+        // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides.
+        // Where nothing is counted there is nothing to refuse. What is quiet is no half-open phase,
+        // so a grant of the same phase is no probe's.
         let quiet = word.has(Word::QUIET) && matches!(outcome, Outcome::Success);
         if !quiet || self.is_stale(grant) || !self.succeed_quietly(grant, word) {
             self.record_slowly(grant, outcome);
@@ -45,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Records a result that leaves no evidence, if that takes no lock. False if it does: it may end a
-    /// run of cancelled calls.
+    /// Records a result that leaves no evidence, if that takes no lock. False if it does: it may
+    /// end a run of cancelled calls.
     fn ignore_quietly(&self, grant: Grant, word: Word) -> bool {
         grant.lease().is_none()
             && !word.has(Word::PENDING)

@@ -20,8 +20,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// How long the state has lasted.
     pub since: Duration,
-    /// What the circuit has counted in that state. It is zero in a circuit that has just opened: what
-    /// opened it is in [`Rejected::evidence`](crate::Rejected::evidence) and in the
+    /// What the circuit has counted in that state. It is zero in a circuit that has just opened:
+    /// what opened it is in [`Rejected::evidence`](crate::Rejected::evidence) and in the
     /// [`Transition`](crate::event::Transition).
     pub tally: Tally,
     /// How many times in a row probes have opened the circuit again.

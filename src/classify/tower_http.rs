@@ -34,10 +34,10 @@ use crate::outcome::Outcome;
 ///
 /// # Other versions of tower-http
 ///
-/// A classifier of tower-http 0.6 goes into `TowerHttp06` (feature `tower-http-06`). In this type it
-/// does not compile: rustc says `` the trait bound `StatusInRangeAsFailures: ClassifyResponse` is not
-/// satisfied ``, and notes that there are multiple versions of the crate. `cargo tree -i tower-http`
-/// shows which of them your stack has.
+/// A classifier of tower-http 0.6 goes into `TowerHttp06` (feature `tower-http-06`). In this type
+/// it does not compile: rustc says `` the trait bound `StatusInRangeAsFailures: ClassifyResponse`
+/// is not satisfied ``, and notes that there are multiple versions of the crate. `cargo tree -i
+/// tower-http` shows which of them your stack has.
 #[cfg(feature = "tower-http")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TowerHttp<C>(pub C);

@@ -285,7 +285,8 @@ impl Store {
     /// # Errors
     ///
     /// Returns an error that names every wrong variable, or says why Redis cannot be used. If
-    /// `CIRCUIT_BREAKER_REDIS_URL` is set, a program built without the feature `redis` gets an error.
+    /// `CIRCUIT_BREAKER_REDIS_URL` is set, a program built without the feature `redis` gets an
+    /// error.
     ///
     /// # Panics
     ///

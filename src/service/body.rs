@@ -26,8 +26,8 @@ impl Asked {
         Self { in_grpc, for_head: request.method() == Method::HEAD }
     }
 
-    /// Puts a body around the body of a good response, which holds on to the call until its end, and
-    /// to the circuit, so that the store does not forget it.
+    /// Puts a body around the body of a good response, which holds on to the call until its end,
+    /// and to the circuit, so that the store does not forget it.
     pub(super) fn observe<B: Body>(
         self,
         response: Response<B>,
@@ -41,8 +41,8 @@ impl Asked {
         response.map(|body| {
             let circuit = circuit.cloned();
             let mut body = ObservedBody { body, call: Some(call), circuit, last };
-            // The status decides, whatever the classifier said: one that knows HTTP alone takes every
-            // gRPC reply for a success.
+            // The status decides, whatever the classifier said: one that knows HTTP alone takes
+            // every gRPC reply for a success.
             if let Some(failure @ Outcome::Failure { .. }) = status {
                 settle(&mut body.call, failure);
             } else if bodiless || has_ended(&mut body.call, &body.body) {
@@ -78,8 +78,8 @@ pin_project! {
     impl<B: Body> PinnedDrop for ObservedBody<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // It may have come to its end since the last frame was read. While the thread is panicking
-            // the body is not asked: a second panic would abort the process.
+            // It may have come to its end since the last frame was read. While the thread is
+            // panicking the body is not asked: a second panic would abort the process.
             if !std::thread::panicking() && has_ended(this.call, &this.body) {
                 this.last.end(this.call, None);
             } else if let Some(call) = this.call.take() {
@@ -144,8 +144,8 @@ impl<B: Body> Body for ObservedBody<B> {
     }
 }
 
-/// Whether a call that is not judged yet has come to the end of its body. A body that panics here has
-/// failed.
+/// Whether a call that is not judged yet has come to the end of its body. A body that panics here
+/// has failed.
 fn has_ended(call: &mut Option<CallGuard>, body: &impl Body) -> bool {
     call.take().is_some_and(|held| {
         let (held, ended) = held.guard(|| body.is_end_stream());

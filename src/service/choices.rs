@@ -21,8 +21,8 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
     /// `poll_ready` is ready, and the call is rejected.
     ///
     /// Use it under `Buffer`, `Retry` and `Steer`, where an error from `poll_ready` would end the
-    /// service for good, or fail more than one call. Do not use it for tonic's clients, which turn an
-    /// error that they do not know into the code `Unknown`: let these [respond](Self::respond).
+    /// service for good, or fail more than one call. Do not use it for tonic's clients, which turn
+    /// an error that they do not know into the code `Unknown`: let these [respond](Self::respond).
     ///
     /// A service that became ready while the circuit was open rejects its next call, even if the
     /// circuit has recovered meanwhile: the inner service is not ready. This matters where services
@@ -32,9 +32,9 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
         self.on_rejected(Reject::new())
     }
 
-    /// Shows a rejection as a response with an empty body: 503 with `Retry-After`; to a gRPC request a
-    /// reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error type of the service
-    /// is that of the inner service.
+    /// Shows a rejection as a response with an empty body: 503 with `Retry-After`; to a gRPC
+    /// request a reply with the status `UNAVAILABLE` and `grpc-retry-pushback-ms`. The error type
+    /// of the service is that of the inner service.
     ///
     /// Use it for servers, which must answer, and for tonic's clients, which turn the reply into
     /// the code `Unavailable`; [`grpc::rejected_by`](super::grpc::rejected_by) distinguishes it
@@ -45,14 +45,14 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
     /// `Retry-After` is [`Rejected::retry_after_seconds`]. The response has the [`Rejected`] as an
     /// extension, so that other circuit breakers do not count it.
     ///
-    /// In axum prefer `route_layer` to `layer`: `layer` also wraps what axum itself answers (404, 405),
-    /// which would count as a success of the upstream.
+    /// In axum prefer `route_layer` to `layer`: `layer` also wraps what axum itself answers (404,
+    /// 405), which would count as a success of the upstream.
     pub fn respond(self) -> CircuitBreakerLayer<C, Respond<DefaultBody>, U, K> {
         self.on_rejected(Respond(DefaultBody))
     }
 
-    /// Shows a rejection as a response, like [`respond`](Self::respond), with a body of your own. For
-    /// bodies without a `Default`, and for responses that say more.
+    /// Shows a rejection as a response, like [`respond`](Self::respond), with a body of your own.
+    /// For bodies without a `Default`, and for responses that say more.
     ///
     /// `body` gets the response of `respond`, without a body, and may change it.
     ///
@@ -110,9 +110,9 @@ impl<C, U, K> CircuitBreakerLayer<C, Reject, U, K> {
 }
 
 impl<C, U> CircuitBreakerLayer<C, Reject, U> {
-    /// Keeps `poll_ready` pending while the circuit is open. It wakes when the open interval ends, when
-    /// a probe slot becomes free, when an override is set or ends, and when the cluster changes the
-    /// circuit.
+    /// Keeps `poll_ready` pending while the circuit is open. It wakes when the open interval ends,
+    /// when a probe slot becomes free, when an override is set or ends, and when the cluster
+    /// changes the circuit.
     ///
     /// Use it under `tower::balance`. A balancer drops an endpoint whose `poll_ready` fails, but
     /// only skips one that is pending. So it skips an endpoint whose circuit is open, and uses it
@@ -120,11 +120,11 @@ impl<C, U> CircuitBreakerLayer<C, Reject, U> {
     ///
     /// If nothing else takes the calls, they queue here for the whole open interval, or until an
     /// operator resets a forced-open circuit. So under a `Buffer`, or with a single endpoint, use
-    /// [`reject_in_call`](Self::reject_in_call). If the circuit opens between readiness and the call,
-    /// the response future fails.
+    /// [`reject_in_call`](Self::reject_in_call). If the circuit opens between readiness and the
+    /// call, the response future fails.
     ///
-    /// It cannot be combined with [`keyed_by`](Self::keyed_by): without a request there is no circuit
-    /// to wait for.
+    /// It cannot be combined with [`keyed_by`](Self::keyed_by): without a request there is no
+    /// circuit to wait for.
     ///
     /// ```
     /// use tower_breaker::{CircuitBreakerLayer, Store};
@@ -146,8 +146,8 @@ impl<C, M, K> CircuitBreakerLayer<C, M, UntilHead, K> {
     /// Judges a call when its response body ends, not when its head arrives.
     ///
     /// Use it for gRPC, whose status comes in the trailers, after the messages: without this method
-    /// such a failure counts as a success. Use it also for long downloads, which can break long after a
-    /// head of 200.
+    /// such a failure counts as a success. Use it also for long downloads, which can break long
+    /// after a head of 200.
     ///
     /// | the head is good, and the body | counts as |
     /// | --- | --- |
@@ -157,8 +157,8 @@ impl<C, M, K> CircuitBreakerLayer<C, M, UntilHead, K> {
     /// | breaks | failure |
     /// | is dropped before its end | cancelled, as the policy [says](crate::policy::PolicyBuilder::cancelled); its probe slot is free again |
     ///
-    /// If the classifier does not call the head a success, the call ends with the head. If the head has
-    /// a gRPC status that is a failure, the call fails at once, whatever the classifier says.
+    /// If the classifier does not call the head a success, the call ends with the head. If the head
+    /// has a gRPC status that is a failure, the call fails at once, whatever the classifier says.
     ///
     /// An upstream that hangs in the middle of a body counts as a failure when the caller gives up:
     /// if the policy has a `slow_call_duration`, as most presets do, a body that is dropped after
@@ -168,10 +168,11 @@ impl<C, M, K> CircuitBreakerLayer<C, M, UntilHead, K> {
     /// circuit breaker that turns a hang into an error, such as a read timeout. If readers never
     /// read a body to its end, no call is ever a success: do not use `observe_body` there.
     ///
-    /// The response body becomes an [`ObservedBody`](super::ObservedBody), and the call lasts as long as
-    /// it. So a probe needs a [lease](crate::policy::PolicyBuilder::probe_lease) that is long enough for
-    /// a whole body, and a stream that is open for long is a slow call, if the policy counts those. A
-    /// body that is kept and not read keeps its probe slot until the lease ends.
+    /// The response body becomes an [`ObservedBody`](super::ObservedBody), and the call lasts as
+    /// long as it. So a probe needs a [lease](crate::policy::PolicyBuilder::probe_lease) that is
+    /// long enough for a whole body, and a stream that is open for long is a slow call, if the
+    /// policy counts those. A body that is kept and not read keeps its probe slot until the lease
+    /// ends.
     ///
     /// ```
     /// use tower_breaker::{CircuitBreakerLayer, Store};
@@ -191,8 +192,9 @@ impl<C, M, K> CircuitBreakerLayer<C, M, UntilHead, K> {
 
 /// # One circuit for each key
 impl<C, M, U> CircuitBreakerLayer<C, M, U> {
-    /// Uses one circuit for each key of the requests: for each host that a client calls, each route,
-    /// each tenant. With one circuit for all hosts, one that is down would stop the calls of all.
+    /// Uses one circuit for each key of the requests: for each host that a client calls, each
+    /// route, each tenant. With one circuit for all hosts, one that is down would stop the calls of
+    /// all.
     ///
     /// ```
     /// use tower_breaker::service::key::Authority;
@@ -206,11 +208,11 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     /// # let _ = (layer, host);
     /// ```
     ///
-    /// The circuit of a key is called `name:key`. Characters of the key other than letters, digits and
-    /// `-._:/@[]{}*+,=!$()` are escaped as in URLs. If the whole is longer than 128 bytes, it ends in
-    /// `~` and a hash of the key, which keeps two keys apart unless a client has forged one. All keys
-    /// have the layer's policy and classifier; a policy that the store has for the name of a circuit
-    /// comes first. If the store has a backend, replicas share each circuit.
+    /// The circuit of a key is called `name:key`. Characters of the key other than letters, digits
+    /// and `-._:/@[]{}*+,=!$()` are escaped as in URLs. If the whole is longer than 128 bytes, it
+    /// ends in `~` and a hash of the key, which keeps two keys apart unless a client has forged
+    /// one. All keys have the layer's policy and classifier; a policy that the store has for the
+    /// name of a circuit comes first. If the store has a backend, replicas share each circuit.
     ///
     /// A rejection shows in the response future, even without
     /// [`reject_in_call`](Self::reject_in_call): the key is known only when there is a request. So
@@ -228,9 +230,9 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     ///
     /// # Cost
     ///
-    /// A circuit of a key takes about 2 KiB with the default policy, and about 6 KiB if the store has a
-    /// backend. A call costs more than through a plain layer: it looks up its circuit, and all threads
-    /// share the circuit's counters.
+    /// A circuit of a key takes about 2 KiB with the default policy, and about 6 KiB if the store
+    /// has a backend. A call costs more than through a plain layer: it looks up its circuit, and
+    /// all threads share the circuit's counters.
     ///
     /// # Panics
     ///
@@ -247,14 +249,14 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
         CircuitBreakerLayer { circuit, classifier, on_rejected, until, which }
     }
 
-    /// Uses one circuit for each key, like [`keyed_by`](Self::keyed_by), with a closure that takes the
-    /// key from the request.
+    /// Uses one circuit for each key, like [`keyed_by`](Self::keyed_by), with a closure that takes
+    /// the key from the request.
     ///
     /// Write the closure inside the parentheses, as here. If you bind it to a variable first, the
     /// compiler does not infer that its key borrows from the request.
     ///
-    /// A key becomes part of a circuit's name, which is logged and, with a backend, sent to Redis. So it
-    /// must hold no secret. The authority of a URL may carry `user:password@`, which
+    /// A key becomes part of a circuit's name, which is logged and, with a backend, sent to Redis.
+    /// So it must hold no secret. The authority of a URL may carry `user:password@`, which
     /// [`Authority`](super::key::Authority) strips.
     ///
     /// ```

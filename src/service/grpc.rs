@@ -7,15 +7,16 @@ use crate::circuit::Rejected;
 /// The metadata key of the circuit's name in a gRPC reply to a rejected call.
 pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejected-by");
 
-/// Returns the name of the circuit that rejected a gRPC call; `None` if the reply is the server's own.
+/// Returns the name of the circuit that rejected a gRPC call; `None` if the reply is the server's
+/// own.
 ///
 /// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) answers a gRPC call with
 /// the code `Unavailable`. Servers answer with that code too. This function distinguishes the two,
 /// from the headers of the response or from the metadata of tonic's `Status`.
 ///
-/// The reply contains the name, with `?` for control characters. So if the server has a circuit breaker
-/// of this crate too, compare the name with that of your circuit. If a public gRPC server must not
-/// reveal which upstreams it depends on, remove the header in
+/// The reply contains the name, with `?` for control characters. So if the server has a circuit
+/// breaker of this crate too, compare the name with that of your circuit. If a public gRPC server
+/// must not reveal which upstreams it depends on, remove the header in
 /// [`respond_with`](crate::CircuitBreakerLayer::respond_with).
 ///
 /// ```

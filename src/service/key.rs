@@ -28,9 +28,9 @@ pub trait Key<Request> {
 
 /// Takes the host and port that a request goes to: for clients of more than one upstream.
 ///
-/// They come from the URI; if that has no host, as at a server, from the `Host` header. The key is in
-/// lower case. It has no port if that is the default of the scheme, and never the user or password of
-/// the URI.
+/// They come from the URI; if that has no host, as at a server, from the `Host` header. The key is
+/// in lower case. It has no port if that is the default of the scheme, and never the user or
+/// password of the URI.
 ///
 /// So `http://example.com` and `https://example.com` are one key and share a circuit. To keep them
 /// apart, take the key from scheme and host with a
@@ -95,8 +95,8 @@ impl<B> Key<Request<B>> for Header {
 
 /// Takes the key from a request extension, which a layer further out has inserted.
 ///
-/// With axum's `MatchedPath` the key is the route as it was written, `/users/{id}`, and not the path, of
-/// which each user has one.
+/// With axum's `MatchedPath` the key is the route as it was written, `/users/{id}`, and not the
+/// path, of which each user has one.
 ///
 /// ```
 /// use axum::{Router, extract::MatchedPath, routing::get};

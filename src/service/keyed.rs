@@ -21,8 +21,8 @@ use crate::store::KeyedCircuits;
 /// A service with a circuit for each key of its requests. A layer with
 /// [`keyed_by`](crate::CircuitBreakerLayer::keyed_by) makes it.
 ///
-/// `poll_ready` asks only the inner service: the request names the circuit, so an open circuit shows
-/// in the response future.
+/// `poll_ready` asks only the inner service: the request names the circuit, so an open circuit
+/// shows in the response future.
 ///
 /// Cancellation and panics are as with a [`CircuitBreaker`](crate::CircuitBreaker).
 pub struct KeyedCircuitBreaker<S, K, C, M = Reject, U = UntilHead> {

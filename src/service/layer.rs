@@ -29,14 +29,14 @@ use crate::store::{KeyedCircuits, Sharing, Store};
 /// # let _ = layer;
 /// ```
 ///
-/// The layer has no state. Layers with the same name in the same store share a circuit, and so do all
-/// services they make and all clones of those. So a framework may apply, clone and drop the layer any
-/// number of times.
+/// The layer has no state. Layers with the same name in the same store share a circuit, and so do
+/// all services they make and all clones of those. So a framework may apply, clone and drop the
+/// layer any number of times.
 ///
 /// The methods can be called in any order. Each type parameter is one choice: `C` is the
-/// [classifier](crate::Classify), `M` says [how a rejection shows](crate::service::on_rejected), `U`
-/// [when a call ends](crate::service::until), and `K` which circuit a request belongs to: [`OneCircuit`]
-/// or [`ByKey`].
+/// [classifier](crate::Classify), `M` says [how a rejection shows](crate::service::on_rejected),
+/// `U` [when a call ends](crate::service::until), and `K` which circuit a request belongs to:
+/// [`OneCircuit`] or [`ByKey`].
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct CircuitBreakerLayer<C = HttpStatus, M = Reject, U = UntilHead, K = OneCircuit> {
@@ -61,8 +61,9 @@ impl CircuitBreakerLayer {
     /// 429 and 408 are failures, as [`HttpStatus`] says. For other responses choose a
     /// [classifier](Self::classify).
     ///
-    /// Unless you [name](Self::named) it, its circuit is named after the place in the code that calls
-    /// this method. Such a circuit belongs to this process alone, even if the store has a backend.
+    /// Unless you [name](Self::named) it, its circuit is named after the place in the code that
+    /// calls this method. Such a circuit belongs to this process alone, even if the store has a
+    /// backend.
     #[track_caller]
     pub fn new(store: Store) -> Self {
         let name = shortened(&Location::caller().to_string(), CircuitName::MAX_BYTES);

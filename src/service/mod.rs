@@ -21,8 +21,8 @@
 //! # }
 //! ```
 //!
-//! [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md) has whole
-//! programs for axum, reqwest, tonic, hyper, and calls without tower.
+//! [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md) has
+//! whole programs for axum, reqwest, tonic, hyper, and calls without tower.
 //!
 //! # Three choices
 //!
@@ -74,8 +74,9 @@
 //!
 //! # Where does my timeout go?
 //!
-//! Inside the circuit breaker. A call that hangs then fails, and the circuit counts it at once: tower's
-//! `Timeout` ends it with an error, tower-http's `TimeoutLayer` with a 408, and both are failures.
+//! Inside the circuit breaker. A call that hangs then fails, and the circuit counts it at once:
+//! tower's `Timeout` ends it with an error, tower-http's `TimeoutLayer` with a 408, and both are
+//! failures.
 //!
 //! ```
 //! use std::time::Duration;
@@ -92,7 +93,8 @@
 //! # is_service(users);
 //! ```
 //!
-//! In axum the order of the `.layer(..)` calls is reversed: the layer that is added last is outermost.
+//! In axum the order of the `.layer(..)` calls is reversed: the layer that is added last is
+//! outermost.
 //!
 //! A timeout outside the circuit breaker drops the call. The circuit cannot see why: a client that
 //! closes its connection drops the call in the same way. Such a call is cancelled, and counts as
@@ -104,9 +106,9 @@
 //! | [`Cancelled::Failure`](crate::policy::Cancelled::Failure) | is a failure |
 //! | [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored) | is not counted |
 //!
-//! If the policy has a `slow_call_duration`, make a timeout outside longer than that: then each hang is a
-//! failure. If it has none, or the timeout is shorter, three rules keep a hung upstream from going
-//! unnoticed:
+//! If the policy has a `slow_call_duration`, make a timeout outside longer than that: then each
+//! hang is a failure. If it has none, or the timeout is shorter, three rules keep a hung upstream
+//! from going unnoticed:
 //!
 //! - **No completions.** The circuit opens with the reason `no_completions` when
 //!   [`minimum_calls`](crate::policy::PolicyBuilder::minimum_calls) calls in a row (20 by default)
@@ -117,25 +119,25 @@
 //! - **One warning.** After the first run of 10 cancelled calls that were not counted, the store
 //!   logs one warning for the circuit: a timeout may be on the wrong side.
 //! - **Calls that are still running.** With a
-//!   [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as in most presets, a call counts as
-//!   slow as soon as it has run for longer than `slow_call_duration`. So an upstream that never answers
-//!   opens the circuit even if there is no timeout at all.
+//!   [`slow_call_rate`](crate::policy::PolicyBuilder::slow_call_rate), as in most presets, a call
+//!   counts as slow as soon as it has run for longer than `slow_call_duration`. So an upstream that
+//!   never answers opens the circuit even if there is no timeout at all.
 //!
 //! Tests check each of these rules: `tests/it/stacks/timeouts.rs`.
 //!
 //! # Readiness
 //!
-//! The circuit breaker asks the circuit before the inner service: while the circuit is open, the inner
-//! service is not touched. It takes a probe slot last, once the inner service is ready, so that a call
-//! that cannot be made holds none. Three things follow:
+//! The circuit breaker asks the circuit before the inner service: while the circuit is open, the
+//! inner service is not touched. It takes a probe slot last, once the inner service is ready, so
+//! that a call that cannot be made holds none. Three things follow:
 //!
-//! - If the inner service has become ready and another call took the last probe slot, what the inner
-//!   service has reserved (a permit of a `ConcurrencyLimit`, for example) stays reserved in this clone
-//!   until its next call or its drop: tower has no way to give readiness back.
-//! - A service that is ready and not called holds its probe slot until it is dropped, and at most for
-//!   one [lease](crate::policy::PolicyBuilder::probe_lease).
-//! - In a mode that is ready while the circuit is open, a service that became ready then rejects its next
-//!   call, even if the circuit has recovered meanwhile: the inner service is not ready.
+//! - If the inner service has become ready and another call took the last probe slot, what the
+//!   inner service has reserved (a permit of a `ConcurrencyLimit`, for example) stays reserved in
+//!   this clone until its next call or its drop: tower has no way to give readiness back.
+//! - A service that is ready and not called holds its probe slot until it is dropped, and at most
+//!   for one [lease](crate::policy::PolicyBuilder::probe_lease).
+//! - In a mode that is ready while the circuit is open, a service that became ready then rejects
+//!   its next call, even if the circuit has recovered meanwhile: the inner service is not ready.
 //!
 //! An error of the inner service's own `poll_ready` is passed on and not counted: there was no
 //! call. A client that detects in `poll_ready` that its upstream is down should be ready and fail

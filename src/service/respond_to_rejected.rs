@@ -16,9 +16,9 @@ use crate::circuit::Rejected;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Turns the rejections of a circuit breaker further in into responses, as the circuit breaker itself
-/// does if it [responds](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and in gRPC
-/// `UNAVAILABLE`.
+/// Turns the rejections of a circuit breaker further in into responses, as the circuit breaker
+/// itself does if it [responds](crate::CircuitBreakerLayer::respond): 503 with `Retry-After`, and
+/// in gRPC `UNAVAILABLE`.
 ///
 /// Use it if a layer between must distinguish a rejection from an answer of the upstream: a retry,
 /// for example, with the circuit breaker [inside](crate::service::RetryUnlessRejected). With no

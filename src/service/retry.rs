@@ -14,9 +14,9 @@ use crate::classify::classifier::is_rejection;
 /// the upstream recovers. So this type does not ask the policy about a rejection, and the caller
 /// gets the rejection at once.
 ///
-/// The rejection says that the last attempt was not made. It says nothing about the attempts before it:
-/// these may have reached the upstream and changed something there. So a rejection under a retry does
-/// not mean that the request can be repeated without harm.
+/// The rejection says that the last attempt was not made. It says nothing about the attempts before
+/// it: these may have reached the upstream and changed something there. So a rejection under a
+/// retry does not mean that the request can be repeated without harm.
 ///
 /// # Retries, budgets, and circuit breakers
 ///
@@ -79,8 +79,9 @@ use crate::classify::classifier::is_rejection;
 ///
 /// # The last real error
 ///
-/// A circuit often opens during the attempts of one call, and the caller then gets the rejection instead
-/// of the error that led to it. [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md#retries-that-return-the-last-real-error)
+/// A circuit often opens during the attempts of one call, and the caller then gets the rejection
+/// instead of the error that led to it.
+/// [docs/recipes.md](https://github.com/tower-breaker/tower-breaker/blob/main/docs/recipes.md#retries-that-return-the-last-real-error)
 /// has a retry policy that keeps that error.
 ///
 /// # Which rejections it finds

@@ -18,8 +18,8 @@ use crate::classify::{Classify, HttpStatus};
 /// A service whose calls must be admitted by a circuit. A
 /// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) makes it.
 ///
-/// `C` classifies results, `M` decides [how a rejection shows](crate::service::on_rejected), and `U`
-/// [when a call ends](crate::service::until).
+/// `C` classifies results, `M` decides [how a rejection shows](crate::service::on_rejected), and
+/// `U` [when a call ends](crate::service::until).
 ///
 /// # Cancellation
 ///
@@ -28,8 +28,8 @@ use crate::classify::{Classify, HttpStatus};
 ///
 /// # Panics
 ///
-/// If the inner service panics, in `call` or in its future, the circuit counts a failure and the panic
-/// continues.
+/// If the inner service panics, in `call` or in its future, the circuit counts a failure and the
+/// panic continues.
 pub struct CircuitBreaker<S, C = HttpStatus, M = Reject, U = UntilHead> {
     inner: S,
     reservation: Reservation,
@@ -42,8 +42,8 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject, U = UntilHead> {
     waiting: Option<Waiting>,
 }
 
-/// The circuit, and the grant that `poll_ready` has got for the next `call`, if it has one. The inner
-/// service is then ready.
+/// The circuit, and the grant that `poll_ready` has got for the next `call`, if it has one. The
+/// inner service is then ready.
 struct Reservation {
     circuit: Circuit,
     grant: Option<Grant>,

@@ -44,8 +44,8 @@ pub trait Until<Req, Res>: sealed::Sealed + Copy {
     fn uncounted<E>(polled: Poll<Result<Res, E>>) -> Poll<Result<Self::Response, E>>;
 }
 
-/// A call ends when the inner service's future does, with the head of an HTTP response: the choice of
-/// a plain layer.
+/// A call ends when the inner service's future does, with the head of an HTTP response: the choice
+/// of a plain layer.
 #[derive(Clone, Copy, Debug)]
 pub struct UntilHead;
 

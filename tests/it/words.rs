@@ -91,7 +91,8 @@ const RENAMED: [(&str, &str); 4] = [
     ("RetryUnlessOpen", "service::RetryUnlessRejected"),
 ];
 
-/// Not read yet. An exemption that is not needed any more fails, so that it does not outlive its reason.
+/// Not read yet. An exemption that is not needed any more fails, so that it does not outlive its
+/// reason.
 const EXEMPT: [(&str, &str); 3] = [
     ("docs/redis.md", "is rewritten with the cluster's second design"),
     ("src/circuit/member", "is replaced by the cluster's second design"),

@@ -20,8 +20,8 @@ use crate::circuit::Rejected;
 
 /// Decides what the caller gets when the circuit rejects a call.
 ///
-/// `Req`, `Res` and `E` are the request, the response and the error of the inner service. The trait is
-/// sealed: its implementors are [`Reject`], [`Respond`] and [`Fallback`].
+/// `Req`, `Res` and `E` are the request, the response and the error of the inner service. The trait
+/// is sealed: its implementors are [`Reject`], [`Respond`] and [`Fallback`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot answer a rejected call of this service",
     note = "`.respond()` is for services of `http::Request` and `http::Response`",

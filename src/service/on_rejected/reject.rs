@@ -37,8 +37,8 @@ pub struct AtReadiness;
 pub struct InCall;
 
 /// `poll_ready` waits: the choice of
-/// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open). Only a call that was ready before
-/// the circuit opened fails.
+/// [`wait_while_open`](crate::CircuitBreakerLayer::wait_while_open). Only a call that was ready
+/// before the circuit opened fails.
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting;
 

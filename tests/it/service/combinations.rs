@@ -1,5 +1,5 @@
-//! The three choices of a circuit breaker, combined: which circuit, how a rejection shows, when a call
-//! ends.
+//! The three choices of a circuit breaker, combined: which circuit, how a rejection shows, when a
+//! call ends.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
