@@ -32,15 +32,13 @@ impl Asked {
         self,
         response: Response<B>,
         call: CallGuard,
-        circuit: Option<&Circuit>,
     ) -> Response<ObservedBody<B>> {
         let in_grpc = is_grpc(response.headers()).unwrap_or(self.in_grpc);
         let status = grpc_outcome(response.headers()).filter(|_| in_grpc);
         let last = if in_grpc && status.is_none() { Last::Trailers } else { Last::Data };
         let bodiless = self.for_head || is_bodiless(response.status());
         response.map(|body| {
-            let circuit = circuit.cloned();
-            let mut body = ObservedBody { body, call: Some(call), circuit, last };
+            let mut body = ObservedBody { body, call: Some(call), circuit: None, last };
             // The status decides, whatever the classifier said: one that knows HTTP alone takes
             // every gRPC reply for a success.
             if let Some(failure @ Outcome::Failure { .. }) = status {
@@ -92,6 +90,11 @@ pin_project! {
 impl<B: Body> ObservedBody<B> {
     pub(super) fn uncounted(body: B) -> Self {
         Self { body, call: None, circuit: None, last: Last::Data }
+    }
+
+    /// Holds the circuit of a key until the call has ended.
+    pub(super) fn hold(&mut self, circuit: &Circuit) {
+        self.circuit = self.call.as_ref().map(|_| circuit.clone());
     }
 
     /// Returns the inner body.

@@ -219,14 +219,9 @@ impl<C, M, U> CircuitBreakerLayer<C, M, U> {
     /// `poll_ready` readies the inner service whatever its circuits say. A call that waits for the
     /// cluster clones the inner service.
     ///
-    /// # Bounds
-    ///
-    /// The store keeps at most [`key_limit`](crate::StoreBuilder::key_limit) circuits of keys, and
-    /// forgets those that are [idle](crate::StoreBuilder::key_idle). At the limit, a new key evicts
-    /// another circuit: first one that has counted no failure and no slow call, then the least
-    /// recently used of the others. A client that chooses keys cannot prevent a new key from
-    /// getting a circuit, and cannot evict a circuit that has counted failures and is used more
-    /// often than its own keys; `key_limit` has the whole guarantee.
+    /// The store bounds the number of these circuits, evicts some at the bound, and forgets idle ones:
+    /// see [`key_limit`](crate::StoreBuilder::key_limit) and
+    /// [`key_idle`](crate::StoreBuilder::key_idle), which say what a client that chooses keys can do.
     ///
     /// # Cost
     ///

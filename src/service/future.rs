@@ -1,19 +1,20 @@
 //! A call on its way, and the future of a circuit breaker.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::macros::response_future;
-use super::on_rejected::OnRejected;
-use super::until::Until;
-use crate::circuit::{Attempt, CallGuard, Circuit};
+use super::on_rejected::Errors;
+use super::until::{Ends, Until};
+use crate::circuit::{Attempt, CallGuard};
 use crate::classify::Classify;
 
 pin_project! {
     /// A call whose result a classifier judges, for the circuit.
+    #[derive(Debug)]
     pub(super) struct Call<F, C, U> {
         #[pin]
         attempt: Attempt<F>,
@@ -37,74 +38,78 @@ impl<F, C, U> Call<F, C, U> {
     }
 
     #[inline]
-    pub(super) fn poll<R, T, E>(
+    pub(super) fn poll<T, E>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        circuit: Option<&Circuit>,
     ) -> Poll<Result<U::Response, E>>
     where
         F: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
-        U: Until<R, T>,
+        U: Ends<T>,
     {
         let this = self.project();
         let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
         let until = *this.until;
         this.attempt
             .poll_end(cx, classify)
-            .map(|(guard, outcome, result)| until.finish(result, U::end(guard, outcome), circuit))
+            .map(|(guard, outcome, result)| until.finish(result, U::end(guard, outcome)))
     }
-}
-
-response_future! {
-    /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
-    ResponseFuture,
-    // The service has the circuit, and the store never forgets it.
-    |future, cx| future.poll_with(cx, None)
 }
 
 pin_project! {
+    /// The future of a [`CircuitBreaker`](crate::CircuitBreaker).
+    ///
+    /// It names neither the service nor the request: what they borrow, it need not.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F, C, P, U, X> {
+        #[pin]
+        step: Step<F, C, P, U>,
+        errors: PhantomData<fn() -> X>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
     #[project = StepProj]
-    enum Step<S, R, C, M, U> where S: Service<R>, M: OnRejected<R, S::Response, S::Error> {
+    enum Step<F, C, P, U> {
         Calling {
             #[pin]
-            call: Call<S::Future, C, U>,
+            call: Call<F, C, U>,
         },
         Replying {
             #[pin]
-            reply: M::Reply,
+            reply: P,
         },
     }
 }
 
-impl<S, R, C, M, U> ResponseFuture<S, R, C, M, U>
+impl<F, C, P, U, X> ResponseFuture<F, C, P, U, X> {
+    #[inline]
+    pub(super) fn calling(call: Call<F, C, U>) -> Self {
+        Self { step: Step::Calling { call }, errors: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn replying(reply: P) -> Self {
+        Self { step: Step::Replying { reply }, errors: PhantomData }
+    }
+}
+
+impl<F, C, P, U, X, Res, E> Future for ResponseFuture<F, C, P, U, X>
 where
-    S: Service<R>,
-    M: OnRejected<R, S::Response, S::Error>,
+    F: Future<Output = Result<Res, E>>,
+    C: Classify<Res, E>,
+    P: Future<Output = Result<Res, X::Error>>,
+    U: Ends<Res>,
+    X: Errors<E>,
 {
-    #[inline]
-    pub(super) fn calling(call: Call<S::Future, C, U>) -> Self {
-        Self { step: Step::Calling { call } }
-    }
+    type Output = Result<U::Response, X::Error>;
 
     #[inline]
-    pub(super) fn replying(reply: M::Reply) -> Self {
-        Self { step: Step::Replying { reply } }
-    }
-
-    /// Polls it. `circuit` is that of a key, for a response that ends the call later.
-    #[inline]
-    pub(super) fn poll_with(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        circuit: Option<&Circuit>,
-    ) -> Poll<Result<U::Response, M::Error>>
-    where
-        C: Classify<S::Response, S::Error>,
-        U: Until<R, S::Response>,
-    {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProj::Calling { call } => M::poll_inner(call.poll(cx, circuit)),
+            StepProj::Calling { call } => X::poll_inner(call.poll(cx)),
             StepProj::Replying { reply } => U::uncounted(reply.poll(cx)),
         }
     }

@@ -11,8 +11,8 @@ use tower_service::Service;
 
 use super::future::{Call, ResponseFuture};
 use super::key::{ByKey, Key, Keyless};
-use super::macros::{inner_accessors, response_future};
-use super::on_rejected::{OnRejected, Reject};
+use super::macros::inner_accessors;
+use super::on_rejected::{Errors, OnRejected, Reject};
 use super::until::{Until, UntilHead};
 use crate::circuit::{CallGuard, Circuit, Refusal, Rejected, Wait};
 use crate::classify::Classify;
@@ -91,7 +91,7 @@ where
     type Future = KeyedFuture<S, R, C, M, U>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        M::poll_inner(self.inner.poll_ready(cx))
+        M::Errors::poll_inner(self.inner.poll_ready(cx))
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -151,10 +151,23 @@ where
     }
 }
 
-response_future! {
+pin_project! {
     /// The future of a [`KeyedCircuitBreaker`].
-    KeyedFuture,
-    |future, cx| future.project().step.poll(cx)
+    #[must_use = "futures do nothing unless polled"]
+    pub struct KeyedFuture<S, R, C, M, U> where S: Service<R>, M: OnRejected<R, S::Response, S::Error> {
+        #[pin]
+        step: Step<S, R, C, M, U>,
+    }
+}
+
+impl<S, R, C, M, U> fmt::Debug for KeyedFuture<S, R, C, M, U>
+where
+    S: Service<R>,
+    M: OnRejected<R, S::Response, S::Error>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedFuture").finish_non_exhaustive()
+    }
 }
 
 pin_project! {
@@ -166,7 +179,7 @@ pin_project! {
         },
         Admitted {
             #[pin]
-            call: ResponseFuture<S, R, C, M, U>,
+            call: ResponseFuture<S::Future, C, M::Reply, U, M::Errors>,
             // So that the store does not forget the circuit during the call. A reply has none.
             circuit: Option<Circuit>,
         },
@@ -186,16 +199,19 @@ struct Next<S, R, C, M> {
     circuit: Circuit,
 }
 
-impl<S, R, C, M, U> Step<S, R, C, M, U>
+impl<S, R, C, M, U> Future for KeyedFuture<S, R, C, M, U>
 where
     S: Service<R>,
     C: Classify<S::Response, S::Error>,
     M: OnRejected<R, S::Response, S::Error>,
     U: Until<R, S::Response>,
 {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<U::Response, M::Error>> {
+    type Output = Result<U::Response, M::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
         loop {
-            let next = match self.as_mut().project() {
+            let next = match step.as_mut().project() {
                 StepProj::Waiting { admitted, next } => {
                     let admitted = ready!(admitted.as_mut().poll(cx));
                     let next = next.take().expect("not polled after it was ready");
@@ -213,13 +229,17 @@ where
                     Step::Admitted { call, circuit }
                 }
                 StepProj::Admitted { call, circuit } => {
-                    return call.poll_with(cx, circuit.as_ref());
+                    let mut response = ready!(call.poll(cx))?;
+                    if let Some(circuit) = circuit {
+                        U::hold(&mut response, circuit);
+                    }
+                    return Poll::Ready(Ok(response));
                 }
                 StepProj::Uncounted { call } => {
-                    return M::poll_inner(U::uncounted(call.poll(cx)));
+                    return M::Errors::poll_inner(U::uncounted(call.poll(cx)));
                 }
             };
-            self.set(next);
+            step.set(next);
         }
     }
 }

@@ -125,9 +125,6 @@ impl<C, M, U, K> CircuitBreakerLayer<C, M, U, K> {
     /// fn needs_service<S: tower::Service<()>>(_: S) {}
     /// needs_service(service); // with `.classify(ErrorsAsFailures)` above, it compiles
     /// ```
-    ///
-    /// Called as a method (`service.oneshot(..)`), the same mistake is the plain error E0599, "the
-    /// method exists but its trait bounds were not satisfied".
     pub fn classify<D>(self, classifier: D) -> CircuitBreakerLayer<D, M, U, K> {
         let Self { circuit, on_rejected, until, which, .. } = self;
         CircuitBreakerLayer { circuit, classifier, on_rejected, until, which }

@@ -1,6 +1,6 @@
-//! What the two service types have in common.
+//! The accessors that services of tower have: `get_ref`, `get_mut` and `into_inner`.
 
-/// Adds `get_ref`, `get_mut` and `into_inner` to a service with the field `inner: S`.
+/// For a service with the field `inner: S`.
 macro_rules! inner_accessors {
     () => {
         /// Returns the inner service.
@@ -20,48 +20,4 @@ macro_rules! inner_accessors {
     };
 }
 
-/// Defines the future of a service, around an enum `Step` of its module, and how it is polled.
-macro_rules! response_future {
-    ($(#[$doc:meta])* $name:ident, |$future:ident, $cx:ident| $poll:expr) => {
-        pin_project_lite::pin_project! {
-            $(#[$doc])*
-            #[must_use = "futures do nothing unless polled"]
-            pub struct $name<S, R, C, M, U>
-            where
-                S: Service<R>,
-                M: OnRejected<R, S::Response, S::Error>,
-            {
-                #[pin]
-                step: Step<S, R, C, M, U>,
-            }
-        }
-
-        impl<S, R, C, M, U> Future for $name<S, R, C, M, U>
-        where
-            S: Service<R>,
-            C: Classify<S::Response, S::Error>,
-            M: OnRejected<R, S::Response, S::Error>,
-            U: Until<R, S::Response>,
-        {
-            type Output = Result<U::Response, M::Error>;
-
-            #[inline]
-            fn poll(self: Pin<&mut Self>, $cx: &mut Context<'_>) -> Poll<Self::Output> {
-                let $future = self;
-                $poll
-            }
-        }
-
-        impl<S, R, C, M, U> std::fmt::Debug for $name<S, R, C, M, U>
-        where
-            S: Service<R>,
-            M: OnRejected<R, S::Response, S::Error>,
-        {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($name)).finish_non_exhaustive()
-            }
-        }
-    };
-}
-
-pub(super) use {inner_accessors, response_future};
+pub(super) use inner_accessors;

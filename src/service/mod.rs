@@ -98,13 +98,8 @@
 //!
 //! A timeout outside the circuit breaker drops the call. The circuit cannot see why: a client that
 //! closes its connection drops the call in the same way. Such a call is cancelled, and counts as
-//! the policy [says](crate::policy::Cancelled):
-//!
-//! | policy | a cancelled call |
-//! | --- | --- |
-//! | [`Cancelled::FailureIfSlow`](crate::policy::Cancelled::FailureIfSlow), the default | is a failure if it ran longer than the policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration); otherwise, or if none is set, it is not counted |
-//! | [`Cancelled::Failure`](crate::policy::Cancelled::Failure) | is a failure |
-//! | [`Cancelled::Ignored`](crate::policy::Cancelled::Ignored) | is not counted |
+//! the policy [says](crate::policy::Cancelled): by default as a failure if it ran longer than the
+//! policy's [`slow_call_duration`](crate::policy::PolicyBuilder::slow_call_duration), otherwise not.
 //!
 //! If the policy has a `slow_call_duration`, make a timeout outside longer than that: then each
 //! hang is a failure. If it has none, or the timeout is shorter, three rules keep a hung upstream

@@ -34,8 +34,7 @@ use crate::classify::classifier::is_rejection;
 /// use http::{Request, Response};
 /// use tower::load_shed::error::Overloaded;
 /// use tower::{BoxError, ServiceBuilder, service_fn};
-/// use tower_breaker::service::RespondToRejectedLayer;
-/// use tower_breaker::service::RetryUnlessRejected;
+/// use tower_breaker::service::{RespondToRejectedLayer, RetryUnlessRejected};
 /// use tower_breaker::{CircuitBreakerLayer, Classify, HttpStatus, Outcome, Store};
 /// # #[derive(Clone)] struct Attempts(u32);
 /// # impl<R: Clone, T, E> tower::retry::Policy<R, T, E> for Attempts {
@@ -91,9 +90,8 @@ use crate::classify::classifier::is_rejection;
 /// circuit breaker. It finds none in other error types: box them first, with
 /// `.map_err(BoxError::from)`, or implement [`MaybeRejected`].
 ///
-/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) returns no error for a
-/// rejection, so this type does not see it. Its responses have the [`Rejected`] as an extension,
-/// which your own policy can check.
+/// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) returns no error: your own
+/// policy can check for the [`Rejected`] in the extensions of its response.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryUnlessRejected<P> {
     policy: P,

@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::future::{Call, ResponseFuture};
 use super::macros::inner_accessors;
-use super::on_rejected::{OnRejected, Readiness, Reject};
+use super::on_rejected::{Errors, OnRejected, Readiness, Reject};
 use super::until::{Until, UntilHead};
 use crate::circuit::{
     CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Unclaimed, Wait,
@@ -230,11 +230,11 @@ where
 {
     type Response = U::Response;
     type Error = M::Error;
-    type Future = ResponseFuture<S, R, C, M, U>;
+    type Future = ResponseFuture<S::Future, C, M::Reply, U, M::Errors>;
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        while !ready!(M::poll_inner(self.poll_reserve(cx)))? {
+        while !ready!(M::Errors::poll_inner(self.poll_reserve(cx)))? {
             match M::readiness(|| self.take_rejected()) {
                 Readiness::Ready => break,
                 Readiness::Failed(error) => return Poll::Ready(Err(error)),

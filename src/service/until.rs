@@ -16,12 +16,15 @@ use crate::outcome::Outcome;
     message = "`.observe_body()` cannot judge `{Res}`",
     note = "`.observe_body()` is for services of `http::Request` and `http::Response`"
 )]
-pub trait Until<Req, Res>: sealed::Sealed + Copy {
-    /// The response of the service.
-    type Response;
-
+pub trait Until<Req, Res>: Ends<Res> {
     /// Returns the value for a call with this request.
     fn begin(request: &Req) -> Self;
+}
+
+/// The part of [`Until`] that the response decides.
+pub trait Ends<Res>: sealed::Sealed + Copy {
+    /// The response of the service.
+    type Response;
 
     /// What is left of a call for the response to end: nothing, or its guard.
     #[doc(hidden)]
@@ -33,12 +36,11 @@ pub trait Until<Req, Res>: sealed::Sealed + Copy {
 
     /// Gives the response what was kept of the call.
     #[doc(hidden)]
-    fn finish<E>(
-        self,
-        result: Result<Res, E>,
-        kept: Self::Kept,
-        circuit: Option<&Circuit>,
-    ) -> Result<Self::Response, E>;
+    fn finish<E>(self, result: Result<Res, E>, kept: Self::Kept) -> Result<Self::Response, E>;
+
+    /// Lets a response that ends its call later hold the circuit of a key until then.
+    #[doc(hidden)]
+    fn hold(response: &mut Self::Response, circuit: &Circuit);
 
     /// Converts the response of a poll that no circuit counts.
     fn uncounted<E>(polled: Poll<Result<Res, E>>) -> Poll<Result<Self::Response, E>>;
@@ -55,13 +57,15 @@ pub struct UntilHead;
 pub struct UntilBody(Asked);
 
 impl<Req, Res> Until<Req, Res> for UntilHead {
-    type Response = Res;
-    type Kept = ();
-
     #[inline]
     fn begin(_: &Req) -> Self {
         Self
     }
+}
+
+impl<Res> Ends<Res> for UntilHead {
+    type Response = Res;
+    type Kept = ();
 
     #[inline]
     fn end(call: CallGuard, outcome: Outcome) {
@@ -69,9 +73,11 @@ impl<Req, Res> Until<Req, Res> for UntilHead {
     }
 
     #[inline]
-    fn finish<E>(self, result: Result<Res, E>, (): (), _: Option<&Circuit>) -> Result<Res, E> {
+    fn finish<E>(self, result: Result<Res, E>, (): ()) -> Result<Res, E> {
         result
     }
+
+    fn hold(_: &mut Res, _: &Circuit) {}
 
     #[inline]
     fn uncounted<E>(polled: Poll<Result<Res, E>>) -> Poll<Result<Res, E>> {
@@ -80,12 +86,14 @@ impl<Req, Res> Until<Req, Res> for UntilHead {
 }
 
 impl<Req, Res: http_body::Body> Until<Request<Req>, Response<Res>> for UntilBody {
-    type Response = Response<ObservedBody<Res>>;
-    type Kept = Option<CallGuard>;
-
     fn begin(request: &Request<Req>) -> Self {
         Self(Asked::of(request))
     }
+}
+
+impl<Res: http_body::Body> Ends<Response<Res>> for UntilBody {
+    type Response = Response<ObservedBody<Res>>;
+    type Kept = Option<CallGuard>;
 
     fn end(call: CallGuard, outcome: Outcome) -> Option<CallGuard> {
         if outcome == Outcome::Success {
@@ -99,10 +107,9 @@ impl<Req, Res: http_body::Body> Until<Request<Req>, Response<Res>> for UntilBody
         self,
         result: Result<Response<Res>, E>,
         kept: Option<CallGuard>,
-        circuit: Option<&Circuit>,
     ) -> Result<Self::Response, E> {
         match (result, kept) {
-            (Ok(response), Some(call)) => Ok(self.0.observe(response, call, circuit)),
+            (Ok(response), Some(call)) => Ok(self.0.observe(response, call)),
             (Err(error), Some(call)) => {
                 // The classifier calls this error a success.
                 call.settle(Outcome::Success);
@@ -110,6 +117,10 @@ impl<Req, Res: http_body::Body> Until<Request<Req>, Response<Res>> for UntilBody
             }
             (result, None) => result.map(uncounted),
         }
+    }
+
+    fn hold(response: &mut Self::Response, circuit: &Circuit) {
+        response.body_mut().hold(circuit);
     }
 
     fn uncounted<E>(polled: Poll<Result<Response<Res>, E>>) -> Poll<Result<Self::Response, E>> {

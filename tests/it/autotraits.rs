@@ -1,5 +1,7 @@
 //! Auto traits: which types are `Send`, `Sync` and `Unpin`. axum and reqwest need all of them.
 
+use std::task::{Context, Poll};
+
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
 use tower_breaker::circuit::{Permit, Snapshot};
@@ -8,9 +10,7 @@ use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::service::key::{Authority, ByKey, Extension, Header};
 use tower_breaker::service::on_rejected::{DefaultBody, Fallback, Reject, Respond};
 use tower_breaker::service::until::{UntilBody, UntilHead};
-use tower_breaker::service::{
-    KeyedCircuitBreaker, KeyedFuture, ObservedBody, RespondToRejected, ResponseFuture,
-};
+use tower_breaker::service::{KeyedCircuitBreaker, KeyedFuture, ObservedBody, RespondToRejected};
 use tower_breaker::{
     Circuit, CircuitBreaker, CircuitBreakerLayer, CircuitName, Error, ErrorsAsFailures, HttpStatus,
     Policy, Rejected, Store,
@@ -41,19 +41,19 @@ assert_impl_all!(ObservedBody<http_body_util::Empty<bytes::Bytes>>: Send, Sync, 
 
 type Request = http::Request<()>;
 type Inner = tower::util::BoxCloneSyncService<Request, http::Response<String>, ()>;
-type Responds = Respond<DefaultBody>;
-type FallsBack = Fallback<Inner>;
-assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Reject, UntilHead>: Send, Unpin);
-assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Reject, UntilBody>: Send, Unpin);
-assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, Responds, UntilHead>: Send, Unpin);
-assert_impl_all!(ResponseFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: Send, Unpin);
-assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, Reject, UntilHead>: Send, Unpin);
-assert_impl_all!(KeyedFuture<Inner, Request, HttpStatus, FallsBack, UntilBody>: Send, Unpin);
+type Plain<S, M, U> = <CircuitBreaker<S, HttpStatus, M, U> as Service<Request>>::Future;
+type Keyed<M, U> = KeyedFuture<Inner, Request, HttpStatus, M, U>;
+assert_impl_all!(Plain<Inner, Reject, UntilHead>: Send, Unpin);
+assert_impl_all!(Plain<Inner, Reject, UntilBody>: Send, Unpin);
+assert_impl_all!(Plain<Inner, Respond<DefaultBody>, UntilHead>: Send, Unpin);
+assert_impl_all!(Plain<Inner, Fallback<Inner>, UntilBody>: Send, Unpin);
+assert_impl_all!(Keyed<Reject, UntilHead>: Send, Unpin);
+assert_impl_all!(Keyed<Fallback<Inner>, UntilBody>: Send, Unpin);
 
 // An error that a rejection never has takes nothing from a future.
 type Unsync = std::future::Pending<Result<http::Response<String>, std::cell::Cell<()>>>;
 type Fails = tower::util::ServiceFn<fn(Request) -> Unsync>;
-assert_impl_all!(ResponseFuture<Fails, Request, HttpStatus, Responds, UntilHead>: Send, Sync);
+assert_impl_all!(Plain<Fails, Respond<DefaultBody>, UntilHead>: Send, Sync);
 
 assert_impl_all!(RespondToRejected<()>: Send, Sync, Unpin, Clone);
 
@@ -76,4 +76,29 @@ fn the_future_of_a_call_is_static() {
     let inner = tower::service_fn(|(): ()| std::future::ready(Ok::<_, ()>(())));
     let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
     is_static(&tower::Layer::layer(&layer, inner));
+}
+
+/// Nor does it borrow what the service borrows: `&reqwest::Client` is a service, for example.
+#[test]
+fn the_future_of_a_call_does_not_borrow_the_service() {
+    struct Client;
+    impl Service<()> for &Client {
+        type Response = ();
+        type Error = ();
+        type Future = std::future::Ready<Result<(), ()>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+    fn call() -> impl Future<Output = Result<(), Error<()>>> + Send + 'static {
+        let client = Client;
+        let layer = CircuitBreakerLayer::new(Store::in_memory()).classify(ErrorsAsFailures);
+        tower::Layer::layer(&layer, &client).call(())
+    }
+    drop(call());
 }

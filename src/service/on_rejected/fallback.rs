@@ -8,8 +8,8 @@ use ::http::Response;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::OnRejected;
 use super::sealed::Sealed;
+use super::{OnRejected, Unchanged};
 use crate::circuit::Rejected;
 
 /// Lets another service answer a rejected call: the choice of
@@ -24,12 +24,8 @@ where
     F: Service<Req, Response = Response<Res>, Error = E> + Clone,
 {
     type Error = E;
+    type Errors = Unchanged;
     type Reply = FallbackReply<F, Req>;
-
-    #[inline]
-    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
-        polled
-    }
 
     #[inline]
     fn reply(&self, rejected: Rejected, request: Req) -> Self::Reply {

@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::circuit::Rejected;
+use crate::circuit::{Error, Rejected};
 
 /// Decides what the caller gets when the circuit rejects a call.
 ///
@@ -32,14 +32,11 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     /// The error of the service.
     type Error;
 
+    /// What becomes of the errors of the inner service.
+    type Errors: Errors<E, Error = Self::Error>;
+
     /// The future that answers a rejected call.
     type Reply: Future<Output = Result<Res, Self::Error>>;
-
-    /// Converts the error of a poll of the inner service.
-    ///
-    /// It takes the whole poll, so that an implementor that converts no error does not move the
-    /// response.
-    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>>;
 
     /// Returns what `poll_ready` answers while the circuit rejects calls. `rejected` returns the
     /// rejection, for an answer that contains it.
@@ -51,6 +48,46 @@ pub trait OnRejected<Req, Res, E>: sealed::Sealed {
     /// Answers a rejected call.
     fn reply(&self, rejected: Rejected, request: Req) -> Self::Reply;
 }
+
+/// Converts the errors of the inner service to those of the circuit breaker.
+pub trait Errors<E>: sealed::Sealed {
+    /// The error of the circuit breaker.
+    type Error;
+
+    /// Converts the error of a poll.
+    ///
+    /// It takes the whole poll, so that [`Unchanged`] does not move the response.
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>>;
+}
+
+/// Keeps the errors of the inner service: a rejection is a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Unchanged;
+
+impl<E> Errors<E> for Unchanged {
+    type Error = E;
+
+    #[inline]
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
+        polled
+    }
+}
+
+/// Makes errors of the inner service an [`Error::Inner`]: a rejection is an error too.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapped;
+
+impl<E> Errors<E> for Wrapped {
+    type Error = Error<E>;
+
+    #[inline]
+    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Error<E>>> {
+        polled.map_err(Error::Inner)
+    }
+}
+
+impl sealed::Sealed for Unchanged {}
+impl sealed::Sealed for Wrapped {}
 
 /// What `poll_ready` answers while the circuit rejects calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

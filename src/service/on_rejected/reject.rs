@@ -1,10 +1,9 @@
 //! A rejection as an error, at readiness or of the call.
 
 use std::marker::PhantomData;
-use std::task::Poll;
 
 use super::sealed::Sealed;
-use super::{Known, OnRejected, Readiness, Replied};
+use super::{Known, OnRejected, Readiness, Replied, Wrapped};
 use crate::circuit::{Error, Rejected};
 
 /// Shows a rejection as an [`Error::Rejected`]. `W` says when.
@@ -65,12 +64,8 @@ impl When for Waiting {
 
 impl<W: When, Req, Res, E> OnRejected<Req, Res, E> for Reject<W> {
     type Error = Error<E>;
+    type Errors = Wrapped;
     type Reply = Replied<Rejected, Result<Res, Error<E>>>;
-
-    #[inline]
-    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, Self::Error>> {
-        polled.map_err(Error::Inner)
-    }
 
     #[inline]
     fn readiness(rejected: impl FnOnce() -> Option<Rejected>) -> Readiness<Self::Error> {

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::task::Poll;
 
 use ::http::{Request, Response, StatusCode, header};
 
 use super::sealed::Sealed;
-use super::{Known, OnRejected, Replied};
+use super::{Known, OnRejected, Replied, Unchanged};
 use crate::circuit::Rejected;
 use crate::service::grpc;
 
@@ -97,12 +96,8 @@ where
     F: RejectionBody<Res>,
 {
     type Error = E;
+    type Errors = Unchanged;
     type Reply = Replied<Response<Res>, Result<Response<Res>, E>>;
-
-    #[inline]
-    fn poll_inner<T>(polled: Poll<Result<T, E>>) -> Poll<Result<T, E>> {
-        polled
-    }
 
     #[inline]
     fn reply(&self, rejected: Rejected, request: Request<Req>) -> Self::Reply {
