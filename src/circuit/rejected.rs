@@ -78,7 +78,8 @@ impl Rejected {
 
     /// Returns what the circuit had counted when it opened: the evidence of the trip. Failed probes
     /// that open it again do not change it. Numbers larger than `u32::MAX` are returned as
-    /// `u32::MAX`.
+    /// `u32::MAX`. If another replica opened the circuit, this is what this replica had counted by
+    /// then, which may be nothing.
     #[must_use]
     pub fn evidence(&self) -> Tally {
         self.cause.evidence()

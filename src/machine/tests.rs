@@ -189,3 +189,20 @@ fn an_interval_is_what_its_multiplier_makes_of_it() {
         assert!(interval.abs_diff(micros) <= 1, "{interval} {micros}");
     }
 }
+
+#[test]
+fn a_reason_without_its_evidence_prints_no_number() {
+    let text = |reason: Reason, tally| reason.with(&tally).to_string();
+    let counted =
+        Tally { calls: 20, failures: 12, slow_calls: 11, consecutive_failures: 5, unanswered: 20 };
+    for (reason, with, without) in [
+        (Reason::ConsecutiveFailures, "5 consecutive failures", "consecutive failures"),
+        (Reason::FailureRate, "12 of 20 calls failed", "too many calls failed"),
+        (Reason::SlowCallRate, "11 of 20 calls were slow", "too many calls were slow"),
+        (Reason::NoCompletions, "20 calls in a row were cancelled or failed", "no call completed"),
+    ] {
+        assert_eq!(text(reason, counted), with);
+        // As a replica that learns of the opening from others: it has counted good calls alone.
+        assert_eq!(text(reason, Tally { calls: 7, ..Tally::default() }), without);
+    }
+}

@@ -96,18 +96,6 @@ impl Reason {
 }
 
 impl Reason {
-    /// Whether it is a condition that counted evidence meets.
-    const fn is_condition(self) -> bool {
-        matches!(
-            self,
-            Self::ConsecutiveFailures
-                | Self::FailureRate
-                | Self::FailureCount
-                | Self::SlowCallRate
-                | Self::NoCompletions
-        )
-    }
-
     /// Returns the reason with its numbers, for people: `12 of 20 calls failed`.
     pub(crate) fn with(self, tally: &Tally) -> impl fmt::Display + use<> {
         Explained { reason: self, tally: *tally }
@@ -124,13 +112,14 @@ impl fmt::Display for Explained {
         let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = self.tally;
         match self.reason {
             // A replica that did not count the evidence knows the reason alone.
-            reason if self.tally == Tally::default() && reason.is_condition() => {
-                f.write_str(match reason {
-                    Reason::ConsecutiveFailures => "consecutive failures",
-                    Reason::SlowCallRate => "too many calls were slow",
-                    _ => "too many calls failed",
-                })
+            Reason::ConsecutiveFailures if consecutive_failures == 0 => {
+                f.write_str("consecutive failures")
             }
+            Reason::FailureRate | Reason::FailureCount if failures == 0 => {
+                f.write_str("too many calls failed")
+            }
+            Reason::SlowCallRate if slow_calls == 0 => f.write_str("too many calls were slow"),
+            Reason::NoCompletions if unanswered == 0 => f.write_str("no call completed"),
             Reason::ConsecutiveFailures if consecutive_failures == 1 => f.write_str("1 failure"),
             Reason::ConsecutiveFailures => write!(f, "{consecutive_failures} consecutive failures"),
             Reason::FailureRate | Reason::FailureCount => {

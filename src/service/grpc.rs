@@ -7,8 +7,8 @@ use crate::circuit::Rejected;
 /// The metadata key of the circuit's name in a gRPC reply to a rejected call.
 pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejected-by");
 
-/// Returns the name of the circuit that rejected a gRPC call; `None` if the reply is the server's
-/// own.
+/// Returns the name of the circuit that rejected a gRPC call; `None` if no circuit did: the server
+/// answered, or the connection failed.
 ///
 /// A circuit breaker that [responds](crate::CircuitBreakerLayer::respond) answers a gRPC call with
 /// the code `Unavailable`. Servers answer with that code too. This function distinguishes the two,
@@ -26,11 +26,11 @@ pub const REJECTED_BY: HeaderName = HeaderName::from_static("tower-breaker-rejec
 /// fn explain(status: &tonic::Status) -> String {
 ///     match grpc::rejected_by(status.metadata().as_ref()) {
 ///         Some(circuit) => format!("not sent: the circuit {circuit} rejected the call"),
-///         None => format!("the server answered: {}", status.message()),
+///         None => format!("the call failed: {}", status.message()),
 ///     }
 /// }
 ///
-/// assert_eq!(explain(&tonic::Status::unavailable("busy")), "the server answered: busy");
+/// assert_eq!(explain(&tonic::Status::unavailable("busy")), "the call failed: busy");
 /// ```
 #[must_use]
 pub fn rejected_by(headers: &HeaderMap) -> Option<&str> {
