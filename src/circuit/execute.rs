@@ -109,7 +109,7 @@ impl Circuit {
     {
         match self.admit().await {
             Ok(guard) => attempt(guard, errors_are_failures, call).await.1,
-            Err(open) => fallback(open).await,
+            Err(rejected) => fallback(rejected).await,
         }
     }
 
@@ -178,7 +178,7 @@ impl Circuit {
                 (Outcome::Failure { .. }, result) => Unserved::Failed(result),
                 (Outcome::Success | Outcome::Ignored, result) => return result,
             },
-            Err(open) => Unserved::Rejected(open),
+            Err(rejected) => Unserved::Rejected(rejected),
         };
         fallback(unserved).await
     }
