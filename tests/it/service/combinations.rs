@@ -15,6 +15,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::service::grpc;
 use tower_breaker::{CircuitBreakerLayer, Error, Rejected, State, Store};
 
+use crate::support::keyed::builder;
 use crate::support::*;
 
 type Req = Request<()>;
@@ -104,6 +105,28 @@ async fn each_key_has_a_fallback_and_observes_bodies() {
     assert!(!call("/a").await);
     assert!(call("/a").await, "its circuit is open");
     assert!(!call("/b").await, "the other key's is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_keeps_the_circuit_of_its_key_until_it_ends() {
+    let store = builder(fragile()).key_limit(1).build();
+    let service = layer(&store)
+        .keyed_by_fn(|request: &Req| Some(request.uri().path().into()))
+        .observe_body()
+        .layer(broken());
+    let call = async |path: &str| {
+        let request = Request::get(path).body(()).unwrap();
+        service.clone().oneshot(request).await.unwrap()
+    };
+    let held = call("/a").await;
+    drop(call("/b").await);
+    assert!(store.get("test:/a").is_some(), "its body is not read yet");
+    assert!(store.get("test:/b").is_none(), "there is no room");
+
+    drop(held);
+    drop(call("/b").await);
+    assert!(store.get("test:/a").is_none(), "it was evicted");
+    assert!(store.get("test:/b").is_some());
 }
 
 #[tokio::test(start_paused = true)]
