@@ -5,42 +5,55 @@
 //! agree.
 //!
 //! A record says which *generation* a circuit is in and what that generation is: closed (with what
-//! all replicas have counted), open, or half-open. Generations only grow. Everything that a replica
+//! replicas have reported), open, or half-open. Generations only grow. Everything that a replica
 //! sends names a generation. If that generation is over, the backend ignores it.
 //!
 //! # Absent means closed
 //!
 //! A circuit without a record is closed, without evidence, in generation [`FIRST`](View::FIRST).
-//! That is so for a circuit that never opened, and for one whose record the backend has lost, for
-//! example because it was emptied. Every later generation is larger than `FIRST`, so a replica that
-//! remembers one sees that the record was lost, and [restores](Backend::restore) it.
+//! That is so for a circuit that never opened, for one whose evidence is too old, and for one whose
+//! record the backend has lost, for example because it was emptied. A replica that remembers an
+//! open circuit notices the loss, and [restores](Backend::restore) the record.
+//!
+//! # Quiet and suspect
+//!
+//! A closed circuit is *quiet* until failures add up. Replicas then report only calls that failed
+//! or were slow, and a healthy circuit sends nothing. When the reported failures reach half of what
+//! could open the circuit, the replica that reads them makes it *suspect*, with a [roll
+//! call](Roll): every replica reports what it holds, successes included, by age. From then on the
+//! totals are whole, but for a bounded lag, and replicas judge them.
 
 mod error;
+mod group;
+mod impairment;
 #[cfg(feature = "test-util")]
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod replica;
+mod report;
 pub(crate) mod view;
 
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 pub use error::BackendError;
+pub use group::Group;
+pub use impairment::Impairment;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryBackend;
 #[cfg(feature = "redis")]
 pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
-pub(crate) use view::OverrideRecord;
-pub use view::{OpenTerms, Overridden, RecordState, View};
+pub use replica::{Heartbeat, ReplicaInfo, Roster};
+pub use report::{Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares};
+pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, Roll, View};
 
 use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;
-use crate::policy::{Policy, Window};
 
 /// The future that a backend's operation returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
@@ -61,22 +74,29 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// 1. **One at a time.** Operations on one circuit behave as if they ran in some order. Losing a
 ///    race is not an error: the view shows what has happened instead.
 /// 2. **One clock.** Only the backend's clock counts, with a resolution of a millisecond. A view
-///    says how long something still lasts, never when it ends. The clocks of replicas are never
-///    compared.
+///    says how long something still lasts, never when it ends, and never longer than it can last:
+///    if the clock goes back, what remains is cut to its own length. The clocks of replicas are
+///    never compared.
 /// 3. **The past is fenced.** An operation that names another generation than the record's changes
 ///    nothing.
 /// 4. **Generations grow.** The generation of a transition is the larger of the last one plus one
 ///    and the backend's time in milliseconds since 1970. So it grows even if the record was lost.
 ///    Within a generation, the revision grows with every other change of the view, except of its
 ///    evidence.
-/// 5. **Counted once.** A report that is sent again adds nothing.
+/// 5. **Counted once, by age.** The reports of a batch that is sent again add nothing. Evidence
+///    counts at the moment it is from, not when it arrives; what is older than its window adds
+///    nothing.
 /// 6. **Leases are bounded, and expire.** As long as the record exists, no more leases are out than
 ///    the open terms allow. A lease that is never settled expires after its own length, whatever
 ///    else happens to the circuit.
-/// 7. **A failed probe ends its round.** No circuit closes in a generation in which a failed probe
-///    was settled.
-/// 8. **Changes are published.** Every new generation, every change of an override, and every lease
-///    that is returned is sent to all [subscribers](Self::subscribe).
+/// 7. **A failed probe ends its round.** Also one whose lease has expired. No circuit closes in a
+///    generation in which a failed probe was settled.
+/// 8. **Changes are versioned and published.** Every new generation, every change of an override,
+///    every roll call, every circuit that becomes quiet, and every lease that is returned gets a
+///    new version of its [`Group`], and is sent to all [subscribers](Self::subscribe). A
+///    [`sync`](Self::sync) returns all changes after its cursor, whatever was lost on the way.
+/// 9. **What is plain vanishes.** The record of a circuit that is closed, quiet and not overridden
+///    expires: with its window, and not before the open interval that it ended would have.
 ///
 /// # Errors
 ///
@@ -88,14 +108,12 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// A returned future may be dropped at any time. The operation then happened once, or not at all.
 /// It must not happen much later: the caller has decided without it.
 pub trait Backend: Debug + Send + Sync + 'static {
-    /// Reads the record of a circuit, and returns its current view.
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View>;
-
-    /// Adds what a replica has counted since its last report, if the record is still closed and in
-    /// the generation of the report. Returns what all replicas have counted.
+    /// Adds the reports of a batch, and returns what has changed in a group of circuits.
     ///
-    /// A report on an absent record in the [first](View::FIRST) generation creates the record.
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View>;
+    /// A report counts if the record is still closed and in the generation of the report. On an
+    /// absent record, in the [first](View::FIRST) generation, it creates the record, unless there
+    /// is nothing in it. The view of a circuit in the batch has the totals of the report's window.
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes>;
 
     /// Moves the circuit on from generation `from`. Changes nothing if another replica has already
     /// done so.
@@ -112,6 +130,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// and the lease belongs to that one. There is no lease while the interval lasts, while all
     /// probe slots are taken, or if the generation is over; the view shows which. A second request
     /// with the same `nonce` returns the same lease while that is out.
+    ///
+    /// A call waits for this operation; for the others only background tasks do.
     fn acquire_probe<'a>(
         &'a self,
         circuit: &'a CircuitName,
@@ -119,7 +139,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)>;
 
-    /// Records how a probe ended, and ends its lease. Changes nothing if the lease is over.
+    /// Records how a probe ended, and ends its lease.
+    ///
+    /// Changes nothing if the round is over. If only the lease is over, a failure still ends the
+    /// round, and everything else changes nothing.
     fn settle_probe<'a>(
         &'a self,
         circuit: &'a CircuitName,
@@ -132,110 +155,44 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// The view is written if the record is absent or older, by generation and revision; its
     /// override likewise, by version. A half-open view is written as open with its interval over,
     /// in the same generation: its leases are unknown, so the next probe starts a new round.
-    /// Remaining times are at most the interval.
+    /// Remaining times are at most the interval. A generation or a version that is more than a day
+    /// ahead of the backend's clock is refused.
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View>;
 
-    /// Sets an override for all replicas. `None` ends the override, and closes the circuit in a new
-    /// generation. The backend must keep an override for as long as it lasts, even if it forgets
-    /// the record of the circuit.
+    /// Changes the override of a circuit for all replicas. The backend must keep an override for as
+    /// long as it lasts, even if it forgets the record of the circuit.
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View>;
 
+    /// Records that a replica runs, and returns how many do. While this fails, a replica sends
+    /// nothing else. It should write, so that it fails where nothing can be written.
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster>;
+
+    /// Returns the replicas that have sent a heartbeat within [`Roster::FORGET`].
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>>;
+
+    /// Asks all replicas to [publish](Self::publish) their circuits for the next 15 seconds: the
+    /// answers to their heartbeats say so. Call it again for as long as somebody watches.
+    fn watch(&self) -> Answer<'_, ()>;
+
+    /// Sends a replica's description of its circuits to those who watch.
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()>;
+
     /// Returns a receiver of everything that is published from now on. A receiver that lags has
-    /// missed something; its replica then loads everything again.
+    /// missed something; its replica then reads everything again.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;
 
-    /// Resolves if the backend can be reached. While it cannot, a replica sends nothing else.
-    fn ping(&self) -> Answer<'_, ()>;
-
-    /// Returns a problem that an operator should fix although the backend answers; the replica logs
-    /// it. Called at the start and after each [gap](Notice::Gap). It must not block.
-    fn warning(&self) -> Option<String> {
-        None
+    /// Returns the ways in which the backend itself works only in part. It must not block.
+    fn impairments(&self) -> Vec<Impairment> {
+        Vec::new()
     }
 
     /// Closes connections and ends tasks. Later operations fail.
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-/// What a replica has counted since its last report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The replica that reports. Unique for each start of a process.
-    pub replica: String,
-    /// The number of the report, from 1, among those of this replica on this circuit. A number that
-    /// is not larger than the last one adds nothing. Zero adds nothing either; it only reads.
-    pub seq: u64,
-    /// The generation in which it was counted.
-    pub generation: u64,
-    /// What was counted.
-    pub delta: Delta,
-    /// The window in which the backend counts it. `None`: only the consecutive failures.
-    pub window: Option<Geometry>,
-    /// Votes for opening the cluster's circuit, because this replica's own evidence has opened its
-    /// own. The vote lasts for this long; `None` withdraws it.
-    pub vote: Option<Duration>,
-    /// Whether the backend counts each replica apart too, and returns that in [`View::shares`]. For
-    /// policies with a [quorum](crate::policy::PolicyBuilder::quorum).
-    pub shares: bool,
-}
-
-/// Evidence, as a difference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delta {
-    /// Calls that ended.
-    pub calls: u64,
-    /// How many of these calls failed.
-    pub failures: u64,
-    /// How many of these calls were slow.
-    pub slow_calls: u64,
-    /// Failures after the last success. The backend adds them to the cluster's streak.
-    pub streak: u64,
-    /// Whether at least one call succeeded. If no failure came after it, it ends the cluster's
-    /// streak.
-    ///
-    /// If failures came after it, they are *added* to the streak: otherwise the streaks of many
-    /// replicas, each with an occasional success, would never add up.
-    pub succeeded: bool,
-}
-
-/// The window in which a backend counts: `millis` milliseconds, in `buckets` buckets.
-///
-/// Circuits whose policies differ in this are counted apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Geometry {
-    /// How far back evidence goes, in milliseconds.
-    pub millis: u64,
-    /// The number of its buckets: 1 to [`MAX_BUCKETS`](Self::MAX_BUCKETS).
-    pub buckets: u32,
-}
-
-impl Geometry {
-    /// The most buckets of a window. A backend stores all buckets in one field, and reads and
-    /// writes them as a whole.
-    pub const MAX_BUCKETS: u32 = 60;
-
-    /// Returns the window of a policy as a backend can count it. A count window has no order over
-    /// replicas.
-    pub(crate) fn of(policy: &Policy) -> Option<Self> {
-        match policy.window() {
-            Window::Time { length, buckets } => Some(Self {
-                millis: u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1),
-                buckets: buckets.min(Self::MAX_BUCKETS),
-            }),
-            Window::Count { .. } | Window::None => None,
-        }
-    }
-
-    /// Returns how long a bucket lasts, in milliseconds: at least one.
-    #[must_use]
-    pub fn bucket_millis(&self) -> u64 {
-        (self.millis / u64::from(self.buckets.max(1))).max(1)
     }
 }
 
@@ -258,6 +215,17 @@ pub enum Move {
     },
 }
 
+/// A change of a circuit's override.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideChange {
+    /// Sets an override.
+    Set(OverrideRecord),
+    /// Ends the override. The state beneath it, which the record still has, is in force again.
+    Clear,
+    /// Ends the override, and closes the circuit in a new generation.
+    Reset,
+}
+
 /// Permission for one probe, with an expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -266,7 +234,7 @@ pub struct Lease {
     /// The nonce of the request that acquired it.
     pub nonce: u64,
     /// How long it still lasts.
-    pub remaining: Duration,
+    pub remaining: std::time::Duration,
 }
 
 /// How a probe ended.
@@ -287,10 +255,30 @@ pub enum Probed {
 }
 
 /// What a backend publishes.
+///
+/// A replica takes a notice for a hint: it acts on it at once, confirms it with its next command,
+/// and never writes it back. So a forged notice does no lasting harm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A circuit has changed.
-    View(CircuitName, Box<View>),
-    /// Some notices may be missing: the replica must load everything again.
+    Changed {
+        /// The circuit.
+        circuit: CircuitName,
+        /// Its view. It has no totals.
+        view: Box<View>,
+        /// The version of the group before this change. A replica whose own is another one has
+        /// missed something.
+        previous: u64,
+        /// The version of the group since this change.
+        version: u64,
+    },
+    /// A replica describes its circuits, because somebody [watches](Backend::watch).
+    Circuits {
+        /// The replica.
+        sender: Sender,
+        /// What it has published.
+        circuits: String,
+    },
+    /// Some notices may be missing: the replica must read everything again.
     Gap,
 }

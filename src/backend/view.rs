@@ -19,14 +19,21 @@ pub struct View {
     pub state: RecordState,
     /// Why the circuit is in this state; `None` in the first generation.
     pub reason: Option<Reason>,
-    /// While closed, what all replicas have counted in the window of the report; otherwise what
-    /// they had counted when the circuit opened.
+    /// While closed, what replicas have reported in the window of the report: its consecutive
+    /// failures are those after the last success that any replica has reported. Otherwise what had
+    /// been counted when the circuit opened.
     pub tally: Tally,
     /// While closed, and if the report asked for it: what each replica has contributed to that, in
     /// no order.
     pub shares: Vec<Tally>,
     /// How many replicas vote for opening.
     pub votes: u64,
+    /// While closed, `Some` if the circuit is suspect: replicas report all their calls. `None`: it
+    /// is quiet, and they report only those that failed or were slow.
+    pub suspect: Option<Roll>,
+    /// While not closed, the names of replicas that had reported failures in the window before it
+    /// opened; at most [`MAX_CONTRIBUTORS`](Self::MAX_CONTRIBUTORS).
+    pub contributors: Vec<String>,
     /// The override in force, if there is one.
     pub overridden: Overridden,
 }
@@ -34,6 +41,9 @@ pub struct View {
 impl View {
     /// The generation of a circuit that has never opened.
     pub const FIRST: u64 = 1;
+
+    /// The most names of contributors.
+    pub const MAX_CONTRIBUTORS: usize = 8;
 
     /// What orders views, apart from overrides.
     pub(crate) fn rank(&self) -> (u64, u64) {
@@ -51,9 +61,28 @@ impl Default for View {
             tally: Tally::default(),
             shares: Vec::new(),
             votes: 0,
+            suspect: None,
+            contributors: Vec::new(),
             overridden: Overridden::default(),
         }
     }
+}
+
+/// A roll call on a suspect circuit: every replica reports what it has not reported yet.
+///
+/// When all live replicas have answered, the totals contain everything that happened up to the roll
+/// call, and can be judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// Names the roll call: the backend's time when it was called, or more.
+    pub id: u64,
+    /// How long ago it was called.
+    pub age: Duration,
+    /// How many replicas have answered: they have sent a batch that has [seen](super::Batch::seen)
+    /// it. Counted only for two seconds; after that it may be zero.
+    pub answered: u64,
+    /// The failures up to the roll call, after the last success that any replica has reported.
+    pub consecutive_failures: u64,
 }
 
 /// The state of a record. Remaining times are counted from the moment the backend answered.

@@ -1,0 +1,65 @@
+//! Ways in which sharing works only in part.
+
+use std::fmt;
+
+/// One way in which sharing works only in part, and its cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Impairment {
+    /// Changes are not pushed, so replicas learn of them by polling, seconds later.
+    NotPushed {
+        /// The error.
+        cause: String,
+    },
+    /// Some [groups](super::Group) of circuits cannot be read or written. Their circuits are
+    /// detached.
+    GroupsUnreachable {
+        /// How many groups.
+        groups: usize,
+        /// The last error.
+        cause: String,
+    },
+    /// The backend refuses operations on some circuits, which are detached.
+    CircuitsDetached {
+        /// How many circuits.
+        circuits: usize,
+        /// The last error.
+        cause: String,
+    },
+    /// The backend works, but is not configured safely.
+    Unsafe {
+        /// What to change.
+        cause: String,
+    },
+}
+
+impl Impairment {
+    /// Returns the cause.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        match self {
+            Self::NotPushed { cause }
+            | Self::GroupsUnreachable { cause, .. }
+            | Self::CircuitsDetached { cause, .. }
+            | Self::Unsafe { cause } => cause,
+        }
+    }
+}
+
+impl fmt::Display for Impairment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPushed { cause } => write!(f, "changes are not pushed: {cause}"),
+            Self::GroupsUnreachable { groups, cause } => {
+                write!(f, "{groups} of {} groups cannot be used: {cause}", super::Group::COUNT)
+            }
+            Self::CircuitsDetached { circuits: 1, cause } => {
+                write!(f, "1 circuit is detached: {cause}")
+            }
+            Self::CircuitsDetached { circuits, cause } => {
+                write!(f, "{circuits} circuits are detached: {cause}")
+            }
+            Self::Unsafe { cause } => f.write_str(cause),
+        }
+    }
+}
