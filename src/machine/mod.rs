@@ -31,7 +31,7 @@
 //!
 //! A machine can be the copy of a backend's record, which replicas share. Then:
 //!
-//! 6. A new generation of the record is [applied](Machine::adopt), whatever the state was.
+//! 6. A new generation of the record is [applied](Machine::apply), whatever the state was.
 //! 7. The backend decides a half-open round of the cluster: the machine leases nothing and decides
 //!    nothing. It says that the backend must be [asked](Admission::Ask) for a lease, or must be
 //!    sent a [result](Effect::Settle).
@@ -44,7 +44,7 @@ mod conditions;
 mod half_open;
 mod interval;
 mod judging;
-mod ledger;
+mod cluster;
 mod phase;
 mod probing;
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod transition;
 mod window;
 
 pub(crate) use half_open::LeaseId;
-pub(crate) use ledger::{Ledger, Shared, Verdict};
+pub(crate) use cluster::{Backing, Shared, Verdict};
 pub use phase::{Origin, OverrideState, State};
 pub use transition::{Event, Reason, Transition};
 pub use window::Tally;
@@ -75,7 +75,7 @@ pub(crate) struct Machine {
     reopenings: u32,
     /// What decided the phase.
     origin: Origin,
-    ledger: Ledger,
+    backing: Backing,
     /// When the override in force ends.
     ends: Timestamp,
 }
@@ -124,7 +124,7 @@ impl Machine {
             generation: 1,
             reopenings: 0,
             origin: Origin::Local,
-            ledger: Ledger::None,
+            backing: Backing::None,
             ends: Timestamp::NEVER,
         }
     }
@@ -185,7 +185,7 @@ impl Machine {
     /// Ends the open interval now, so that the next call is a probe. Returns `None` if the circuit
     /// is not open, or if the cluster decides when it probes.
     pub(crate) fn probe_now(&mut self, now: Timestamp) -> Option<Transition> {
-        let open = self.state() == State::Open && !self.asks();
+        let open = self.state() == State::Open && !self.asks_backend();
         open.then(|| self.enter(Phase::Open { until: now }, Reason::Override))
     }
 
@@ -195,7 +195,7 @@ impl Machine {
         match &self.phase {
             Phase::Open { until } => Some(*until),
             Phase::ForcedOpen => Some(self.ends),
-            Phase::HalfOpen(round) if self.asks() => {
+            Phase::HalfOpen(round) if self.asks_backend() => {
                 (!round.has_spare()).then(|| round.refused_until())
             }
             Phase::HalfOpen(round) if round.out() as u64 >= self.slots(policy) => {
