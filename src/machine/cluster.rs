@@ -1,12 +1,13 @@
-//! The machine as the copy of a record that replicas share: laws 6 to 9.
+//! The machine as the copy of a record that replicas share: laws 9 to 12.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Machine;
 use super::half_open::{LeaseId, Round};
 use super::phase::{Origin, Phase, State};
 use super::transition::{Reason, Transition};
-use super::window::Evidence;
+use super::window::{Evidence, Tally};
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
@@ -25,6 +26,16 @@ pub(crate) enum Shared {
     Closed,
     Open { until: Timestamp, reopenings: u32 },
     HalfOpen { reopenings: u32, passed: u64 },
+}
+
+/// Why a generation of the record began.
+#[derive(Clone, Debug)]
+pub(crate) struct Why {
+    pub(crate) reason: Reason,
+    /// What all replicas had counted when the circuit opened.
+    pub(crate) tally: Tally,
+    /// The names of the replicas that had reported failures.
+    pub(crate) contributors: Arc<[String]>,
 }
 
 /// How a probe of the cluster went.
@@ -52,20 +63,20 @@ impl Machine {
         self.origin
     }
 
-    /// Applies a new generation of the record. It ends what was in force.
+    /// Applies a new generation of the record. It ends what was in force, an override included.
     ///
-    /// Returns `None` if the state stays the same, and only its origin and its end are new. An
-    /// exception is an open circuit of the cluster that is open again: other replicas have probed
-    /// it.
+    /// Returns `None` if nothing visible changes: the state is the same, and only its generation,
+    /// its origin or its end are new. There is one exception. If an open circuit of the cluster is
+    /// open again with more reopenings, other replicas have probed it, and their probes failed.
     pub(crate) fn apply(
         &mut self,
         shared: Shared,
         generation: u64,
-        reason: Reason,
+        why: Why,
         now: Timestamp,
         policy: &Policy,
     ) -> Option<Transition> {
-        let (from, by) = (self.state(), self.origin);
+        let before = (self.state(), self.origin, self.reopenings);
         self.origin = Origin::Cluster;
         let (phase, reopenings, open_for) = match shared {
             Shared::Closed => (Phase::Closed(Evidence::new(policy.window(), now)), 0, None),
@@ -81,10 +92,15 @@ impl Machine {
         self.reopenings = reopenings;
         // One less, as `enter` counts; and never back, whatever this process counted while it was
         // detached.
-        self.generation = self.generation.max(generation - 1);
-        let transition = self.enter(phase, reason);
-        let news = from != self.state() || (from == State::Open && by == Origin::Cluster);
-        news.then_some(Transition { open_for, ..transition })
+        self.generation = self.generation.max(generation.saturating_sub(1));
+        let transition = self.enter(phase, why.reason);
+        let probed = matches!(before, (State::Open, Origin::Cluster, known) if reopenings > known);
+        let visible = transition.from != transition.to || (probed && transition.to == State::Open);
+        // What a closed record has counted belongs to the phase that begins.
+        let counted = transition.to != State::Closed && why.tally != Tally::default();
+        let tally = if counted { why.tally } else { transition.tally };
+        let contributors = why.contributors;
+        visible.then_some(Transition { open_for, tally, contributors, ..transition })
     }
 
     /// Applies what has changed within a generation of the record.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::half_open::{LeaseId, Returned, Round};
 use super::cluster::Verdict;
+use super::half_open::{LeaseId, Returned, Round};
 use super::phase::{Origin, Phase};
 use super::transition::{Event, Reason, Transition};
 use super::window::Evidence;
@@ -116,7 +116,7 @@ impl Machine {
             // upstream asked for a pause.
             let times = (expired, now);
             let transition = self.reopen(Reason::ProbeExpired, hint, times, policy, draw);
-            return Some(Effect::Notify(Event::Transition(transition)));
+            return Some(Effect::Notify(vec![Event::Transition(transition)]));
         }
         let slow = ended.slow && policy.counts_slow_calls();
         let verdict = match (round.return_lease(lease, now)?, ended.outcome) {
@@ -138,7 +138,7 @@ impl Machine {
             return Some(Effect::Settle(lease, verdict));
         }
         let transition = self.settle(verdict, now, policy, draw);
-        transition.map(|transition| Effect::Notify(Event::Transition(transition)))
+        transition.map(|transition| Effect::Notify(vec![Event::Transition(transition)]))
     }
 
     /// Applies the result of one of our own probes to the round.
