@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::machine::{OverrideState, Reason, Tally};
+pub use crate::machine::OverrideRecord;
+use crate::machine::{Reason, Tally};
 
 /// A circuit as the backend describes it.
 ///
@@ -146,24 +147,4 @@ pub struct Overridden {
     pub version: u64,
     /// The override in force. Its duration, if it has one, is what remains.
     pub record: Option<OverrideRecord>,
-}
-
-impl OverrideRecord {
-    /// Returns whether both say the same, apart from their duration.
-    pub(crate) fn says_as(&self, other: &Self) -> bool {
-        (self.state, &self.reason, &self.actor) == (other.state, &other.reason, &other.actor)
-    }
-}
-
-/// An override as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OverrideRecord {
-    /// The state that it sets.
-    pub state: OverrideState,
-    /// Why, in the operator's words.
-    pub reason: String,
-    /// The operator who set it.
-    pub actor: Option<String>,
-    /// How long it still lasts. `None`: until an operator ends it.
-    pub remaining: Option<Duration>,
 }

@@ -24,7 +24,12 @@ fn weight(condition: Reason, share: Tally) -> u64 {
 impl Policy {
     /// Returns the first condition that the evidence meets.
     pub(crate) fn judge(&self, tally: Tally) -> Option<Reason> {
-        CONDITIONS.into_iter().find(|&condition| self.meets(condition, tally))
+        self.met(tally).next()
+    }
+
+    /// Returns all conditions that the evidence meets, in the order in which they are judged.
+    pub(super) fn met(&self, tally: Tally) -> impl Iterator<Item = Reason> {
+        CONDITIONS.into_iter().filter(move |&condition| self.meets(condition, tally))
     }
 
     /// Returns the first condition that the evidence of a cluster meets. With a quorum, it must
@@ -40,21 +45,31 @@ impl Policy {
         CONDITIONS.into_iter().find(holds)
     }
 
-    fn meets(&self, condition: Reason, tally: Tally) -> bool {
-        let enough = tally.calls >= self.enough_calls();
-        let reaches = |part: u64, rate: u32| {
-            u128::from(part) * u128::from(WHOLE) >= u128::from(tally.calls) * u128::from(rate)
+    /// Returns whether the evidence meets a condition.
+    pub(super) fn meets(&self, condition: Reason, tally: Tally) -> bool {
+        self.meets_times(1, condition, tally)
+    }
+
+    /// Returns whether the evidence would meet a condition if all its numbers were so many times as
+    /// large, but for the number of calls that a rate is taken of.
+    fn meets_times(&self, times: u64, condition: Reason, tally: Tally) -> bool {
+        let reaches = |part: u64, n: u64| part.saturating_mul(times) >= n;
+        let enough = reaches(tally.calls, self.enough_calls());
+        let rates = |part: u64, rate: u32| {
+            let part = u128::from(part) * u128::from(times);
+            enough && part * u128::from(WHOLE) >= u128::from(tally.calls) * u128::from(rate)
         };
+        let Tally { failures, slow_calls, consecutive_failures, unanswered, .. } = tally;
         match condition {
             Reason::ConsecutiveFailures => {
-                self.consecutive_failures.is_some_and(|n| tally.consecutive_failures >= n)
+                self.consecutive_failures.is_some_and(|n| reaches(consecutive_failures, n))
             }
-            Reason::FailureRate => {
-                enough && self.failure_rate.is_some_and(|rate| reaches(tally.failures, rate))
-            }
-            Reason::FailureCount => self.failure_count.is_some_and(|n| tally.failures >= n),
-            Reason::SlowCallRate => {
-                enough && self.slow_call_rate.is_some_and(|rate| reaches(tally.slow_calls, rate))
+            Reason::FailureRate => self.failure_rate.is_some_and(|rate| rates(failures, rate)),
+            Reason::FailureCount => self.failure_count.is_some_and(|n| reaches(failures, n)),
+            Reason::SlowCallRate => self.slow_call_rate.is_some_and(|rate| rates(slow_calls, rate)),
+            // Not among `CONDITIONS`: only a cancelled call can meet it.
+            Reason::NoCompletions => {
+                !self.ignores_cancelled() && reaches(unanswered, self.minimum_calls)
             }
             _ => false,
         }
@@ -68,11 +83,35 @@ impl Policy {
         }
     }
 
-    /// Returns [`Reason::NoCompletions`] if too many consecutive calls had no good answer. It is no
-    /// condition like the others: only a cancelled call can meet it.
+    /// Returns [`Reason::NoCompletions`] if too many consecutive calls had no good answer.
     pub(super) fn no_completions(&self, tally: Tally) -> Option<Reason> {
-        let holds = tally.unanswered >= self.minimum_calls && !self.ignores_cancelled();
-        holds.then_some(Reason::NoCompletions)
+        self.meets(Reason::NoCompletions, tally).then_some(Reason::NoCompletions)
+    }
+
+    /// Returns whether what replicas have reported on a quiet circuit makes it suspect: failures,
+    /// or slow calls, reach half of the least number that could open it. So a single failure among
+    /// many calls disturbs no replica.
+    ///
+    /// A streak counts like so many failures: without a window, there is no other number of them.
+    pub(crate) fn suspects(&self, tally: Tally) -> bool {
+        let of_minimum = |rate: u32| {
+            let least = u128::from(self.enough_calls()) * u128::from(rate);
+            u64::try_from(least.div_ceil(u128::from(WHOLE))).unwrap_or(u64::MAX)
+        };
+        let rate = self.failure_rate.map(of_minimum);
+        let least = [self.consecutive_failures, self.failure_count, rate].into_iter().flatten();
+        let failures = tally.failures.max(tally.consecutive_failures);
+        let reaches_half = |part: u64, least: u64| part >= least.div_ceil(2).max(1);
+        least.min().is_some_and(|least| reaches_half(failures, least))
+            || self
+                .slow_call_rate
+                .is_some_and(|rate| reaches_half(tally.slow_calls, of_minimum(rate)))
+    }
+
+    /// Returns whether the evidence is at half of a condition or more: of the number of failures,
+    /// or of a rate and of the calls that it is taken of. Then replicas report often.
+    pub(crate) fn is_near(&self, tally: Tally) -> bool {
+        CONDITIONS.into_iter().any(|condition| self.meets_times(2, condition, tally))
     }
 
     /// Returns whether evidence like this must be reported at once: a few consecutive failures, or

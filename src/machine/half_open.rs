@@ -70,7 +70,7 @@ impl Round {
     }
 
     /// Stores a lease that the backend granted, for the next call.
-    pub(super) fn give(&mut self, id: LeaseId, expires: Timestamp) {
+    pub(super) fn store_lease(&mut self, id: LeaseId, expires: Timestamp) {
         self.leases.push(Lease { id, expires, begun: None, spare: true });
     }
 
@@ -83,7 +83,7 @@ impl Round {
     }
 
     /// Takes the lease `id`, if no call has taken it yet.
-    pub(super) fn claim(&mut self, id: LeaseId) -> bool {
+    pub(super) fn claim_lease(&mut self, id: LeaseId) -> bool {
         let lease = self.leases.iter_mut().find(|lease| lease.id == id && lease.spare);
         lease.map(|lease| lease.spare = false).is_some()
     }
@@ -98,7 +98,7 @@ impl Round {
     }
 
     /// Removes the leases that have expired. Returns which, and whether their calls were running.
-    pub(super) fn run_out(&mut self, now: Timestamp) -> Vec<(LeaseId, bool)> {
+    pub(super) fn take_expired(&mut self, now: Timestamp) -> Vec<(LeaseId, bool)> {
         let over = |lease: &Lease| lease.expires <= now;
         let gone = self.leases.iter().filter(|lease| over(lease));
         let gone = gone.map(|lease| (lease.id, lease.begun.is_some())).collect();
@@ -112,7 +112,7 @@ impl Round {
 
     /// Applies what the backend reports of the round: how many probes have passed, and until when
     /// it would refuse a lease.
-    pub(super) fn heard(&mut self, passed: u64, refused_until: Timestamp) {
+    pub(super) fn update(&mut self, passed: u64, refused_until: Timestamp) {
         (self.passed, self.refused_until) = (passed, refused_until);
     }
 
@@ -142,7 +142,7 @@ impl Round {
     }
 
     /// Frees the probe slot. Returns `None` if the lease is not known.
-    pub(super) fn give_back(&mut self, id: LeaseId, now: Timestamp) -> Option<Returned> {
+    pub(super) fn return_lease(&mut self, id: LeaseId, now: Timestamp) -> Option<Returned> {
         let at = self.leases.iter().position(|lease| lease.id == id)?;
         let lease = self.leases.swap_remove(at);
         Some(if lease.expires > now {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::phase::{Phase, Reported};
+use super::phase::Phase;
 use super::transition::{Event, Reason};
 use super::window::{Evidence, Mark};
 use super::{Effect, Ended, Machine};
@@ -26,7 +26,7 @@ impl Machine {
             Outcome::Success => (false, None),
             Outcome::Failure { retry_after } => (true, retry_after),
             Outcome::Ignored if ended.cancelled => {
-                return self.cancelled(1, now, policy, draw).map(Effect::Notify);
+                return notify(self.cancelled(1, now, policy, draw));
             }
             Outcome::Ignored => {
                 self.completed();
@@ -39,9 +39,8 @@ impl Machine {
         let tally = evidence.tally();
         // Failures have conditions of their own: a run without a cancelled call is no run of calls
         // without completions.
-        let run = || policy.no_completions(tally).filter(|_| ended.cancelled);
-        let reason = policy.judge(tally).or_else(run);
-        self.act(reason, hint, now, policy, draw).map(Effect::Notify)
+        let run = policy.no_completions(tally).filter(|_| ended.cancelled);
+        notify(self.act(policy.met(tally).chain(run), hint, now, policy, draw))
     }
 
     /// Adds `n` calls that were cancelled and leave no other evidence.
@@ -55,23 +54,22 @@ impl Machine {
         now: Timestamp,
         policy: &Policy,
         draw: u64,
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         if n == 0 || policy.ignores_cancelled() {
-            return None;
+            return Vec::new();
         }
         self.look_again(now, policy);
-        let evidence = self.phase.evidence_mut()?;
+        let Some(evidence) = self.phase.evidence_mut() else { return Vec::new() };
         evidence.cancelled(n);
-        let reason = policy.no_completions(evidence.tally());
-        self.act(reason, None, now, policy, draw)
+        let run = policy.no_completions(evidence.tally());
+        self.act(run.into_iter(), None, now, policy, draw)
     }
 
     /// Judges the evidence as it is. Call it when [`set_overdue`](Self::set_overdue) has changed
     /// it; results judge it by themselves.
-    pub(crate) fn judge(&mut self, now: Timestamp, policy: &Policy, draw: u64) -> Option<Event> {
+    pub(crate) fn judge(&mut self, now: Timestamp, policy: &Policy, draw: u64) -> Vec<Event> {
         self.look_again(now, policy);
-        let reason = policy.judge(self.phase.evidence()?.tally());
-        self.act(reason, None, now, policy, draw)
+        self.act(policy.met(self.tally()), None, now, policy, draw)
     }
 
     /// Sets how many running calls are slow already. They are part of the evidence until the number
@@ -129,48 +127,46 @@ impl Machine {
         }
     }
 
-    /// Slides the evidence, and notices if it no longer meets what was reported.
+    /// Slides the evidence, and notices which of the reported conditions it no longer meets.
     fn look_again(&mut self, now: Timestamp, policy: &Policy) {
         self.slide(now);
         if let Phase::MetricsOnly { evidence, reported } = &mut self.phase {
-            *reported = still(*reported, policy, evidence);
+            let tally = evidence.tally();
+            reported.retain(|condition| policy.meets(condition, tally));
         }
     }
 
-    /// Acts as the phase requires when evidence meets a condition, or no longer does.
+    /// Acts as the phase requires on the conditions that its evidence meets, in their order. A
+    /// closed circuit opens because of the first; a metrics-only one reports each.
     fn act(
         &mut self,
-        reason: Option<Reason>,
+        mut conditions: impl Iterator<Item = Reason>,
         hint: Option<Duration>,
         now: Timestamp,
         policy: &Policy,
         draw: u64,
-    ) -> Option<Event> {
+    ) -> Vec<Event> {
         match &mut self.phase {
-            Phase::Closed(_) => {
-                let transition = self.open(reason?, hint, (now, now), policy, draw);
-                Some(Event::Transition(transition))
-            }
+            Phase::Closed(_) => match conditions.next() {
+                Some(reason) => {
+                    let transition = self.open(reason, hint, (now, now), policy, draw);
+                    vec![Event::Transition(transition)]
+                }
+                None => Vec::new(),
+            },
             Phase::MetricsOnly { evidence, reported } => {
-                *reported = still(*reported, policy, evidence);
-                let reason = reason.filter(|_| *reported == Reported::Nothing)?;
-                let run = reason == Reason::NoCompletions;
-                *reported = if run { Reported::Run } else { Reported::Condition };
-                Some(Event::WouldTrip { reason })
+                let tally = evidence.tally();
+                reported.retain(|condition| policy.meets(condition, tally));
+                conditions
+                    .filter(|condition| reported.insert(*condition))
+                    .map(|reason| Event::WouldTrip { reason })
+                    .collect()
             }
-            _ => None,
+            _ => Vec::new(),
         }
     }
 }
 
-/// Returns what was reported, if the evidence still meets it.
-fn still(reported: Reported, policy: &Policy, evidence: &Evidence) -> Reported {
-    let tally = evidence.tally();
-    let holds = match reported {
-        Reported::Nothing => false,
-        // A run of failures alone is no run of calls without completions.
-        Reported::Condition => policy.judge(tally).is_some(),
-        Reported::Run => policy.judge(tally).or_else(|| policy.no_completions(tally)).is_some(),
-    };
-    if holds { reported } else { Reported::Nothing }
+fn notify(events: Vec<Event>) -> Option<Effect> {
+    (!events.is_empty()).then_some(Effect::Notify(events))
 }

@@ -12,8 +12,8 @@
 //!                                          └───────────┘
 //! ```
 //!
-//! Overrides lead from every state to forced open, forced closed, disabled or metrics-only; `reset`
-//! leads from every state to closed.
+//! Overrides lead from every state to forced open, forced closed, disabled or metrics-only, and back
+//! to the state beneath them. `reset` leads from every state to closed.
 //!
 //! Laws:
 //!
@@ -26,45 +26,61 @@
 //!    complete the minimum of calls. Calls still running are judged on a tick.
 //! 5. What expires (an open interval, a lease, an override) is looked at when the machine is asked,
 //!    and takes effect as of the moment it expired.
+//! 6. Every change that an observer could see is one transition, and nothing else is. A new
+//!    generation with the same state changes nothing visible, unless an operator acted or probes
+//!    failed.
+//! 7. An override covers the open phase beneath it, and its end gives that phase back: open for the
+//!    rest of its interval, or with its interval over if it ended meanwhile. A half-open phase is
+//!    given back as open with its interval over. An override that replaces another one covers what
+//!    that one covered. Everything else is given back as closed, without evidence; what forced
+//!    closed and metrics-only have counted is dropped. `reset` closes whatever is beneath.
+//! 8. A closed circuit opens because of the first condition that its evidence meets. A metrics-only
+//!    one reports each condition when its evidence begins to meet it.
 //!
 //! # In a cluster
 //!
 //! A machine can be the copy of a backend's record, which replicas share. Then:
 //!
-//! 6. A new generation of the record is [applied](Machine::adopt), whatever the state was.
-//! 7. The backend decides a half-open round of the cluster: the machine leases nothing and decides
-//!    nothing. It says that the backend must be [asked](Admission::Ask) for a lease, or must be
-//!    sent a [result](Effect::Settle).
-//! 8. A phase that the machine opened on its own evidence is its own (`Origin::Local`) and recovers
-//!    by its own probes, until the backend has something newer.
-//! 9. While the backend does not answer, the machine is detached: it goes on by itself, with one
-//!    probe at a time, because the probe slots of the cluster are counted by the backend alone.
+//! 9. A new generation of the record is [applied](Machine::apply), whatever the state was.
+//! 10. The backend decides a half-open round of the cluster: the machine leases nothing and decides
+//!     nothing. It says that the backend must be [asked](Admission::Ask) for a lease, or must be
+//!     sent a [result](Effect::Settle).
+//! 11. A phase that the machine opened on its own evidence is its own (`Origin::Local`) and recovers
+//!     by its own probes, until the backend has something newer.
+//! 12. While the backend does not answer, the machine is detached: it goes on by itself, with one
+//!     probe at a time, because the probe slots of the cluster are counted by the backend alone.
 
+mod cluster;
 mod conditions;
 mod half_open;
 mod interval;
 mod judging;
-mod ledger;
+mod override_record;
+mod overrides;
 mod phase;
 mod probing;
+mod reported;
 #[cfg(test)]
 mod tests;
 mod transition;
 mod window;
 
+pub(crate) use cluster::{Backing, Shared, Verdict, Why};
 pub(crate) use half_open::LeaseId;
-pub(crate) use ledger::{Ledger, Shared, Verdict};
+pub use override_record::OverrideRecord;
 pub use phase::{Origin, OverrideState, State};
 pub use transition::{Event, Reason, Transition};
 pub use window::Tally;
 pub(crate) use window::{Evidence, Mark};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
-use phase::{Phase, Reported};
+use override_record::InForce;
+use phase::Phase;
 
 /// One circuit, as pure rules.
 #[derive(Clone, Debug)]
@@ -75,9 +91,9 @@ pub(crate) struct Machine {
     reopenings: u32,
     /// What decided the phase.
     origin: Origin,
-    ledger: Ledger,
-    /// When the override in force ends.
-    ends: Timestamp,
+    backing: Backing,
+    /// The override in force.
+    in_force: Option<InForce>,
 }
 
 /// The answer to [`Machine::admit`].
@@ -91,9 +107,10 @@ pub(crate) enum Admission {
 }
 
 /// What a result has caused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    Notify(Event),
+    /// At least one event. A metrics-only circuit can meet several conditions at once.
+    Notify(Vec<Event>),
     /// A probe of the cluster has ended, and its result must be sent to the backend.
     Settle(LeaseId, Verdict),
 }
@@ -124,51 +141,9 @@ impl Machine {
             generation: 1,
             reopenings: 0,
             origin: Origin::Local,
-            ledger: Ledger::None,
-            ends: Timestamp::NEVER,
+            backing: Backing::None,
+            in_force: None,
         }
-    }
-
-    /// Overrides the state until `ends`. This ends what was in force, an earlier override included.
-    pub(crate) fn force(
-        &mut self,
-        to: OverrideState,
-        origin: Origin,
-        ends: Timestamp,
-        policy: &Policy,
-        now: Timestamp,
-    ) -> Transition {
-        let evidence = || Evidence::new(policy.window(), now);
-        self.reopenings = 0;
-        self.origin = origin;
-        let phase = match to {
-            OverrideState::ForcedOpen => Phase::ForcedOpen,
-            OverrideState::ForcedClosed => Phase::ForcedClosed(evidence()),
-            OverrideState::Disabled => Phase::Disabled,
-            OverrideState::MetricsOnly => {
-                Phase::MetricsOnly { evidence: evidence(), reported: Reported::Nothing }
-            }
-        };
-        let transition = self.enter(phase, Reason::Override);
-        self.ends = ends;
-        transition
-    }
-
-    /// Closes the circuit without evidence, whatever its state was.
-    pub(crate) fn reset(&mut self, reason: Reason, policy: &Policy, now: Timestamp) -> Transition {
-        self.reopenings = 0;
-        self.origin = Origin::Local;
-        self.enter(Phase::Closed(Evidence::new(policy.window(), now)), reason)
-    }
-
-    /// Changes when the override in force ends.
-    pub(crate) fn set_ends(&mut self, ends: Timestamp) {
-        self.ends = ends;
-    }
-
-    /// Returns when the override in force ends.
-    pub(crate) fn ends(&self) -> Timestamp {
-        self.ends
     }
 
     /// Changes to another policy. The state and its open interval stay. So does the evidence if the
@@ -182,20 +157,13 @@ impl Machine {
         }
     }
 
-    /// Ends the open interval now, so that the next call is a probe. Returns `None` if the circuit
-    /// is not open, or if the cluster decides when it probes.
-    pub(crate) fn probe_now(&mut self, now: Timestamp) -> Option<Transition> {
-        let open = self.state() == State::Open && !self.asks();
-        open.then(|| self.enter(Phase::Open { until: now }, Reason::Override))
-    }
-
     /// Returns until when admissions are rejected without a look at anything else; `None` while
     /// some calls pass.
     pub(crate) fn rejects_until(&self, policy: &Policy) -> Option<Timestamp> {
         match &self.phase {
             Phase::Open { until } => Some(*until),
-            Phase::ForcedOpen => Some(self.ends),
-            Phase::HalfOpen(round) if self.asks() => {
+            Phase::ForcedOpen => Some(self.ends()),
+            Phase::HalfOpen(round) if self.asks_backend() => {
                 (!round.has_spare()).then(|| round.refused_until())
             }
             Phase::HalfOpen(round) if round.out() as u64 >= self.slots(policy) => {
@@ -260,9 +228,18 @@ impl Machine {
     fn enter(&mut self, phase: Phase, reason: Reason) -> Transition {
         let (from, tally) = (self.state(), self.tally());
         self.phase = phase;
-        self.generation += 1;
-        self.ends = Timestamp::NEVER;
-        let (to, generation, origin) = (self.state(), self.generation, self.origin);
-        Transition { from, to, reason, generation, tally, open_for: None, origin }
+        self.generation = self.generation.saturating_add(1);
+        let ended = self.in_force.take();
+        Transition {
+            from,
+            to: self.state(),
+            reason,
+            generation: self.generation,
+            tally,
+            open_for: None,
+            origin: self.origin,
+            overridden: ended.map(|ended| ended.record),
+            contributors: Arc::default(),
+        }
     }
 }

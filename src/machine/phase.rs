@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::half_open::Round;
+use super::reported::Reported;
 use super::window::Evidence;
 use crate::timestamp::Timestamp;
 
@@ -137,15 +138,6 @@ pub(super) enum Phase {
     ForcedClosed(Evidence),
     Disabled,
     MetricsOnly { evidence: Evidence, reported: Reported },
-}
-
-/// What would have opened a metrics-only circuit, was reported, and still would open it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reported {
-    Nothing,
-    Condition,
-    /// A run of calls without completions.
-    Run,
 }
 
 impl Phase {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::cluster::Verdict;
 use super::half_open::{LeaseId, Returned, Round};
-use super::ledger::Verdict;
 use super::phase::{Origin, Phase};
 use super::transition::{Event, Reason, Transition};
 use super::window::Evidence;
@@ -24,7 +24,7 @@ impl Machine {
         policy: &Policy,
         draw: u64,
     ) -> Option<Transition> {
-        if self.asks() {
+        if self.asks_backend() {
             return None;
         }
         match &self.phase {
@@ -41,7 +41,7 @@ impl Machine {
 
     /// Decides whether a call may be made.
     pub(crate) fn admit(&mut self, begin: Begin, now: Timestamp, policy: &Policy) -> Admission {
-        let (asks, slots) = (self.asks(), self.slots(policy));
+        let (asks, slots) = (self.asks_backend(), self.slots(policy));
         let making = begin == Begin::Now;
         match &mut self.phase {
             Phase::Closed(_)
@@ -65,7 +65,7 @@ impl Machine {
     /// Begins the call of a lease that was reserved. Returns false if the lease has expired, or its
     /// round has failed.
     pub(crate) fn begin(&mut self, lease: LeaseId, now: Timestamp, policy: &Policy) -> bool {
-        let asks = self.asks();
+        let asks = self.asks_backend();
         match &mut self.phase {
             // The backend's lease runs from the moment it was granted, and only the backend can
             // prolong it.
@@ -90,7 +90,7 @@ impl Machine {
     pub(crate) fn holds(&self, lease: LeaseId, now: Timestamp) -> bool {
         match &self.phase {
             Phase::HalfOpen(round) => {
-                round.holds(lease, now) && (self.asks() || round.hung_since(now).is_none())
+                round.holds(lease, now) && (self.asks_backend() || round.hung_since(now).is_none())
             }
             _ => false,
         }
@@ -104,7 +104,7 @@ impl Machine {
         policy: &Policy,
         draw: u64,
     ) -> Option<Effect> {
-        let asks = self.asks();
+        let asks = self.asks_backend();
         let Phase::HalfOpen(round) = &mut self.phase else { return None };
         let lease = ended.lease?;
         let hint = match ended.outcome {
@@ -116,10 +116,10 @@ impl Machine {
             // upstream asked for a pause.
             let times = (expired, now);
             let transition = self.reopen(Reason::ProbeExpired, hint, times, policy, draw);
-            return Some(Effect::Notify(Event::Transition(transition)));
+            return Some(Effect::Notify(vec![Event::Transition(transition)]));
         }
         let slow = ended.slow && policy.counts_slow_calls();
-        let verdict = match (round.give_back(lease, now)?, ended.outcome) {
+        let verdict = match (round.return_lease(lease, now)?, ended.outcome) {
             // Whatever it reports now, it took too long.
             (Returned::Late, _) => Verdict::Failed { reason: Reason::ProbeExpired, hint },
             (Returned::Unused, _) | (Returned::InTime, Outcome::Ignored) => Verdict::Released,
@@ -138,7 +138,7 @@ impl Machine {
             return Some(Effect::Settle(lease, verdict));
         }
         let transition = self.settle(verdict, now, policy, draw);
-        transition.map(|transition| Effect::Notify(Event::Transition(transition)))
+        transition.map(|transition| Effect::Notify(vec![Event::Transition(transition)]))
     }
 
     /// Applies the result of one of our own probes to the round.

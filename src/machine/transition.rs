@@ -1,8 +1,10 @@
 //! How a state changes, and why.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::override_record::OverrideRecord;
 use super::phase::{Origin, State};
 use super::window::Tally;
 
@@ -147,27 +149,36 @@ impl fmt::Display for Reason {
 }
 
 /// One change of a circuit's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transition {
     /// The state that ended.
     pub from: State,
-    /// The state that began. It is the same as [`from`](Self::from) after
-    /// [`probe_now`](crate::Circuit::probe_now), after a reset of a closed circuit, when an
-    /// override is set again, and when other replicas have probed an open circuit in between.
+    /// The state that began. It is the same as [`from`](Self::from) in three cases only: after
+    /// [`probe_now`](crate::Circuit::probe_now), when an override replaces one with the same state
+    /// but another end, reason or operator, and when other replicas have probed an open circuit and
+    /// their probes failed.
     pub to: State,
     /// Why the state changed.
     pub reason: Reason,
     /// The generation that began. It grows with each transition of the circuit, so that transitions
-    /// that arrive out of order can be sorted.
+    /// that arrive out of order can be sorted. A generation that changes nothing visible has no
+    /// transition.
     pub generation: u64,
-    /// What the circuit had counted in the state that ended: on a trip, the evidence.
+    /// What had been counted in the state that ended: on a trip, the evidence. If the cluster
+    /// opened the circuit, it is the evidence of all replicas.
     pub tally: Tally,
-    /// How long the circuit stays open from now on, jitter included. `None` if it did not open by
-    /// itself.
+    /// How long the circuit stays open from now on, jitter included. `None` if no open interval
+    /// runs.
     pub open_for: Option<Duration>,
     /// What decided: this process or the cluster. Without a backend it is always this process.
     pub origin: Origin,
+    /// The override that began, with its reason, its operator and its duration. If the transition
+    /// ends an override and no other one begins: the override that ended.
+    pub overridden: Option<Arc<OverrideRecord>>,
+    /// If the cluster opened the circuit: the names of the replicas that had reported failures,
+    /// the latest first.
+    pub contributors: Arc<[String]>,
 }
 
 impl fmt::Display for Transition {
@@ -182,14 +193,14 @@ impl fmt::Display for Transition {
 }
 
 /// What happened to a circuit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// The circuit changed its state.
     Transition(Transition),
     /// The circuit is in [`State::MetricsOnly`], and its evidence now meets a condition that would
-    /// have opened it. Sent when the evidence begins to meet a condition, and again only after it
-    /// has met none in between.
+    /// have opened it. Sent for each condition that the evidence begins to meet, and again only
+    /// after the evidence has not met it in between.
     WouldTrip {
         /// The condition that the evidence meets.
         reason: Reason,
