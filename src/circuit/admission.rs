@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::grant::Grant;
 use super::refusal::{Refusal, Rejection};
 use super::running::Watch;
-use super::sync::Ordering;
+use super::primitives::Ordering;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{Admission, Begin, LeaseId, State};

@@ -38,17 +38,19 @@ use tokio::sync::Notify;
 use super::cause::Cause;
 use super::grant::Grant;
 use super::locked::{Locked, Observer};
-use super::member::{Link, Member, Told};
+use super::link::Link;
 use super::peek::Peek;
 use super::running::Watch;
 use super::snapshot::Reading;
 use super::stripes::{Stripes, Width};
-use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::primitives::{AtomicU64, Mutex, MutexGuard, Ordering};
+use super::synced::Synced;
 use super::word::Word;
-use crate::backend::OverrideRecord;
+use crate::backend::OverrideChange;
 use crate::clock;
-use crate::machine::{Event, Ledger, Origin, Reason, State};
+use crate::machine::{Backing, Event, Origin, OverrideRecord, Reason, State};
 use crate::policy::Policy;
+use crate::sync::{Acknowledgement, CircuitSync};
 use crate::timestamp::{Timestamp, nanos};
 use crate::unwind::contain;
 
@@ -144,20 +146,32 @@ impl Engine {
     }
 
     /// Sets an override. In a cluster, the answer resolves once the backend has stored it.
-    pub(super) fn force(&self, setting: OverrideRecord) -> Option<Told> {
+    pub(super) fn set_override(&self, record: OverrideRecord) -> Option<Acknowledgement> {
         self.cut(|locked| {
             let now = clock::now();
-            locked.force(setting.clone(), Origin::Local, now);
-            locked.wish(Some(setting), now)
+            let shared = Arc::new(record.clone());
+            let began = locked.machine.force(shared, Origin::Local, &locked.policy, now);
+            locked.began(began, now);
+            locked.send_override(OverrideChange::Set(record), now)
         })
     }
 
-    pub(super) fn reset(&self) -> Option<Told> {
+    /// Ends an override: the state beneath it is in force again.
+    pub(super) fn clear_override(&self) -> Option<Acknowledgement> {
+        self.cut(|locked| {
+            let now = clock::now();
+            locked.end_override(Reason::Override, now);
+            locked.send_override(OverrideChange::Clear, now)
+        })
+    }
+
+    /// Closes the circuit, and ends an override.
+    pub(super) fn reset(&self) -> Option<Acknowledgement> {
         self.cut(|locked| {
             let now = clock::now();
             let transition = locked.machine.reset(Reason::Override, &locked.policy, now);
-            locked.happened(Some(Event::Transition(transition)));
-            locked.wish(None, now)
+            locked.began(transition, now);
+            locked.send_override(OverrideChange::Reset, now)
         })
     }
 
@@ -169,8 +183,8 @@ impl Engine {
     /// Joins a cluster, whose state is not known yet.
     pub(super) fn join(&self, link: Arc<dyn Link>) {
         self.cut(|locked| {
-            locked.machine.set_ledger(Ledger::Reachable);
-            locked.member = Some(Member::new(link, &locked.policy, clock::now()));
+            locked.machine.set_backing(Backing::Attached);
+            locked.synced = Some(Synced::new(CircuitSync::new(&locked.policy), link));
         });
     }
 
@@ -267,6 +281,16 @@ impl Engine {
     /// Runs `f` under the lock, at a consistent cut of what was counted outside it; then publishes
     /// what the machine says, unlocks, and notifies observers.
     pub(super) fn cut<R>(&self, f: impl FnOnce(&mut Locked) -> R) -> R {
+        let (answer, queued) = self.cut_and_queue(f);
+        if queued {
+            self.notify();
+        }
+        answer
+    }
+
+    /// The same, but if events are queued and no thread notifies observers, it returns true, and
+    /// the caller must have [`notify`](Self::notify) called.
+    pub(super) fn cut_and_queue<R>(&self, f: impl FnOnce(&mut Locked) -> R) -> (R, bool) {
         let mut guard = self.lock();
         let locked = &mut *guard;
         let word = self.word().cut();
@@ -284,7 +308,7 @@ impl Engine {
         self.publish(locked);
         let notify = !locked.outbox.is_empty() && !locked.notifying;
         locked.notifying |= notify;
-        let ring = locked.member.as_mut().and_then(Member::ring);
+        let ring = locked.synced.as_mut().and_then(Synced::ring);
         let later = std::mem::take(&mut locked.later);
         drop(guard);
         // Wakers are user code, and may panic: what follows must still run.
@@ -297,10 +321,7 @@ impl Engine {
         if changed {
             contain(|| self.changed.notify_waiters());
         }
-        if notify {
-            self.notify();
-        }
-        answer
+        (answer, notify)
     }
 
     fn publish(&self, locked: &mut Locked) {
@@ -336,7 +357,7 @@ impl Engine {
 
     /// Notifies observers of queued events, until there are none.
     #[cold]
-    fn notify(&self) {
+    pub(super) fn notify(&self) {
         loop {
             let mut locked = self.lock();
             let Some(event) = locked.outbox.pop_front() else {

@@ -5,11 +5,11 @@ use std::pin::pin;
 
 use super::error::Error;
 use super::handle::{Circuit, Held};
-use super::member::Unclaimed;
 use super::permit::{Attempt, CallGuard, Permit};
 use super::refusal::Refusal;
 use super::rejected::Rejected;
 use crate::outcome::Outcome;
+use crate::sync::Unclaimed;
 
 /// # Calls
 impl Circuit {

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::grant::Grant;
 use super::locked::{Locked, Observer};
-use super::member::{Counted, Draft, Heard, Link, Unclaimed, Wait, Work};
+use super::link::{Link, Wait};
 use super::permit::CallGuard;
 use super::pool;
 use super::refusal::{Refusal, Rejection};
 use super::rejected::Rejected;
 use super::snapshot::Snapshot;
 use super::stripes::Width;
-use crate::backend::{Lease, View};
+use crate::backend::{Lease, Report, View};
+use crate::clock;
 use crate::machine::{Begin, Event, State};
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::sync::{Agenda, Command, Input, Pace, Unclaimed};
 use crate::timestamp::Timestamp;
 
 /// A circuit: what a circuit breaker knows about one upstream, under one name.
@@ -207,44 +209,31 @@ impl Circuit {
         self.engine.join(link);
     }
 
-    pub(crate) fn work(&self) -> Option<Work> {
-        self.engine.with(Locked::work)
+    /// Applies an input of the backend. Returns what is to be sent then, and whether observers
+    /// are to be [notified](Self::notify).
+    pub(crate) fn apply(&self, input: Input<'_>, pace: Pace) -> (Agenda, bool) {
+        self.engine.cut_and_queue(|locked| locked.apply(input, pace, clock::now()))
     }
 
-    /// Returns a report, which takes along what was counted, or nothing.
-    pub(crate) fn draft(&self, counted: Counted) -> Option<Draft> {
-        self.engine.with(|locked, now| locked.draft(counted, now))
+    /// Calls observers with the events that are queued.
+    pub(crate) fn notify(&self) {
+        self.engine.notify();
     }
 
-    /// Applies the answer to an override that was set here.
-    pub(crate) fn imposed(&self, view: &View) {
-        self.engine.with(|locked, now| locked.imposed(view, now));
+    /// Returns what is to be sent.
+    pub(crate) fn agenda(&self, pace: Pace) -> Agenda {
+        self.engine.lock().agenda(pace)
     }
 
-    /// Takes back what the backend has not acknowledged.
-    pub(crate) fn untold(&self, work: Work) {
-        self.engine.with(|locked, _| locked.untold(work));
+    /// Takes the next command for the backend.
+    pub(crate) fn command(&self) -> Option<Command> {
+        self.engine.lock().command(clock::now())
     }
 
-    /// Applies a view.
-    pub(crate) fn adopt(&self, view: &View, heard: Heard) {
-        self.engine.with(|locked, now| locked.adopt(view, heard, now));
-    }
-
-    /// Applies the answer to a report, and judges it.
-    pub(crate) fn judge(&self, view: &View) {
-        self.engine.with(|locked, now| {
-            locked.adopt(view, Heard::Answered, now);
-            locked.judge_shared(view);
-        });
-    }
-
-    pub(crate) fn detach(&self) {
-        self.engine.with(Locked::detach);
-    }
-
-    pub(crate) fn rejoin(&self, view: &View) {
-        self.engine.with(|locked, now| locked.rejoin(view, now));
+    /// Takes a report of what was counted.
+    pub(crate) fn report(&self, pace: Pace) -> (Option<Report>, bool) {
+        let report = |locked: &mut Locked| locked.report(&self.name, pace, clock::now());
+        self.engine.cut_and_queue(report)
     }
 
     /// Returns the generation to ask in, unless another task asks now. Follow it with
@@ -259,26 +248,20 @@ impl Circuit {
 
     /// Applies the view that came with no lease. Returns the generation that is known now, and
     /// whether it is known when to ask again.
-    pub(crate) fn refused(&self, view: &View) -> (u64, bool) {
-        self.engine.with(|locked, now| {
-            locked.adopt(view, Heard::Answered, now);
-            let heard = locked.refused(view, now);
-            (locked.shared_generation(), heard)
-        })
+    pub(crate) fn refused(&self, view: &View, asked: Timestamp) -> (u64, bool) {
+        self.engine.with(|locked, now| locked.refused(view, asked, now))
     }
 
     /// Applies a lease, which was `asked` for at that time.
-    pub(crate) fn give(
+    pub(crate) fn granted(
         &self,
         lease: Lease,
         view: &View,
         unclaimed: Unclaimed,
         asked: Timestamp,
     ) -> Option<Held> {
-        let grant = self.engine.with(|locked, now| {
-            locked.adopt(view, Heard::Answered, now);
-            locked.give(lease, unclaimed, asked)
-        })?;
+        let grant =
+            self.engine.with(|locked, now| locked.granted(lease, view, unclaimed, asked, now))?;
         Some(Held { circuit: self.clone(), grant: Some(grant) })
     }
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use super::cause::Cause;
 use super::grant::Grant;
-use super::member::{Link, Member};
+use super::link::Link;
 use super::refusal::Rejection;
 use super::running::Watch;
 use super::snapshot::Reading;
 use super::stripes::{Drained, MOST_CANCELLED};
+use super::synced::Synced;
 use super::word::Word;
-use crate::backend::OverrideRecord;
 use crate::clock;
 use crate::machine::{
-    Admission, Begin, Effect, Ended, Event, Ledger, Machine, Mark, Reason, State, Tally,
+    Admission, Backing, Begin, Effect, Ended, Event, Machine, Mark, OverrideRecord, Reason, State,
+    Tally, Transition,
 };
 use crate::outcome::Outcome;
 use crate::policy::{Cancelled, Policy};
@@ -45,10 +46,8 @@ pub(super) struct Locked {
     pub(super) phase: u64,
     /// The time at which the phase began.
     pub(super) since: Timestamp,
-    /// The override in force.
-    pub(super) setting: Option<OverrideRecord>,
     /// Set if a backend shares the circuit.
-    pub(super) member: Option<Member>,
+    pub(super) synced: Option<Synced>,
     pub(super) observers: Vec<Observer>,
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
@@ -81,8 +80,7 @@ impl Locked {
             epoch,
             phase: epoch,
             since: now,
-            setting: None,
-            member: None,
+            synced: None,
             observers,
             outbox: VecDeque::new(),
             notifying: false,
@@ -104,16 +102,18 @@ impl Locked {
     }
 
     /// Queues an event; observers run after the lock is released.
-    pub(super) fn happened(&mut self, event: Option<Event>) {
-        if let Some(Event::Transition(transition)) = &event {
-            let now = clock::now();
-            self.begin_phase(now);
-            self.cause = self.cause.after(transition, now);
-            self.note(transition, now);
-        }
-        self.outbox.extend(event);
-        if self.outbox.len() > MOST_QUEUED {
-            self.outbox.pop_front();
+    pub(super) fn happened(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            if let Event::Transition(transition) = &event {
+                let now = clock::now();
+                self.begin_phase(now);
+                self.cause = self.cause.after(transition, now);
+                self.transitioned(transition);
+            }
+            self.outbox.push_back(event);
+            if self.outbox.len() > MOST_QUEUED {
+                self.outbox.pop_front();
+            }
         }
     }
 
@@ -127,12 +127,16 @@ impl Locked {
     }
 
     fn add(&mut self, Drained { successes, done, run }: Drained) {
+        if let (Some(synced), State::Closed) = (&mut self.synced, self.machine.state())
+            && successes > 0
+        {
+            // They were counted before the bucket ended.
+            let end = self.machine.bucket_end().unwrap_or(Timestamp::NEVER);
+            synced.successes(successes, clock::now().min(end));
+        }
         self.machine.successes(successes);
         if done {
             self.machine.completed();
-        }
-        if let (Some(member), State::Closed) = (&mut self.member, self.machine.state()) {
-            member.successes(successes);
         }
         if run > 0 {
             self.cancelled(run, clock::now());
@@ -141,12 +145,13 @@ impl Locked {
 
     /// Adds cancelled calls that leave no other evidence.
     fn cancelled(&mut self, calls: u64, now: Timestamp) {
-        let event = self.machine.cancelled(calls, now, &self.policy, fastrand::u64(..));
+        let events = self.machine.cancelled(calls, now, &self.policy, fastrand::u64(..));
         let (calls, _) = self.machine.run();
-        let warns = !self.warned && event.is_none() && calls >= WORTH_A_WARNING;
+        let warns = !self.warned && events.is_empty() && calls >= WORTH_A_WARNING;
         // Their event says as much.
-        self.warned |= warns || event.is_some();
-        self.happened(event.or(warns.then_some(Event::CallsCancelled { calls })));
+        self.warned |= warns || !events.is_empty();
+        self.happened(events);
+        self.happened(warns.then_some(Event::CallsCancelled { calls }));
     }
 
     /// Decides whether a call may be made.
@@ -167,15 +172,15 @@ impl Locked {
 
     /// Judges the evidence as it is.
     pub(super) fn judge(&mut self, now: Timestamp) {
-        let event = self.machine.judge(now, &self.policy, fastrand::u64(..));
-        self.happened(event);
+        let events = self.machine.judge(now, &self.policy, fastrand::u64(..));
+        self.happened(events);
     }
 
     /// Puts another policy in force.
     pub(super) fn set_policy(&mut self, policy: Policy, now: Timestamp) {
         self.machine.reshape(&self.policy, &policy, now);
-        if let Some(member) = &mut self.member {
-            member.reshape(&policy, now);
+        if let Some(synced) = &mut self.synced {
+            synced.sync.set_policy(&policy);
         }
         if self.policy.watched_duration() != policy.watched_duration() {
             self.watch_from = self.epoch;
@@ -196,9 +201,28 @@ impl Locked {
         if self.machine.ends() < Timestamp::NEVER {
             let now = clock::now();
             if self.machine.ends() <= now {
-                self.end_override(now);
+                self.end_override(Reason::OverrideOver, now);
             }
         }
+    }
+
+    /// Ends the override in force, if there is one: the state beneath it is in force again.
+    pub(super) fn end_override(&mut self, reason: Reason, now: Timestamp) {
+        if !self.machine.state().is_overridden() {
+            return;
+        }
+        if self.synced.is_some() {
+            self.end_shared_override(reason, now);
+        } else {
+            let transition = self.machine.end_override(reason, &self.policy, now);
+            self.began(transition, now);
+        }
+    }
+
+    /// A phase of the machine began. Observers see the transition, if there is one.
+    pub(super) fn began(&mut self, transition: Option<Transition>, now: Timestamp) {
+        self.begin_phase(now);
+        self.happened(transition.map(Event::Transition));
     }
 
     /// Records how a call of this generation ended.
@@ -210,26 +234,24 @@ impl Locked {
             Outcome::Ignored => None,
             outcome => Some(Mark { failed: outcome != Outcome::Success, slow: ended.slow }),
         };
-        if let (Some(member), Some(mark), State::Closed) =
-            (&mut self.member, mark, self.machine.state())
-        {
-            member.record(mark, now);
+        let closed = self.machine.state() == State::Closed;
+        if let (Some(synced), Some(mark), true) = (&mut self.synced, mark, closed) {
+            synced.record(mark, now);
         }
         match self.machine.record(ended, now, &self.policy, fastrand::u64(..)) {
-            Some(Effect::Notify(event)) => self.happened(Some(event)),
+            Some(Effect::Notify(events)) => self.happened(events),
             Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
             None => {}
         }
-        if let (Some(member), Some(Mark { failed: true, .. }), State::Closed) =
-            (&mut self.member, mark, self.machine.state())
-            && self.policy.is_alarming(self.machine.tally())
+        if let (Some(synced), Some(_), State::Closed) =
+            (&mut self.synced, mark, self.machine.state())
         {
-            member.alarm();
+            synced.set_alarmed(self.policy.is_alarming(self.machine.tally()));
         }
     }
 
     pub(super) fn is_unknown(&self) -> bool {
-        self.member.as_ref().is_some_and(|member| !member.is_known())
+        self.synced.as_ref().is_some_and(|synced| synced.sync.is_unknown())
     }
 
     /// The link to the cluster, if its state is not known yet.
@@ -239,7 +261,7 @@ impl Locked {
 
     /// The link to the cluster, if the circuit belongs to one.
     pub(super) fn link(&self) -> Option<Arc<dyn Link>> {
-        self.member.as_ref().map(|member| member.link().clone())
+        self.synced.as_ref().map(|synced| synced.link().clone())
     }
 
     /// What was granted before is stale from here on.
@@ -247,7 +269,6 @@ impl Locked {
         self.phase = self.epoch;
         self.renewed = true;
         self.since = now;
-        self.setting = None;
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {
@@ -311,7 +332,7 @@ impl Locked {
             flags |= Word::QUIET;
             // The cluster needs to know that calls succeed, even if this process need not count
             // them.
-            let shared = self.member.is_some() && machine.state() == State::Closed;
+            let shared = self.synced.is_some() && machine.state() == State::Closed;
             if machine.counts() || shared {
                 flags |= Word::COUNT;
             }
@@ -352,13 +373,12 @@ impl Locked {
             probes_passed,
             retry_after: self.rejection(now).retry_after,
             stale,
-            setting: self.setting.clone().map(|setting| {
-                let ends = self.machine.ends();
-                let remaining = setting.remaining.map(|_| ends.since(now));
-                OverrideRecord { remaining, ..setting }
+            overridden: self.machine.overridden().map(|record| {
+                let remaining = record.remaining.map(|_| self.machine.ends().since(now));
+                OverrideRecord { remaining, ..OverrideRecord::clone(record) }
             }),
             origin: self.machine.origin(),
-            detached: self.machine.ledger() == Ledger::Lost,
+            detached: self.machine.backing() == Backing::Detached,
         }
     }
 

@@ -11,7 +11,7 @@ mod execute;
 mod grant;
 pub(crate) mod handle;
 mod locked;
-mod member;
+mod link;
 pub(crate) mod overrides;
 mod peek;
 mod permit;
@@ -22,7 +22,8 @@ mod results;
 mod running;
 mod snapshot;
 mod stripes;
-mod sync;
+mod synced;
+mod primitives;
 mod word;
 
 #[cfg(all(test, breaker_loom))]
@@ -34,7 +35,7 @@ pub use execute::Unserved;
 pub(crate) use grant::Grant;
 pub(crate) use handle::{Circuit, Held};
 pub(crate) use locked::Observer;
-pub(crate) use member::{Counted, Draft, Heard, Link, News, Unclaimed, Wait, Work};
+pub(crate) use link::{Link, Wait};
 pub(crate) use peek::Peek;
 pub use permit::Permit;
 pub(crate) use permit::{Attempt, CallGuard};

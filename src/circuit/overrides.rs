@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::Circuit;
-use super::member::Told;
-use crate::backend::{BackendError, OverrideRecord};
-use crate::machine::OverrideState;
+use crate::backend::BackendError;
+use crate::clock;
+use crate::machine::{OverrideRecord, OverrideState};
+use crate::sync::Acknowledgement;
+use crate::timestamp::Timestamp;
 
 /// # Overrides
 ///
@@ -43,7 +47,7 @@ impl Circuit {
     /// Sets an override, which applies whatever the evidence of the circuit says.
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn set_override(&self, r#override: Override) -> PendingOverride {
-        PendingOverride(self.engine.force(OverrideRecord::from(r#override)))
+        self.pending(self.engine.set_override(OverrideRecord::from(r#override)))
     }
 
     /// Rejects every call. Short for [`set_override`](Self::set_override) with
@@ -70,10 +74,44 @@ impl Circuit {
         self.set_override(Override::metrics_only(reason))
     }
 
-    /// Closes the circuit, ends an override, and drops all evidence.
+    /// Ends the override, if there is one, and gives back the state beneath it.
+    ///
+    /// A circuit that was open goes on for the rest of its interval; if that ended meanwhile, the
+    /// next call is a probe, because nothing has shown that the upstream works. A circuit that was
+    /// closed starts without evidence. The same happens when the [time](Override::lasting) of an
+    /// override ends. To close the circuit whatever is beneath, use [`reset`](Self::reset).
+    ///
+    /// ```
+    /// use tower_breaker::{Outcome, Policy, State, Store};
+    ///
+    /// let policy = Policy::builder().consecutive_failures(1).build()?;
+    /// let payments = Store::in_memory().circuit_with("payments", policy);
+    /// payments.try_acquire()?.settle(Outcome::failure());
+    ///
+    /// payments.disable("we need to see it fail");
+    /// assert!(payments.try_acquire().is_ok());
+    /// payments.clear_override();
+    /// assert_eq!(payments.state(), State::Open);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
+    pub fn clear_override(&self) -> PendingOverride {
+        self.pending(self.engine.clear_override())
+    }
+
+    /// Closes the circuit, ends an override, and drops all evidence, whatever the state was or is
+    /// beneath the override. To end only the override, use
+    /// [`clear_override`](Self::clear_override).
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn reset(&self) -> PendingOverride {
-        PendingOverride(self.engine.reset())
+        self.pending(self.engine.reset())
+    }
+
+    fn pending(&self, stored: Option<Acknowledgement>) -> PendingOverride {
+        let Some(stored) = stored else { return PendingOverride(None) };
+        let Some(link) = self.engine.link() else { return PendingOverride(None) };
+        let deadline = clock::now().after(link.deadline());
+        PendingOverride(Some(Box::pin(acknowledged(stored, deadline))))
     }
 
     /// Ends the interval of an open circuit now, so that the next call is a probe. Use it when you
@@ -193,33 +231,46 @@ impl From<Override> for OverrideRecord {
     }
 }
 
-/// Resolves once the backend has stored the override. You need not await it: the override already
-/// applies in this process. Without a backend it resolves at once.
+/// Resolves once the backend has stored the override, and no later than the store's
+/// [deadline](crate::StoreBuilder::deadline). You need not await it: the override already applies
+/// in this process. Without a backend it resolves at once.
 ///
 /// # Errors
 ///
-/// - The backend does not answer: the error is [unavailable](BackendError::is_unavailable). The
-///   override still applies in this process. The process keeps sending it until the backend stores
-///   it, or has a newer override, which takes precedence.
+/// - The backend has not stored it within the deadline: the error is
+///   [unavailable](BackendError::is_unavailable). The override applies in this process, other
+///   replicas do not know it yet, and this process keeps sending it until the backend stores it,
+///   its time is over, or the backend has a newer override, which takes precedence.
 /// - Another override was set meanwhile, here or by another replica, and takes precedence.
-/// - The store was shut down before the backend had stored it.
+/// - The time of the override ended before the backend stored it.
+/// - The store was shut down: the override applies in this process only.
 ///
 /// # Cancellation
 ///
 /// Dropping it changes nothing: the override is still sent.
-pub struct PendingOverride(Option<Told>);
+pub struct PendingOverride(Option<Pin<Box<dyn Future<Output = Stored> + Send + Sync>>>);
+
+type Stored = Result<(), BackendError>;
 
 impl Future for PendingOverride {
-    type Output = Result<(), BackendError>;
+    type Output = Stored;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(stored) = &mut self.0 else { return Poll::Ready(Ok(())) };
-        let answer = ready!(Pin::new(stored).poll(cx));
-        Poll::Ready(answer.unwrap_or_else(|_| {
-            Err(BackendError::refused(
-                "another override was set meanwhile, or the store was shut down",
-            ))
-        }))
+        match &mut self.0 {
+            Some(stored) => stored.as_mut().poll(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+async fn acknowledged(stored: Acknowledgement, deadline: Timestamp) -> Stored {
+    match timeout(deadline.since(clock::now()), stored).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(BackendError::refused("the circuit has left the cluster")),
+        Err(_) => Err(BackendError::unavailable(
+            "the backend has not stored the override yet: it applies in this process, and is sent \
+             to the others when the backend answers",
+        )),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::member::Link;
+use super::link::Link;
 use crate::machine::State;
 
 /// The answer that is no grant, on its way from the engine to the caller.

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::grant::Grant;
 use super::locked::Locked;
 use super::running::Watch;
-use super::sync::Ordering;
+use super::primitives::Ordering;
 use super::word::Word;
 use crate::clock;
 use crate::machine::Ended;

@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::sync::{AtomicU64, Ordering};
+use super::primitives::{AtomicU64, Ordering};
 use crate::timestamp::{Timestamp, nanos};
 
 const SLICES: usize = 8;

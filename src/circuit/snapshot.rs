@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::OverrideRecord;
-use crate::machine::{Origin, State, Tally};
+use crate::machine::{Origin, OverrideRecord, State, Tally};
 use crate::name::CircuitName;
 
 /// A circuit at one moment, as plain data. [`Circuit::snapshot`](crate::Circuit::snapshot) returns
@@ -51,7 +50,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(name: CircuitName, reading: Reading) -> Self {
-        let record = reading.setting;
+        let record = reading.overridden;
         Self {
             name,
             state: reading.state,
@@ -84,7 +83,7 @@ pub(super) struct Reading {
     pub(super) probes_passed: u64,
     pub(super) retry_after: Option<Duration>,
     pub(super) stale: u64,
-    pub(super) setting: Option<OverrideRecord>,
+    pub(super) overridden: Option<OverrideRecord>,
     pub(super) origin: Origin,
     pub(super) detached: bool,
 }

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::running::{self, Running, Watch};
-use super::sync::{AtomicU64, Ordering};
+use super::primitives::{AtomicU64, Ordering};
 use crate::timestamp::Timestamp;
 
 const COUNT_BITS: u32 = 24;

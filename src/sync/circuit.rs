@@ -76,7 +76,7 @@ pub(crate) enum Totals {
 }
 
 /// How fast the replica goes, and how many there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pace {
     /// How often a circuit near a threshold reports.
     pub(crate) near: Duration,
@@ -165,6 +165,9 @@ pub(super) struct Hint {
     pub(super) view: View,
     pub(super) at: Timestamp,
 }
+
+/// Arrives when the backend has stored an override, or will not.
+pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), BackendError>>;
 
 /// What waits to be sent.
 #[derive(Debug, Default)]
@@ -290,9 +293,23 @@ impl CircuitSync {
 
     /// Sets whether the local evidence is alarming. It is worth a report at once when it becomes
     /// so; after that the interval holds.
-    pub(crate) fn set_alarmed(&mut self, alarmed: bool) {
-        self.outbox.alarm |= alarmed && !self.alarmed;
+    ///
+    /// Returns whether it has become so.
+    pub(crate) fn set_alarmed(&mut self, alarmed: bool) -> bool {
+        let crossed = alarmed && !self.alarmed;
+        self.outbox.alarm |= crossed;
         self.alarmed = alarmed;
+        crossed
+    }
+
+    /// Whether a success has ended a streak of which the backend knows.
+    pub(crate) fn ends_known_streak(&self) -> bool {
+        self.unreported.ends_known_streak()
+    }
+
+    /// Whether all calls are reported.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.followed.suspect.is_some()
     }
 
     /// Drops the evidence, because it is paid for, or of another window.
@@ -301,9 +318,11 @@ impl CircuitSync {
         (self.outbox.alarm, self.alarmed) = (false, false);
     }
 
-    /// Whether another policy counts in another window.
-    pub(crate) fn counts_like(&self, policy: &Policy) -> bool {
-        self.unreported.window() == Geometry::of(policy)
+    /// Another policy is in force. What was counted in another window is dropped.
+    pub(crate) fn set_policy(&mut self, policy: &Policy) {
+        if self.unreported.window() != Geometry::of(policy) {
+            self.drop_evidence(policy);
+        }
     }
 
     /// Whether the circuit may ask for a lease now: one request at a time.

@@ -250,14 +250,14 @@ impl CircuitSync {
         }
     }
 
-    /// The time of the override in force is over: the state beneath it is in force again.
-    pub(crate) fn end_override(&mut self, cx: &mut Context<'_>) {
+    /// The override in force ends: the state beneath it is in force again.
+    pub(crate) fn end_override(&mut self, reason: Reason, cx: &mut Context<'_>) {
         self.followed.overridden.record = None;
         self.known.overridden.record = None;
         if self.is_synced() {
-            self.apply(Some(Reason::OverrideOver), cx);
+            self.apply(Some(reason), cx);
         } else {
-            let transition = cx.machine.end_override(Reason::OverrideOver, cx.policy, cx.now);
+            let transition = cx.machine.end_override(reason, cx.policy, cx.now);
             cx.effects.began(transition);
         }
     }

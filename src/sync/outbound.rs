@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::circuit::{
-    Change, CircuitSync, Command, Confirmation, Context, Detached, Effects, Outbox, Pace, Settled,
+    Acknowledgement, Change, CircuitSync, Command, Confirmation, Context, Detached, Effects, Outbox, Pace, Settled,
     SyncState,
 };
 use super::scheduler::Class;
@@ -15,7 +15,7 @@ use crate::backend::{
     BackendError, Geometry, Lease, Move, OpenTerms, OverrideChange, OverrideRecord, Probed,
     RecordState, Report, Shares, View,
 };
-use crate::machine::{LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict};
+use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict};
 use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
@@ -91,7 +91,7 @@ impl CircuitSync {
         change: OverrideChange,
         now: Timestamp,
         effects: &mut Effects,
-    ) -> oneshot::Receiver<Result<(), BackendError>> {
+    ) -> Acknowledgement {
         let (waiter, answer) = oneshot::channel();
         let version = self.known.overridden.version;
         let change = Change { change, at: now, version, waiter: Some(waiter), sent: false };
@@ -133,9 +133,11 @@ impl CircuitSync {
     }
 
     /// The circuit leaves the cluster: nothing is sent any more.
-    pub(crate) fn leave(&mut self, effects: &mut Effects) {
+    pub(crate) fn leave(&mut self, cx: &mut Context<'_>) {
+        self.detach(Detached::Unreachable, cx);
+        cx.machine.set_backing(Backing::None);
         if let Some(change) = self.outbox.change.take() {
-            change.end(Err(left()), effects);
+            change.end(Err(left()), cx.effects);
         }
     }
 }

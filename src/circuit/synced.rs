@@ -1,0 +1,250 @@
+//! A circuit that a backend shares: its reducer, behind the engine's lock.
+
+use std::sync::Arc;
+
+use super::grant::Grant;
+use super::link::Link;
+use super::locked::Locked;
+use crate::backend::{Lease, OverrideChange, Report, View};
+use crate::machine::{LeaseId, Mark, Reason, Transition, Verdict};
+use crate::name::CircuitName;
+use crate::sync::{
+    Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace, Totals,
+    Unclaimed,
+};
+use crate::timestamp::Timestamp;
+
+/// The reducer, and whom to wake.
+pub(super) struct Synced {
+    pub(super) sync: CircuitSync,
+    link: Arc<dyn Link>,
+    /// What the link was woken for since it last looked.
+    signalled: Signal,
+    wake: bool,
+}
+
+/// How soon the link must look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Signal {
+    #[default]
+    None,
+    Successes,
+    Failures,
+    Now,
+}
+
+impl Synced {
+    pub(super) fn new(sync: CircuitSync, link: Arc<dyn Link>) -> Self {
+        Self { sync, link, signalled: Signal::None, wake: false }
+    }
+
+    pub(super) fn link(&self) -> &Arc<dyn Link> {
+        &self.link
+    }
+
+    /// The link, if it is to be woken.
+    pub(super) fn ring(&mut self) -> Option<Arc<dyn Link>> {
+        std::mem::take(&mut self.wake).then(|| self.link.clone())
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        self.wake |= signal > self.signalled || signal == Signal::Now;
+        self.signalled = self.signalled.max(signal);
+    }
+
+    pub(super) fn successes(&mut self, n: u64, at: Timestamp) {
+        self.sync.successes(n, at);
+        self.succeeded();
+    }
+
+    pub(super) fn record(&mut self, mark: Mark, now: Timestamp) {
+        self.sync.record(mark, now);
+        if mark.failed || mark.slow {
+            self.signal(Signal::Failures);
+        } else {
+            self.succeeded();
+        }
+    }
+
+    pub(super) fn set_alarmed(&mut self, alarmed: bool) {
+        if self.sync.set_alarmed(alarmed) {
+            self.signal(Signal::Now);
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.sync.ends_known_streak() {
+            self.signal(Signal::Failures);
+        } else if self.sync.is_suspect() {
+            self.signal(Signal::Successes);
+        }
+    }
+
+    fn looked(&mut self, agenda: &Agenda) {
+        self.wake = false;
+        self.signalled = match agenda.report {
+            Some((Class::Failures, _)) => Signal::Failures,
+            Some((Class::Successes, _)) => Signal::Successes,
+            _ => Signal::None,
+        };
+    }
+}
+
+/// What happened here.
+impl Locked {
+    pub(super) fn transitioned(&mut self, transition: &Transition) {
+        let Some(synced) = &mut self.synced else { return };
+        synced.sync.transitioned(transition, &self.policy, &self.machine);
+        synced.signal(Signal::Now);
+    }
+
+    pub(super) fn settle(&mut self, lease: LeaseId, verdict: Verdict) {
+        let Some(synced) = &mut self.synced else { return };
+        synced.sync.settle(lease, verdict, &self.policy, &self.machine);
+        synced.signal(Signal::Now);
+    }
+
+    /// Sends a change of the override to the backend, if there is one.
+    pub(super) fn send_override(&mut self, change: OverrideChange, now: Timestamp) -> Option<Acknowledgement> {
+        let mut effects = Effects::default();
+        let synced = self.synced.as_mut()?;
+        let answer = synced.sync.change_override(change, now, &mut effects);
+        synced.signal(Signal::Now);
+        self.take_effects(effects, now);
+        Some(answer)
+    }
+
+    /// Proposes to all that the open interval of the cluster ends. Returns false if there is none.
+    pub(super) fn propose_to_probe(&mut self) -> bool {
+        let Some(synced) = &mut self.synced else { return false };
+        let proposed = synced.sync.propose_to_probe(&self.machine);
+        if proposed {
+            synced.signal(Signal::Now);
+        }
+        proposed
+    }
+
+    pub(super) fn end_shared_override(&mut self, reason: Reason, now: Timestamp) {
+        self.with_sync(Pace::default(), now, |sync, cx| sync.end_override(reason, cx));
+    }
+}
+
+/// What the replicator does.
+impl Locked {
+    /// Takes an input. Returns what is to be sent then.
+    pub(super) fn apply(&mut self, input: Input<'_>, pace: Pace, now: Timestamp) -> Agenda {
+        self.with_sync(pace, now, |sync, cx| sync.on(input, cx));
+        self.agenda(pace)
+    }
+
+    pub(super) fn agenda(&mut self, pace: Pace) -> Agenda {
+        let Some(synced) = &mut self.synced else { return Agenda::default() };
+        let agenda = synced.sync.agenda(&self.policy, &self.machine, pace);
+        synced.looked(&agenda);
+        agenda
+    }
+
+    pub(super) fn command(&mut self, now: Timestamp) -> Option<Command> {
+        self.synced.as_mut()?.sync.command(now, &self.policy)
+    }
+
+    pub(super) fn report(
+        &mut self,
+        name: &CircuitName,
+        pace: Pace,
+        now: Timestamp,
+    ) -> Option<Report> {
+        let Self { synced, policy, machine, .. } = self;
+        synced.as_mut()?.sync.report(name, policy, machine, pace, now)
+    }
+
+    /// Leaves the cluster: from here on the circuit belongs to this process.
+    pub(super) fn leave(&mut self, now: Timestamp) {
+        self.with_sync(Pace::default(), now, CircuitSync::leave);
+        let synced = self.synced.take();
+        self.later.push(Box::new(|| drop(synced)));
+    }
+
+    fn with_sync<R>(
+        &mut self,
+        pace: Pace,
+        now: Timestamp,
+        f: impl FnOnce(&mut CircuitSync, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let mut effects = Effects::default();
+        let Self { synced, machine, policy, .. } = self;
+        let mut context = Context { machine, policy, pace, now, effects: &mut effects };
+        let result = f(&mut synced.as_mut()?.sync, &mut context);
+        self.take_effects(effects, now);
+        Some(result)
+    }
+
+    fn take_effects(&mut self, effects: Effects, now: Timestamp) {
+        if effects.new_phase {
+            self.begin_phase(now);
+        }
+        for event in effects.events {
+            self.happened(Some(event));
+        }
+        for confirmation in effects.confirmations {
+            self.later.push(Box::new(|| confirmation.send()));
+        }
+    }
+}
+
+/// Leases.
+impl Locked {
+    /// Returns the generation to ask in, if the circuit may ask for a lease now.
+    pub(super) fn begin_asking(&mut self) -> Option<u64> {
+        let Self { synced, machine, .. } = self;
+        synced.as_mut()?.sync.begin_asking(machine)
+    }
+
+    pub(super) fn end_asking(&mut self) {
+        if let Some(synced) = &mut self.synced {
+            synced.sync.end_asking();
+        }
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.synced.as_ref().is_some_and(|synced| synced.sync.is_asking())
+    }
+
+    /// Applies a lease, which was `asked` for at that time. Returns the grant, if it is for the
+    /// caller and not for the next one.
+    pub(super) fn granted(
+        &mut self,
+        lease: Lease,
+        view: &View,
+        unclaimed: Unclaimed,
+        asked: Timestamp,
+        now: Timestamp,
+    ) -> Option<Grant> {
+        self.applied(view, asked, now);
+        let Self { synced, machine, .. } = self;
+        let synced = synced.as_mut()?;
+        // The replicator is to look when the lease expires.
+        synced.signal(Signal::Now);
+        let id = synced.sync.granted(lease, unclaimed, asked, machine)?;
+        Some(Grant::probe(self.epoch, id))
+    }
+
+    /// Applies the view that came with no lease. Returns the generation that is known now, and
+    /// whether it is known when to ask again.
+    pub(super) fn refused(&mut self, view: &View, asked: Timestamp, now: Timestamp) -> (u64, bool) {
+        self.applied(view, asked, now);
+        let Self { synced, machine, .. } = self;
+        let Some(synced) = synced else { return (View::FIRST, false) };
+        let known = synced.sync.refused(view, machine, now);
+        (synced.sync.generation(), known)
+    }
+
+    fn applied(&mut self, view: &View, asked: Timestamp, now: Timestamp) {
+        let totals = Totals::Absent;
+        let input = Input::Answer { view, asked, at: now, totals };
+        self.with_sync(Pace::default(), now, |sync, cx| sync.on(input, cx));
+        if let Some(synced) = &mut self.synced {
+            synced.signal(Signal::Now);
+        }
+    }
+}
