@@ -6,7 +6,7 @@ use super::evidence::Evidence;
 use super::index::Index;
 use super::starts::Starts;
 use super::stored::Stored;
-use super::time::millis;
+use super::time::{DAY, millis};
 use crate::backend::{
     BackendError, Batch, Changes, Lease, Move, Notice, OverrideChange, Probed, Report, View,
 };
@@ -22,9 +22,6 @@ pub(crate) struct Circuits {
 }
 
 impl Circuits {
-    /// The most milliseconds that what is restored may be ahead of the clock.
-    const DAY: u64 = 24 * 3_600_000;
-
     pub(crate) fn new(epoch: u64) -> Self {
         Self { stored: BTreeMap::new(), index: Index::new(epoch), starts: Starts::default() }
     }
@@ -112,7 +109,7 @@ impl Circuits {
         view: &View,
         now: u64,
     ) -> Result<(View, Option<Notice>), BackendError> {
-        if view.generation.max(view.overridden.version) > millis(now).saturating_add(Self::DAY) {
+        if view.generation.max(view.overridden.version) > millis(now.saturating_add(DAY)) {
             return Err(BackendError::refused(
                 "the view is more than a day ahead of the backend's clock",
             ));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ring::Rings;
 use super::streak::Streak;
-use super::time::{HOUR, MINUTE, SECOND, ago, cut, left, micros, millis};
+use super::time::{HOUR, MINUTE, SECOND, ago, cut, left, micros};
 use crate::backend::{Attention, Geometry, Report, Roll, Shares, View};
 use crate::machine::Tally;
 
@@ -17,7 +17,8 @@ pub(super) struct Evidence {
     votes: BTreeMap<String, Vote>,
     /// When each replica last reported failures.
     failing: BTreeMap<String, u64>,
-    roll: RollCall,
+    /// The last roll call, while the circuit is suspect.
+    roll: Option<RollCall>,
     /// How far back the longest window goes.
     horizon: u64,
 }
@@ -34,14 +35,11 @@ struct Vote {
     length: u64,
 }
 
-/// The last roll call; the default is that there was none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct RollCall {
+    /// The group's version since it was called.
     id: u64,
     time: u64,
-    /// The group's version since it was called.
-    version: u64,
-    suspect: bool,
 }
 
 impl Evidence {
@@ -91,17 +89,14 @@ impl Evidence {
 
     /// Returns whether the proposal changes something. The change gets this version.
     pub(super) fn attend(&mut self, attention: Attention, version: u64, now: u64) -> bool {
-        let roll = self.roll;
-        let known = |after| after == roll.id;
+        let known = self.roll.map_or(0, |roll| roll.id);
         match attention {
-            // A replica that has started since does not know the id of a roll call that is over.
-            Attention::RollCall { after } if known(after) || (after == 0 && !roll.suspect) => {
-                let id = millis(now).max(roll.id.saturating_add(1));
-                self.roll = RollCall { id, time: now, version, suspect: true };
+            Attention::RollCall { after } if after == known => {
+                self.roll = Some(RollCall { id: version, time: now });
                 true
             }
-            Attention::Quiet { after } if known(after) && roll.suspect => {
-                self.roll.suspect = false;
+            Attention::Quiet { after } if after == known && self.roll.is_some() => {
+                self.roll = None;
                 true
             }
             _ => false,
@@ -117,7 +112,9 @@ impl Evidence {
     /// Cuts what lies in the future because the clock went back.
     pub(super) fn cut(&mut self, now: u64) {
         self.last_success = self.last_success.map(|time| time.min(now));
-        self.roll.time = self.roll.time.min(now);
+        if let Some(roll) = &mut self.roll {
+            roll.time = roll.time.min(now);
+        }
         self.total.streak.cut(now);
         self.shares.values_mut().for_each(|share| share.streak.cut(now));
         self.failing.values_mut().for_each(|time| *time = (*time).min(now));
@@ -159,12 +156,12 @@ impl Evidence {
     /// Returns the roll call of a suspect circuit. `answered` counts the replicas that have seen a
     /// version.
     pub(super) fn suspect(&self, answered: impl Fn(u64) -> u64, now: u64) -> Option<Roll> {
-        let RollCall { id, time, version, suspect } = self.roll;
+        let RollCall { id, time } = self.roll?;
         let age = now.saturating_sub(time);
-        suspect.then(|| Roll {
+        Some(Roll {
             id,
             age: left(now, time),
-            answered: if age < Self::COUNTED { answered(version) } else { 0 },
+            answered: if age < Self::COUNTED { answered(id) } else { 0 },
             consecutive_failures: self.total.streak.total(self.after(self.horizon, now), time),
         })
     }

@@ -1,7 +1,7 @@
 //! What is stored of one circuit: its record, and its override.
 
 use super::record::Record;
-use super::time::{HOUR, cut, left, micros, millis};
+use super::time::{DAY, cut, left, micros, millis};
 use crate::backend::{Overridden, OverrideRecord, View};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,7 +95,7 @@ impl StoredOverride {
         Self { version, record, since: now, until }
     }
 
-    /// The version of an override that has ended is kept for an hour, so that no replica restores
+    /// The version of an override that has ended is kept for a day, so that no replica restores
     /// what was before it.
     fn is_expired(&self, now: u64) -> bool {
         let ended = match (&self.record, self.until) {
@@ -103,7 +103,7 @@ impl StoredOverride {
             (Some(_), Some(until)) => until,
             (Some(_), None) => return false,
         };
-        ended.saturating_add(HOUR) <= now
+        ended.saturating_add(DAY) <= now
     }
 
     fn cut(&mut self, now: u64) {

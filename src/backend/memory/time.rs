@@ -5,6 +5,7 @@ use std::time::Duration;
 pub(super) const SECOND: u64 = 1_000_000;
 pub(super) const MINUTE: u64 = 60 * SECOND;
 pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
 
 /// Rounded up: what lasts at all lasts a microsecond.
 pub(super) fn micros(duration: Duration) -> u64 {
