@@ -1,8 +1,19 @@
 //! A backend in this process, to test how replicas behave.
+//!
+//! The rules are in [`Records`], which is pure. Here are the lock, the clock and the channel.
 
+mod circuits;
+mod evidence;
+mod index;
 mod record;
+mod records;
+mod replicas;
+mod ring;
+mod starts;
+mod stored;
+mod streak;
+mod time;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 use super::{
-    Answer, Backend, Lease, Move, Notice, OverrideRecord, Probed, RecordState, Report, View,
+    Answer, Backend, BackendError, Batch, Changes, Group, Heartbeat, Lease, Move, Notice,
+    OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
 use crate::clock;
-use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;
-use record::{Record, State, StoredOverride, open};
+use records::Records;
 
 /// A backend in this process, for tests: [`Store`](crate::Store)s that share one are replicas of
 /// one cluster.
@@ -39,72 +50,49 @@ use record::{Record, State, StoredOverride, open};
 /// ```
 #[derive(Clone)]
 pub struct MemoryBackend {
-    circuits: Arc<Mutex<Circuits>>,
+    records: Arc<Mutex<Records>>,
     notices: broadcast::Sender<Notice>,
 }
 
-/// What is stored.
-#[derive(Default)]
-struct Circuits {
-    records: HashMap<CircuitName, Record>,
-    overridden: HashMap<CircuitName, StoredOverride>,
-}
-
 impl MemoryBackend {
+    /// The most bytes that a replica may publish at once.
+    const MAX_PUBLISHED: usize = 64 * 1024;
+
     /// Returns a backend without records.
     #[must_use]
     pub fn new() -> Self {
-        Self { circuits: Arc::default(), notices: broadcast::channel(1024).0 }
+        Self { records: Arc::default(), notices: broadcast::channel(1024).0 }
     }
 
-    /// Deletes all records and overrides, as if a server were emptied.
+    /// Deletes all records, overrides and replicas, as if a server were emptied.
     pub fn forget(&self) {
-        *self.circuits() = Circuits::default();
+        self.records().forget();
     }
 
-    fn circuits(&self) -> MutexGuard<'_, Circuits> {
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `act`, and publishes the new view if it returns true.
-    fn act<'a, T: Send + 'a>(
-        &'a self,
-        circuit: &'a CircuitName,
-        act: impl FnOnce(&mut Circuits, u64) -> (T, bool),
-    ) -> Answer<'a, (T, View)> {
-        let now = now();
-        let mut circuits = self.circuits();
-        let (answer, publish) = act(&mut circuits, now);
-        let view = circuits.view(circuit, now);
-        if publish {
-            // Under the lock, so that notices are sent in order. There may be no receiver.
-            let _ = self.notices.send(Notice::View(circuit.clone(), Box::new(view.clone())));
+    /// Runs `act`, and publishes the notices that it returns.
+    fn act<'a, T, N>(&self, act: impl FnOnce(&mut Records, u64) -> (T, N)) -> Answer<'a, T>
+    where
+        T: Send + 'a,
+        N: IntoIterator<Item = Notice>,
+    {
+        let mut records = self.records();
+        let (answer, notices) = act(&mut records, now());
+        // Under the lock, so that notices are sent in order.
+        for notice in notices {
+            // There may be no receiver.
+            let _ = self.notices.send(notice);
         }
-        Box::pin(ready(Ok((answer, view))))
+        Box::pin(ready(Ok(answer)))
     }
 }
 
 impl Backend for MemoryBackend {
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        view(self.act(circuit, |_, _| ((), false)))
-    }
-
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        let answer = self.act(circuit, |circuits, now| {
-            if report.generation == View::FIRST && report.seq > 0 {
-                circuits.records.entry(circuit.clone()).or_insert_with(Record::first);
-            }
-            let record = circuits.records.get_mut(circuit);
-            let counted = record.map(|record| record.report(report, now)).unwrap_or_default();
-            (counted, false)
-        });
-        Box::pin(async {
-            let ((tally, shares), mut view) = answer.await?;
-            if view.state == RecordState::Closed {
-                (view.tally, view.shares) = (tally, shares);
-            }
-            Ok(view)
-        })
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
+        self.act(|records, now| records.group(group, now).sync(batch, now))
     }
 
     fn transition<'a>(
@@ -113,19 +101,7 @@ impl Backend for MemoryBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |circuits, now| {
-            let record = circuits.record(circuit);
-            let wins = record.generation == from;
-            if wins {
-                let (state, reason, tally) = match *to {
-                    Move::Open { terms, reason, tally } => (open(terms, now), reason, tally),
-                    Move::Closed { reason } => (State::Closed, reason, Tally::default()),
-                };
-                let next = record.next(state, reason, tally, now);
-                circuits.records.insert(circuit.clone(), next);
-            }
-            ((), wins)
-        }))
+        self.act(|records, now| records.group_of(circuit, now).transition(circuit, from, to, now))
     }
 
     fn acquire_probe<'a>(
@@ -134,23 +110,8 @@ impl Backend for MemoryBackend {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        self.act(circuit, |circuits, now| {
-            let Some(record) = circuits.records.get_mut(circuit) else { return (None, false) };
-            if let Some(lease) = record.lease(nonce, now) {
-                return (Some(lease), false);
-            }
-            if record.generation != generation {
-                return (None, false);
-            }
-            let mut moved = false;
-            if let State::Open { terms, until } = record.state
-                && until <= now
-            {
-                let round = State::HalfOpen { terms, passed: 0, leases: BTreeMap::new() };
-                *record = record.next(round, Reason::IntervalOver, Tally::default(), now);
-                moved = true;
-            }
-            (record.acquire(nonce, now), moved)
+        self.act(|records, now| {
+            records.group_of(circuit, now).acquire_probe(circuit, generation, nonce, now)
         })
     }
 
@@ -160,87 +121,58 @@ impl Backend for MemoryBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |circuits, now| {
-            let record = circuits.records.get_mut(circuit);
-            ((), record.is_some_and(|record| record.settle(lease, *result, now)))
-        }))
+        self.act(|records, now| {
+            records.group_of(circuit, now).settle_probe(circuit, lease, *result, now)
+        })
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        self::view(self.act(circuit, |circuits, now| {
-            let older = circuits.record(circuit).rank() < view.rank();
-            if older {
-                circuits.records.insert(circuit.clone(), Record::restored(view, now));
+        let answer = self.act(|records, now| {
+            match records.group_of(circuit, now).restore(circuit, view, now) {
+                Ok((view, notice)) => (Ok(view), notice),
+                Err(error) => (Err(error), None),
             }
-            let stored = circuits.overridden.entry(circuit.clone()).or_default();
-            let forgotten = stored.version < view.overridden.version;
-            if forgotten {
-                *stored = StoredOverride::new(
-                    view.overridden.version,
-                    view.overridden.record.clone(),
-                    now,
-                );
-            }
-            ((), older || forgotten)
-        }))
+        });
+        Box::pin(async { answer.await? })
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View> {
-        view(self.act(circuit, |circuits, now| {
-            let stored = circuits.overridden.entry(circuit.clone()).or_default();
-            *stored = StoredOverride::new((stored.version + 1).max(now), record.cloned(), now);
-            if record.is_none() {
-                let current = circuits.record(circuit);
-                let closed = current.next(State::Closed, Reason::Override, Tally::default(), now);
-                circuits.records.insert(circuit.clone(), closed);
-            }
-            ((), true)
-        }))
+        self.act(|records, now| records.group_of(circuit, now).set_override(circuit, change, now))
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
+        self.act(|records, now| (records.replicas.heartbeat(heartbeat, now), None))
+    }
+
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
+        self.act(|records, now| (records.replicas.list(now), None))
+    }
+
+    fn watch(&self) -> Answer<'_, ()> {
+        self.act(|records, now| (records.replicas.watch(now), None))
+    }
+
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
+        if circuits.len() > Self::MAX_PUBLISHED {
+            let why = format!("{} bytes are too many to publish at once", circuits.len());
+            return Box::pin(ready(Err(BackendError::refused(why))));
+        }
+        let (sender, circuits) = (sender.clone(), circuits.to_owned());
+        self.act(|_, _| ((), Some(Notice::Circuits { sender, circuits })))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
     }
-
-    fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(ready(Ok(())))
-    }
 }
 
-impl Circuits {
-    /// Returns the record; an absent one as what that means.
-    fn record(&self, circuit: &CircuitName) -> Record {
-        let absent = || Record { revision: 0, ..Record::first() };
-        self.records.get(circuit).cloned().unwrap_or_else(absent)
-    }
-
-    fn view(&self, circuit: &CircuitName, now: u64) -> View {
-        let record = self.record(circuit);
-        let stored = self.overridden.get(circuit).cloned().unwrap_or_default();
-        View {
-            generation: record.generation,
-            revision: record.revision,
-            state: record.state.record_state(now),
-            reason: record.reason,
-            tally: Tally { consecutive_failures: record.streak, ..record.tally },
-            shares: Vec::new(),
-            votes: record.replicas.values().filter(|r| r.vote_until > now).count() as u64,
-            overridden: stored.in_force(now),
-        }
-    }
-}
-
-/// Returns the view of an answer that has nothing else.
-fn view(answer: Answer<'_, ((), View)>) -> Answer<'_, View> {
-    Box::pin(async { Ok(answer.await?.1) })
-}
-
+/// In microseconds.
 fn now() -> u64 {
-    clock::now().as_nanos() / 1_000_000
+    clock::now().as_nanos() / 1_000
 }
 
 impl Default for MemoryBackend {

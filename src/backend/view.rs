@@ -126,7 +126,7 @@ impl RecordState {
 ///
 /// A backend reads 0 `probes` as 1, and a `lease` of zero as 10 s. Otherwise no replica could ever
 /// probe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OpenTerms {
     /// How long the circuit stays open, backoff and jitter included.
     pub interval: Duration,
