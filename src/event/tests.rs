@@ -168,7 +168,7 @@ fn each_impairment_is_logged_when_it_begins_and_when_it_ends() {
     let history = [
         BackendStatus::Connecting,
         BackendStatus::Connected,
-        impaired(&[pushed.clone()]),
+        impaired(std::slice::from_ref(&pushed)),
         impaired(&[pushed.clone(), detached(1)]),
         impaired(&[pushed, detached(2)]),
         impaired(&[detached(3)]),

@@ -101,7 +101,7 @@ impl Machine {
         let counted = transition.to != State::Closed && why.tally != Tally::default();
         let tally = if counted { why.tally } else { transition.tally };
         let contributors = why.contributors;
-        visible.then_some(Transition { open_for, tally, contributors, ..transition })
+        visible.then_some(Transition { tally, open_for, contributors, ..transition })
     }
 
     /// Applies what has changed within a generation of the record.

@@ -7,7 +7,7 @@ fn failures(failures: u64) -> Tally {
 }
 
 fn of_calls(failures: u64, calls: u64) -> Tally {
-    Tally { failures, calls, ..Tally::default() }
+    Tally { calls, failures, ..Tally::default() }
 }
 
 fn streak(consecutive_failures: u64) -> Tally {
@@ -15,7 +15,7 @@ fn streak(consecutive_failures: u64) -> Tally {
 }
 
 fn slow(slow_calls: u64, calls: u64) -> Tally {
-    Tally { slow_calls, calls, ..Tally::default() }
+    Tally { calls, slow_calls, ..Tally::default() }
 }
 
 #[test]
