@@ -11,6 +11,8 @@
 
 pub(crate) mod log;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use crate::machine::{Event, Origin, Reason, Tally, Transition};
 pub use status::BackendStatus;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Machine;
 use super::half_open::{LeaseId, Round};
 use super::phase::{Origin, Phase, State};
-use super::transition::{Reason, Transition};
+use super::reason::Reason;
+use super::transition::Transition;
 use super::window::{Evidence, Tally};
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
@@ -100,7 +101,7 @@ impl Machine {
         let counted = transition.to != State::Closed && why.tally != Tally::default();
         let tally = if counted { why.tally } else { transition.tally };
         let contributors = why.contributors;
-        visible.then_some(Transition { open_for, tally, contributors, ..transition })
+        visible.then_some(Transition { tally, open_for, contributors, ..transition })
     }
 
     /// Applies what has changed within a generation of the record.

@@ -1,6 +1,6 @@
 //! Which conditions of a policy the evidence meets.
 
-use super::transition::Reason;
+use super::reason::Reason;
 use super::window::Tally;
 use crate::policy::{Policy, WHOLE, Window};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::phase::Phase;
-use super::transition::{Event, Reason};
+use super::reason::Reason;
+use super::transition::Event;
 use super::window::{Evidence, Mark};
 use super::{Effect, Ended, Machine};
 use crate::outcome::Outcome;

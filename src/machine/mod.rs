@@ -59,6 +59,7 @@ mod override_record;
 mod overrides;
 mod phase;
 mod probing;
+mod reason;
 mod reported;
 #[cfg(test)]
 mod tests;
@@ -69,7 +70,8 @@ pub(crate) use cluster::{Backing, Shared, Verdict, Why};
 pub(crate) use half_open::LeaseId;
 pub use override_record::OverrideRecord;
 pub use phase::{Origin, OverrideState, State};
-pub use transition::{Event, Reason, Transition};
+pub use reason::Reason;
+pub use transition::{Event, Transition};
 pub use window::Tally;
 pub(crate) use window::{Evidence, Mark};
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Machine;
 use super::override_record::{Beneath, InForce, OverrideRecord};
 use super::phase::{Origin, OverrideState, Phase, State};
+use super::reason::Reason;
 use super::reported::Reported;
-use super::transition::{Reason, Transition};
+use super::transition::Transition;
 use super::window::Evidence;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
@@ -92,6 +93,14 @@ impl Machine {
     /// Returns the override in force, as it was when it began.
     pub(crate) fn overridden(&self) -> Option<&Arc<OverrideRecord>> {
         self.in_force.as_ref().map(|known| &known.record)
+    }
+
+    /// Returns whether the override in force covers an open phase that this process decided. A
+    /// phase of the cluster must be [applied](Self::apply) again instead when the override ends,
+    /// because the record may have moved on.
+    pub(crate) fn covers_own_phase(&self) -> bool {
+        let beneath = self.in_force.as_ref().and_then(|known| known.beneath);
+        beneath.is_some_and(|beneath| beneath.origin == Origin::Local)
     }
 
     /// Returns when the override in force ends.

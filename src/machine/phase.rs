@@ -87,7 +87,7 @@ pub enum OverrideState {
 }
 
 impl OverrideState {
-    const ALL: [Self; 4] =
+    pub(crate) const ALL: [Self; 4] =
         [Self::ForcedOpen, Self::ForcedClosed, Self::Disabled, Self::MetricsOnly];
 
     /// Returns the [`State`] of a circuit under this override.

@@ -1,6 +1,6 @@
 //! Which conditions a metrics-only circuit has reported.
 
-use super::transition::Reason;
+use super::reason::Reason;
 
 /// The conditions that would have opened a metrics-only circuit, were reported, and are still met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

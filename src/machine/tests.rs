@@ -1,5 +1,10 @@
 //! What the rest of the crate does not use yet, or what cannot be shown from outside.
 
+mod cluster;
+mod conditions;
+mod metrics_only;
+mod overrides;
+
 use std::time::Duration;
 
 use super::*;

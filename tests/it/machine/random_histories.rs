@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tower_breaker::circuit::{Permit, Snapshot};
+use tower_breaker::overrides::{Override, OverrideState};
 use tower_breaker::policy::Cancelled;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
@@ -203,22 +204,10 @@ impl Pair {
             Step::Wait(time) => self.wait(time).await,
             // A snapshot drains the stripes; steps without one leave them full.
             Step::Look => self.compare()?,
-            Step::ForceOpen => {
-                self.circuit.force_open("");
-                self.model.override_state(State::ForcedOpen);
-            }
-            Step::ForceClosed => {
-                self.circuit.force_closed("");
-                self.model.override_state(State::ForcedClosed);
-            }
-            Step::Disable => {
-                self.circuit.disable("");
-                self.model.override_state(State::Disabled);
-            }
-            Step::MetricsOnly => {
-                self.circuit.metrics_only("");
-                self.model.override_state(State::MetricsOnly);
-            }
+            Step::ForceOpen => self.force(OverrideState::ForcedOpen),
+            Step::ForceClosed => self.force(OverrideState::ForcedClosed),
+            Step::Disable => self.force(OverrideState::Disabled),
+            Step::MetricsOnly => self.force(OverrideState::MetricsOnly),
             Step::Reset => {
                 self.circuit.reset();
                 self.model.override_state(State::Closed);
@@ -227,6 +216,14 @@ impl Pair {
         prop_assert_eq!(self.circuit.state(), self.model.state);
         prop_assert_eq!(self.circuit.is_available(), self.model.available());
         Ok(())
+    }
+
+    fn force(&mut self, state: OverrideState) {
+        drop(self.circuit.set_override(Override::new(state, "")));
+        // The same override again changes nothing.
+        if self.model.state != state.state() {
+            self.model.override_state(state.state());
+        }
     }
 
     fn compare(&self) -> Result<(), TestCaseError> {
