@@ -22,13 +22,13 @@
 //!    burst and 2. So in any T seconds at most `rate * T + 2 * burst + 2` is spent. What a command
 //!    carries beyond its room adds to the debt.
 //! 2. **The more urgent class first**: a job that is due and may run does so before any job of a
-//!    less urgent class, with one exception. After three commands the next *turn* belongs to the job
-//!    that has been due longest, if that is for 2 s or more. On its turn it may owe as much, and has
-//!    as many slots, as a settlement. So a job that has been due for 2 s, with n jobs in front of
-//!    it, is among the next 4 × (n + 1) commands, whatever else is requested.
-//!    Heartbeats neither count nor wait for turns. The last quarter of the debt, and the last slot,
-//!    are theirs: a single heartbeat a second never waits. It leaves the others half of the lowest
-//!    rate or more.
+//!    less urgent class, with one exception. After three commands the next *turn* belongs to the
+//!    job that has been due longest, if that is for 2 s or more. On its turn it may owe as much,
+//!    and has as many slots, as a settlement. So a job that has been due for 2 s, behind n others,
+//!    is among the next 4 × (n + 1) commands, whatever else is requested.
+//!    Heartbeats neither count nor wait for turns. The last quarter of the debt and the last slot
+//!    are theirs: while each command keeps to its room, a single heartbeat a second never waits.
+//!    It leaves the others half of the lowest rate or more.
 //! 3. **Within a class, the job that has been due longest first.** A job that has run and is
 //!    requested again is behind those that are due: no request is due in the past.
 //! 4. **No reservations.** The balance is that of the moment: a job that waits holds nothing back.
