@@ -13,8 +13,16 @@ enum Step {
     Request(u8, Class, i64),
     Withdraw(u8),
     Pass(u64),
-    Run { most: usize, of_room: usize },
-    Answer { commands: usize, took: Duration },
+    /// To the end of a wait, without running anything there.
+    Wake,
+    Run {
+        most: usize,
+        of_room: usize,
+    },
+    Answer {
+        commands: usize,
+        took: Duration,
+    },
     NoAnswer,
 }
 
@@ -31,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, class, due)| Step::Request(key, class, due)),
         1 => (0..60_u8).prop_map(Step::Withdraw),
         3 => passed.prop_map(Step::Pass),
+        3 => Just(Step::Wake),
         4 => (1..30_usize, 0..=100_usize)
             .prop_map(|(most, of_room)| Step::Run { most, of_room }),
         6 => (1..30_usize, took)
@@ -84,6 +93,12 @@ impl World {
             Step::Pass(nanos) => {
                 self.now = self.now.after(Duration::from_nanos(nanos));
                 self.scheduler.advance(self.now);
+            }
+            Step::Wake => {
+                if let Next::Wait(until) = self.scheduler.clone().next(self.now) {
+                    self.now = until;
+                    self.scheduler.advance(until);
+                }
             }
             Step::Answer { commands, took } => {
                 for _ in 0..commands.min(self.scheduler.in_flight()) {
