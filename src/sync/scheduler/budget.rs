@@ -46,12 +46,12 @@ impl Budget {
         new
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(breaker_loom)))]
     pub(super) fn full(&self) -> u32 {
         self.full
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(breaker_loom)))]
     pub(super) fn rate(&self) -> u32 {
         self.rate
     }

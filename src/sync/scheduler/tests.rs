@@ -223,6 +223,16 @@ fn time_that_jumps_or_goes_back_earns_at_most_a_burst() {
 }
 
 #[test]
+fn time_that_goes_back_and_forth_earns_nothing() {
+    let mut scheduler = with(20, &[Class::Poll; 20]);
+    drain(&mut scheduler, START);
+    for _ in 0..10 {
+        assert_eq!(scheduler.next(Timestamp::default()), Next::Wait(at(25)));
+        assert_eq!(scheduler.next(START), Next::Wait(at(25)));
+    }
+}
+
+#[test]
 fn a_spread_moment_lies_within_the_time_given() {
     assert_eq!(spread(START, ms(100), 0), START);
     assert_eq!(spread(START, ms(100), u64::MAX / 2 + 1), at(50));

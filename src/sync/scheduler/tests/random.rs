@@ -13,22 +13,37 @@ enum Step {
     Request(u8, Class, i64),
     Withdraw(u8),
     Pass(u64),
-    Run { most: usize, of_room: usize },
-    Answer(Duration),
+    /// To the end of a wait, without running anything there.
+    Wake,
+    Run {
+        most: usize,
+        of_room: usize,
+    },
+    Answer {
+        commands: usize,
+        took: Duration,
+    },
     NoAnswer,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let class = (0..Class::ALL.len()).prop_map(|index| Class::ALL[index]);
-    let passed = prop_oneof![Just(0), 1..20_000_000_u64, 1..5_000_000_000_u64];
+    let passed = prop_oneof![
+        2 => Just(0),
+        6 => 1..200_000_000_u64,
+        1 => 1..5_000_000_000_u64,
+    ];
+    let took = prop_oneof![9 => 0..=250_u64, 1 => 251..1000_u64];
     prop_oneof![
-        6 => (0..60_u8, class, -3_000_000_000..3_000_000_000_i64)
+        9 => (0..60_u8, class, -3_000_000_000..3_000_000_000_i64)
             .prop_map(|(key, class, due)| Step::Request(key, class, due)),
         1 => (0..60_u8).prop_map(Step::Withdraw),
         3 => passed.prop_map(Step::Pass),
+        3 => Just(Step::Wake),
         4 => (1..30_usize, 0..=100_usize)
             .prop_map(|(most, of_room)| Step::Run { most, of_room }),
-        4 => (0..400_u64).prop_map(|millis| Step::Answer(ms(millis))),
+        6 => (1..30_usize, took)
+            .prop_map(|(commands, took)| Step::Answer { commands, took: ms(took) }),
         1 => Just(Step::NoAnswer),
     ]
 }
@@ -79,7 +94,17 @@ impl World {
                 self.now = self.now.after(Duration::from_nanos(nanos));
                 self.scheduler.advance(self.now);
             }
-            Step::Answer(took) => self.scheduler.answered(took, self.now),
+            Step::Wake => {
+                if let Next::Wait(until) = self.scheduler.clone().next(self.now) {
+                    self.now = until;
+                    self.scheduler.advance(until);
+                }
+            }
+            Step::Answer { commands, took } => {
+                for _ in 0..commands.min(self.scheduler.in_flight()) {
+                    self.scheduler.answered(took, self.now);
+                }
+            }
             Step::NoAnswer => self.scheduler.unanswered(self.now),
             Step::Run { most, of_room } => {
                 for _ in 0..most {
@@ -116,6 +141,9 @@ impl World {
             _ => MOST_IN_FLIGHT,
         };
         assert!(in_flight < most, "{in_flight} under way before {class:?}");
+
+        let line = self.scheduler.line(if is_turn { Class::Settle } else { class });
+        assert!(self.scheduler.budget.balance() + COMMAND >= line, "ran below its line");
 
         let circuits = self.scheduler.room(class) * of_room / 100;
         self.scheduler.charge(circuits);
