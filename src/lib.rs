@@ -32,6 +32,7 @@ pub mod overrides;
 pub mod policy;
 pub mod service;
 pub mod store;
+mod sync;
 mod timestamp;
 mod unwind;
 

@@ -168,7 +168,7 @@ impl Engine {
         if let Some(link) = locked.unknown() {
             return Err(Refusal::Unknown(link));
         }
-        let asking = locked.machine.asks() && locked.is_asking();
+        let asking = locked.machine.asks_backend() && locked.is_asking();
         match locked.machine.rejects_until(&locked.policy) {
             Some(until) if until > now || asking => Err(Refusal::Rejected(locked.rejection(now))),
             _ => Ok(()),

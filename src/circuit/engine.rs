@@ -48,7 +48,7 @@ use super::synced::Synced;
 use super::word::Word;
 use crate::backend::OverrideChange;
 use crate::clock;
-use crate::machine::{Backing, Event, Origin, OverrideRecord, Reason, State};
+use crate::machine::{Backing, Origin, OverrideRecord, Reason, State};
 use crate::policy::Policy;
 use crate::sync::{Acknowledgement, CircuitSync};
 use crate::timestamp::{Timestamp, nanos};

@@ -105,16 +105,21 @@ impl Locked {
     pub(super) fn happened(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             if let Event::Transition(transition) = &event {
-                let now = clock::now();
-                self.begin_phase(now);
-                self.cause = self.cause.after(transition, now);
-                self.transitioned(transition);
+                self.entered(transition);
             }
             self.outbox.push_back(event);
             if self.outbox.len() > MOST_QUEUED {
                 self.outbox.pop_front();
             }
         }
+    }
+
+    /// The machine has entered another phase.
+    pub(super) fn entered(&mut self, transition: &Transition) {
+        let now = clock::now();
+        self.begin_phase(now);
+        self.cause = self.cause.after(transition, now);
+        self.transitioned(transition);
     }
 
     /// Adds what was counted outside the lock.

@@ -6,7 +6,7 @@ use super::grant::Grant;
 use super::link::Link;
 use super::locked::Locked;
 use crate::backend::{Lease, OverrideChange, Report, View};
-use crate::machine::{LeaseId, Mark, Reason, Transition, Verdict};
+use crate::machine::{Event, LeaseId, Mark, Reason, Transition, Verdict};
 use crate::name::CircuitName;
 use crate::sync::{
     Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace, Totals,
@@ -183,8 +183,15 @@ impl Locked {
         if effects.new_phase {
             self.begin_phase(now);
         }
-        for event in effects.events {
-            self.happened(Some(event));
+        match effects.is_first_view {
+            false => self.happened(effects.events),
+            true => {
+                for event in effects.events {
+                    if let Event::Transition(transition) = event {
+                        self.entered(&transition);
+                    }
+                }
+            }
         }
         for confirmation in effects.confirmations {
             self.later.push(Box::new(|| confirmation.send()));

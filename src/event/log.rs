@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::BackendStatus;
-use crate::backend::{BackendError, Impairment};
+use crate::backend::Impairment;
 use crate::machine::{Event, OverrideRecord, Reason, State, Tally, Transition};
 use crate::name::CircuitName;
 
@@ -189,7 +189,7 @@ fn contains(others: &[Impairment], one: &Impairment) -> bool {
     })
 }
 
-pub(crate) fn refused(circuit: &CircuitName, error: &BackendError) {
+pub(crate) fn refused(circuit: &CircuitName, error: &str) {
     warn!(
         target: "tower_breaker",
         circuit = %Escaped(circuit.as_str()), error = %Escaped(&error.to_string()),

@@ -7,7 +7,7 @@ use super::phase::{Origin, OverrideState};
 use crate::timestamp::Timestamp;
 
 /// An override as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OverrideRecord {
     /// The state that it sets.
     pub state: OverrideState,

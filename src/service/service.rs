@@ -11,8 +11,9 @@ use super::macros::inner_accessors;
 use super::on_rejected::{Errors, OnRejected, Readiness, Reject};
 use super::until::{Until, UntilHead};
 use crate::circuit::{
-    CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Unclaimed, Wait,
+    CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Wait,
 };
+use crate::sync::Unclaimed;
 use crate::classify::{Classify, HttpStatus};
 
 /// A service whose calls must be admitted by a circuit. A

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use super::replica::Peer;
+use super::member::Member;
 use crate::circuit::{Circuit, Peek};
 use crate::machine::State;
 use crate::name::CircuitName;
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     /// Set if the circuit belongs to a key.
     pub(super) used: Option<Used>,
     /// Set if a backend shares the circuit.
-    pub(super) peer: Option<Arc<Peer>>,
+    pub(super) member: Option<Arc<Member>>,
 }
 
 /// What chose the policy in force. A later variant overrules an earlier one.
@@ -99,8 +99,8 @@ impl Entry {
     /// Ends a circuit that was taken out of the map. Never call it under a lock: it may drop what
     /// users have captured in observers.
     pub(super) fn release(self) {
-        if let Some(peer) = &self.peer {
-            peer.let_go();
+        if let Some(member) = &self.member {
+            member.release();
         }
         self.circuit.release_engine();
     }

@@ -156,7 +156,7 @@ impl KeyedCircuits {
         } else {
             registry.keys.give_back_room();
         }
-        let unshared = registry.replica.is_some() && self.sharing == Sharing::Process;
+        let unshared = registry.replicator.is_some() && self.sharing == Sharing::Process;
         if unshared && registry.keys.is_unnamed_to_be_logged() {
             log::unnamed(&self.layer);
         }

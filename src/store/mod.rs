@@ -4,8 +4,8 @@ pub(crate) mod builder;
 mod entry;
 mod keyed;
 mod keys;
+mod member;
 mod registry;
-mod replica;
 mod settings;
 #[expect(clippy::module_inception, reason = "the store, in the module of all that belongs to it")]
 pub(crate) mod store;

@@ -7,13 +7,14 @@ use dashmap::mapref::entry::Entry as Slot;
 
 use super::entry::{Ask, Chosen, Circuits, Entry};
 use super::keys::Keys;
-use super::replica::Replica;
+use super::member::Member;
 use super::settings::{Settings, StoreObserver};
 use crate::circuit::{Circuit, Observer, Width};
 use crate::clock;
 use crate::event::log;
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::sync::Handle;
 
 /// The circuits of a store, and what it needs to make more.
 pub(super) struct Registry {
@@ -24,7 +25,7 @@ pub(super) struct Registry {
     pub(super) set_policies: Mutex<HashMap<CircuitName, Policy>>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
-    pub(super) replica: Option<Arc<Replica>>,
+    pub(super) replicator: Option<Arc<Handle>>,
     pub(super) keys: Keys,
 }
 
@@ -68,7 +69,7 @@ impl Registry {
         let Settings { default_policy, policies, observers, disabled, cluster, .. } = settings;
         let backend = settings.backend.filter(|_| !disabled);
         let observe = settings.backend_observers;
-        let replica = backend.map(|backend| Replica::start(backend, cluster, observe));
+        let replicator = backend.map(|backend| Handle::start(backend, cluster, observe));
         Self {
             circuits: Circuits::new(),
             default_policy,
@@ -76,7 +77,7 @@ impl Registry {
             set_policies: Mutex::default(),
             observers,
             disabled,
-            replica,
+            replicator,
             keys: Keys::new(settings.keys),
         }
     }
@@ -120,7 +121,7 @@ impl Registry {
         } else {
             Circuit::new(name, policy, observers, width)
         };
-        Entry { circuit, chosen, used: None, peer: None }
+        Entry { circuit, chosen, used: None, member: None }
     }
 
     /// Inserts a new circuit into the map, unless the map has one of its name by now.
@@ -129,24 +130,24 @@ impl Registry {
         let name = entry.circuit.name().clone();
         let mut new = Some(entry);
         // Under the lock: no user code. What remains in `new` is dropped after it.
-        let (found, peer) = match self.circuits.entry(name) {
+        let (found, member) = match self.circuits.entry(name) {
             Slot::Occupied(mut slot) => (slot.get_mut().take_policy(policy, ask), None),
             Slot::Vacant(slot) => {
                 let Some(mut entry) = new.take() else { unreachable!("it was made above") };
-                if let (Some(replica), Sharing::Cluster) = (&self.replica, sharing) {
+                if let (Some(replicator), Sharing::Cluster) = (&self.replicator, sharing) {
                     // Before others can see it.
-                    entry.peer = replica.keep(&entry.circuit);
+                    entry.member = Member::join(replicator, &entry.circuit);
                 }
                 let mut entry = slot.insert(entry);
-                (entry.take_policy(policy, ask), entry.peer.clone())
+                (entry.take_policy(policy, ask), entry.member.clone())
             }
         };
         if let Some(unused) = new {
             unused.circuit.release_engine();
             return Made::Found(found);
         }
-        if let (Some(replica), Some(peer)) = (&self.replica, peer) {
-            replica.run_keeper(peer, found.circuit.clone());
+        if let Some(member) = member {
+            member.start(found.circuit.clone());
         }
         // It may have been set after the policies were looked at.
         self.enforce_set_policy(&found.circuit);
@@ -207,8 +208,8 @@ impl Entry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        if let Some(replica) = &self.replica {
-            replica.orphan();
+        if let Some(replicator) = &self.replicator {
+            replicator.orphan();
         }
         for (_, entry) in std::mem::take(&mut self.circuits) {
             entry.circuit.release_engine();

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::event::BackendStatus;
 use crate::machine::Event;
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::sync::{BackendObserver, SyncSettings};
 
 /// Observes every circuit of a store.
 pub(super) type StoreObserver = Arc<dyn Fn(&CircuitName, &Event) + Send + Sync>;
-
-/// Observes the status of the backend.
-pub(super) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
 
 #[derive(Clone, Default)]
 pub(super) struct Settings {
@@ -23,7 +20,7 @@ pub(super) struct Settings {
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
     pub(super) backend: Option<Arc<dyn Backend>>,
-    pub(super) cluster: ClusterSettings,
+    pub(super) cluster: SyncSettings,
     pub(super) backend_observers: Vec<BackendObserver>,
     pub(super) keys: KeySettings,
 }
@@ -38,25 +35,5 @@ pub(super) struct KeySettings {
 impl Default for KeySettings {
     fn default() -> Self {
         Self { limit: 10_000, idle: Duration::from_secs(600) }
-    }
-}
-
-/// How a store uses its backend.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterSettings {
-    pub(super) replica: String,
-    pub(super) deadline: Duration,
-    pub(super) report_interval: Duration,
-    pub(super) budget: u32,
-}
-
-impl Default for ClusterSettings {
-    fn default() -> Self {
-        Self {
-            replica: format!("{}", std::process::id()),
-            deadline: Duration::from_millis(50),
-            report_interval: Duration::from_millis(100),
-            budget: 50,
-        }
     }
 }

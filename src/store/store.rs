@@ -50,7 +50,7 @@ impl Store {
     /// Returns whether the backend answers.
     #[must_use]
     pub fn backend(&self) -> BackendStatus {
-        self.registry.replica.as_ref().map_or(BackendStatus::None, |replica| replica.status())
+        self.registry.replicator.as_ref().map_or(BackendStatus::None, |replicator| replicator.status())
     }
 
     /// Sends the backend everything that waits to be sent, and disconnects from it. Call it when
@@ -68,8 +68,8 @@ impl Store {
     ///
     /// If the future is dropped, the shutdown continues in the background.
     pub async fn shutdown(&self, within: Duration) -> bool {
-        match &self.registry.replica {
-            Some(replica) => replica.shut_down(within).await,
+        match &self.registry.replicator {
+            Some(replicator) => replicator.shut_down(within).await,
             None => true,
         }
     }
@@ -209,7 +209,7 @@ impl Store {
             let entry = registry.entry(name.interned(), Width::Many);
             let made = registry.insert(entry, sharing, policy.as_ref());
             if let (Made::New(found), Sharing::Process, Some(_)) =
-                (&made, sharing, &registry.replica)
+                (&made, sharing, &registry.replicator)
             {
                 log::unnamed(found.circuit.name());
             }

@@ -51,6 +51,17 @@ pub(crate) enum Detached {
     Refused { error: BackendError, retry: Timestamp },
 }
 
+/// A circuit that the backend refuses is tried again after about so long.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+
+impl Detached {
+    /// The backend refuses the circuit. `draw` is from 0 to 1, so that circuits do not try again in
+    /// step.
+    pub(super) fn refused(error: BackendError, now: Timestamp, draw: f64) -> Self {
+        Self::Refused { error, retry: now.after(REFUSED_AGAIN.mul_f64(0.5 + draw)) }
+    }
+}
+
 /// What happened to a circuit, apart from the results of its calls.
 #[derive(Debug)]
 pub(crate) enum Input<'a> {
@@ -103,6 +114,8 @@ pub(crate) struct Effects {
     /// A phase began: results of the phase before are stale.
     pub(crate) new_phase: bool,
     pub(crate) events: Vec<Event>,
+    /// The events are of the first view: for observers nothing has changed.
+    pub(crate) is_first_view: bool,
     /// Answers to those who await an override.
     pub(crate) confirmations: Vec<Confirmation>,
 }

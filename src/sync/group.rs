@@ -9,7 +9,7 @@ use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
 /// Names a circuit in one replicator.
-pub(super) type NodeId = u64;
+pub(crate) type NodeId = u64;
 
 /// How often a group is read in which nothing happens, in case a push was lost.
 const POLL_PLAIN: Duration = Duration::from_secs(20);

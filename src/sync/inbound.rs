@@ -307,6 +307,7 @@ impl CircuitSync {
             return;
         }
         let first = self.state == SyncState::Unknown;
+        cx.effects.is_first_view = first;
         self.state = SyncState::Synced;
         cx.machine.set_backing(Backing::Attached);
         self.voted = false;
@@ -434,8 +435,7 @@ impl CircuitSync {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
                 self.put_back(command);
                 if !error.is_unavailable() {
-                    let retry = cx.now.after(super::REFUSED_AGAIN.mul_f64(0.5 + fastrand::f64()));
-                    self.detach(Detached::Refused { error: error.clone(), retry }, cx);
+                    self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
                 }
             }
         }

@@ -3,21 +3,25 @@
 //! TODO
 
 mod circuit;
+mod directory;
+mod group;
+mod handle;
+mod host;
 mod inbound;
 mod judge;
+mod node;
 mod outbound;
+mod replicator;
 mod scheduler;
 mod unreported;
 
-use std::time::Duration;
-
 pub(crate) use circuit::{
-    Acknowledgement, CircuitSync, Command, Confirmation, Context, Detached, Effects, Input, Pace, Settled, SyncState,
+    Acknowledgement, CircuitSync, Command, Context, Effects, Input, Pace,
     Totals,
 };
+pub(crate) use group::NodeId;
+pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
 pub(crate) use inbound::Unclaimed;
+pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;
 pub(crate) use scheduler::Class;
-
-/// A circuit that the backend refuses is tried again after about so long.
-const REFUSED_AGAIN: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 /// When a circuit wants to send, and to be looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Agenda {
     /// A [command](CircuitSync::command).
     pub(crate) command: Option<(Class, Timestamp)>,
@@ -31,6 +31,28 @@ pub(crate) struct Agenda {
     pub(crate) tick: Option<Timestamp>,
     /// The circuit is closed and quiet: a lost push about it does no harm for a while.
     pub(crate) is_plain: bool,
+    pub(crate) is_unknown: bool,
+    pub(crate) is_synced: bool,
+    /// A command is under way.
+    pub(crate) is_busy: bool,
+    /// Why the backend refuses the circuit.
+    pub(crate) refused: Option<String>,
+}
+
+impl Default for Agenda {
+    /// That of a circuit that has left the cluster.
+    fn default() -> Self {
+        Self {
+            command: None,
+            report: None,
+            tick: None,
+            is_plain: true,
+            is_unknown: false,
+            is_synced: false,
+            is_busy: false,
+            refused: None,
+        }
+    }
 }
 
 /// What happened here.
@@ -191,6 +213,15 @@ impl CircuitSync {
             report: self.next_report(policy, machine, pace),
             tick: machine.next_expiry().into_iter().chain(ends).min(),
             is_plain: self.followed.state == RecordState::Closed && self.followed.suspect.is_none(),
+            is_unknown: self.is_unknown(),
+            is_synced: self.is_synced(),
+            is_busy: self.outbox.busy,
+            refused: match &self.state {
+                SyncState::Detached { why: Detached::Refused { error, .. }, .. } => {
+                    Some(error.to_string())
+                }
+                _ => None,
+            },
         }
     }
 

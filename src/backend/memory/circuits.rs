@@ -50,7 +50,7 @@ impl Circuits {
             self.bury(now);
         }
         let (cursor, restarted, more) = (page.cursor, page.restarted, page.more);
-        (Changes { cursor, restarted, more, views }, notices)
+        (Changes { cursor, restarted, more, views, refused: Vec::new() }, notices)
     }
 
     pub(crate) fn transition(
