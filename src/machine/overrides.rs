@@ -103,6 +103,13 @@ impl Machine {
         beneath.is_some_and(|beneath| beneath.origin == Origin::Local)
     }
 
+    /// Returns whether calls pass only until the override in force ends, because it covers an open
+    /// phase. Then each admission must look at the time.
+    pub(crate) fn passes_for_a_time(&self) -> bool {
+        let timed = |known: &InForce| known.beneath.is_some() && known.ends < Timestamp::NEVER;
+        self.state().passes_all() && self.in_force.as_ref().is_some_and(timed)
+    }
+
     /// Returns when the override in force ends.
     pub(crate) fn ends(&self) -> Timestamp {
         self.in_force.as_ref().map_or(Timestamp::NEVER, |known| known.ends)

@@ -148,3 +148,20 @@ fn the_same_override_again_is_a_transition_only_if_it_ends_at_another_time() {
     machine.force(shorter, Origin::Local, &policy, at(4)).expect("one second longer");
     assert_eq!(machine.ends(), at(64));
 }
+
+#[test]
+fn only_a_timed_override_that_lets_calls_pass_over_an_open_phase_passes_for_a_time() {
+    let policy = fragile();
+    let timed = |state| Arc::new(OverrideRecord { remaining: Some(s(9)), ..(*set(state)).clone() });
+    for state in OverrideState::ALL {
+        let mut machine = Machine::new(&policy, START);
+        machine.force(timed(state), Origin::Local, &policy, START);
+        assert!(!machine.passes_for_a_time(), "closed beneath {state:?}");
+        let mut machine = open(&policy);
+        assert!(!machine.passes_for_a_time());
+        machine.force(set(state), Origin::Local, &policy, START);
+        assert!(!machine.passes_for_a_time(), "{state:?} without an end");
+        machine.force(timed(state), Origin::Local, &policy, START);
+        assert_eq!(machine.passes_for_a_time(), state != OverrideState::ForcedOpen);
+    }
+}
