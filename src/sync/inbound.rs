@@ -24,6 +24,9 @@ const LEASE_MARGIN: Duration = Duration::from_millis(250);
 /// it, so that replicas do not ask in step.
 const ASK_SPREAD: f64 = 0.2;
 
+/// A push is confirmed so much later. Pushes of a group often come together.
+const CONFIRM_AFTER: Duration = Duration::from_millis(1);
+
 /// A command that failed is sent again after so long.
 const SEND_AGAIN: Duration = Duration::from_millis(250);
 
@@ -46,7 +49,7 @@ impl CircuitSync {
     ) {
         self.learn(view, at, cx);
         let confirmed = self.hint.as_ref().is_none_or(|hint| {
-            asked >= hint.at
+            asked > hint.at
                 || self.known.rank() >= hint.view.rank()
                     && self.known.overridden.version >= hint.view.overridden.version
         });
@@ -127,9 +130,11 @@ impl CircuitSync {
         self.follow(view, times, cx);
     }
 
-    /// Whether an answer must confirm what the circuit follows.
-    pub(super) fn is_to_confirm(&self) -> bool {
-        self.hint.is_some() && self.is_synced()
+    /// When something is to be sent whose answer confirms what the circuit follows: later than the
+    /// push, or it would not be known which of the two is newer.
+    pub(super) fn confirms_at(&self) -> Option<Timestamp> {
+        let hint = self.hint.as_ref().filter(|_| self.is_synced())?;
+        Some(hint.at.after(CONFIRM_AFTER))
     }
 
     /// Makes the machine follow a view, as far as it differs from the one it followed before.

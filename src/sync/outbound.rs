@@ -272,8 +272,8 @@ impl CircuitSync {
         if let SyncState::Detached { why: Detached::Refused { retry, .. }, .. } = &self.state {
             return Some((Class::Poll, *retry));
         }
-        if self.is_to_confirm() {
-            return Some((Class::Failures, Timestamp::default()));
+        if let Some(confirms) = self.confirms_at() {
+            return Some((Class::Failures, confirms));
         }
         if !self.counts(machine) {
             return None;
