@@ -145,7 +145,7 @@ pub(crate) fn backend(from: &BackendStatus, to: &BackendStatus) {
         BackendStatus::None => {}
         BackendStatus::Connecting => info!(
             target: "tower_breaker",
-            "connecting to the backend; until it answers, circuits of this replica decide without it"
+            "connecting to the backend; until then, circuits of this replica decide without it"
         ),
         BackendStatus::Degraded { .. } if from.is_degraded() => {}
         BackendStatus::Degraded { reason } => warn!(

@@ -110,6 +110,11 @@ impl Machine {
         self.state().passes_all() && self.in_force.as_ref().is_some_and(timed)
     }
 
+    /// Returns when the open interval beneath the override in force ends.
+    pub(crate) fn beneath_until(&self) -> Option<Timestamp> {
+        self.in_force.as_ref()?.beneath.map(|beneath| beneath.until)
+    }
+
     /// Returns when the override in force ends.
     pub(crate) fn ends(&self) -> Timestamp {
         self.in_force.as_ref().map_or(Timestamp::NEVER, |known| known.ends)

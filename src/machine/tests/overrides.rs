@@ -23,6 +23,7 @@ fn the_end_of_an_override_gives_back_the_rest_of_the_interval() {
         let mut machine = reopened(&policy);
         let began = force(&mut machine, state, at(12));
         assert_eq!((began.from, began.to, began.open_for), (State::Open, state.state(), None));
+        assert_eq!(machine.beneath_until(), Some(at(30)));
         assert_eq!(machine.reopenings(), 0);
         let ended = machine.end_override(Reason::OverrideOver, &policy, at(25));
         let ended = ended.expect("it is overridden");

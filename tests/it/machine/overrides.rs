@@ -190,6 +190,7 @@ async fn an_override_that_ends_gives_back_the_rest_of_the_open_interval() {
         reopen(&circuit).await;
         set(&circuit, state, 15);
         advance(s(15)).await;
+        assert!(!circuit.is_available(), "{state:?}");
         let rejection = rejected(&circuit);
         assert_eq!((rejection.state(), rejection.retry_after()), (State::Open, Some(s(5))));
         assert_eq!(circuit.snapshot().reopenings, 1);
