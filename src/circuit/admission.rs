@@ -169,7 +169,12 @@ impl Engine {
             return Err(Refusal::Unknown(link));
         }
         let asking = locked.machine.asks_backend() && locked.is_asking();
-        match locked.machine.rejects_until(&locked.policy) {
+        let over = locked.machine.ends() <= now;
+        let until = match over {
+            true => locked.machine.beneath_until(),
+            false => locked.machine.rejects_until(&locked.policy),
+        };
+        match until {
             Some(until) if until > now || asking => Err(Refusal::Rejected(locked.rejection(now))),
             _ => Ok(()),
         }

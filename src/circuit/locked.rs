@@ -329,6 +329,9 @@ impl Locked {
             flags |= Word::REJECT;
             horizon = until;
         }
+        if machine.passes_for_a_time() || self.covers_shared_phase() {
+            flags |= Word::LOOK;
+        }
         let (unanswered, failed) = machine.run();
         if unanswered > failed {
             flags |= Word::PENDING;
@@ -351,6 +354,14 @@ impl Locked {
             return (Word::unknown(self.epoch), Timestamp::NEVER);
         }
         (Word::new(self.epoch, machine.state(), flags), horizon)
+    }
+
+    /// Returns whether calls pass only until an override ends, because the record is not closed.
+    fn covers_shared_phase(&self) -> bool {
+        let timed = self.machine.state().is_overridden() && self.machine.ends() < Timestamp::NEVER;
+        timed
+            && self.machine.state().passes_all()
+            && self.synced.as_ref().is_some_and(|synced| !synced.sync.follows_closed())
     }
 
     /// Returns which calls are rejected, and until when. If this changes, calls may be admitted

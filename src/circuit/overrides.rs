@@ -209,7 +209,7 @@ impl Override {
 
     /// Ends the override after `time`. Default: it lasts until an operator ends it.
     ///
-    /// The circuit is then closed, without evidence. In a cluster it returns to the state that the
+    /// The state beneath it is then in force again, without evidence. In a cluster it returns to the state that the
     /// backend has recorded for it.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {

@@ -29,6 +29,8 @@ impl Word {
     pub(super) const RUN: u64 = 1 << 10;
     /// The machine has a run of cancelled calls, which a completed one ends.
     pub(super) const PENDING: u64 = 1 << 11;
+    /// Calls pass only for a time: each admission takes the lock, to look at the clock.
+    pub(super) const LOOK: u64 = 1 << 12;
 
     const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;
@@ -62,7 +64,7 @@ impl Word {
     }
 
     pub(super) const fn passes_all(self) -> bool {
-        self.0 & Self::STATE < code(State::Open)
+        self.0 & (Self::STATE | Self::LOOK) < code(State::Open)
     }
 
     pub(super) const fn state(self) -> State {

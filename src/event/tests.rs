@@ -144,7 +144,7 @@ fn text_from_outside_cannot_break_a_line() {
         log::trace(&circuit, &Event::WouldTrip { reason: Reason::FailureRate });
         log::second_policy(&circuit);
         log::unnamed(&circuit);
-        log::refused(&circuit, &crate::backend::BackendError::refused(evil));
+        log::refused(&circuit, evil);
         log::no_room(evil, 1, 1);
         log::no_key(evil, 1);
         log::unknown_variable(evil);

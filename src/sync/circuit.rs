@@ -320,6 +320,11 @@ impl CircuitSync {
         self.unreported.ends_known_streak()
     }
 
+    /// Whether the record is closed.
+    pub(crate) fn follows_closed(&self) -> bool {
+        self.followed.state == RecordState::Closed
+    }
+
     /// Whether all calls are reported.
     pub(crate) fn is_suspect(&self) -> bool {
         self.followed.suspect.is_some()

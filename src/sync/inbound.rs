@@ -193,7 +193,7 @@ impl CircuitSync {
                 true
             }
             None if cx.machine.state().is_overridden() => {
-                self.apply(Some(Reason::OverrideOver), cx);
+                self.give_back(Reason::OverrideOver, cx);
                 true
             }
             None => false,
@@ -259,7 +259,14 @@ impl CircuitSync {
     pub(crate) fn end_override(&mut self, reason: Reason, cx: &mut Context<'_>) {
         self.followed.overridden.record = None;
         self.known.overridden.record = None;
-        if self.is_synced() {
+        self.give_back(reason, cx);
+    }
+
+    /// Puts the state beneath an override in force: that of the record, or what this replica opened
+    /// by itself before.
+    fn give_back(&mut self, reason: Reason, cx: &mut Context<'_>) {
+        let own = self.followed.state == RecordState::Closed && cx.machine.covers_own_phase();
+        if self.is_synced() && !own {
             self.apply(Some(reason), cx);
         } else {
             let transition = cx.machine.end_override(reason, cx.policy, cx.now);

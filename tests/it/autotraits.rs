@@ -24,7 +24,7 @@ assert_impl_all!(Policy: Send, Sync, Clone);
 assert_impl_all!(PolicyBuilder: Send, Sync, Clone);
 assert_impl_all!(CircuitName: Send, Sync, Clone);
 assert_impl_all!(Snapshot: Send, Sync, Clone);
-assert_impl_all!(Event: Send, Sync, Copy);
+assert_impl_all!(Event: Send, Sync, Clone);
 assert_impl_all!(Rejected: Send, Sync, Clone, std::error::Error);
 assert_impl_all!(Error<std::io::Error>: Send, Sync, Into<Box<dyn std::error::Error + Send + Sync>>);
 assert_impl_all!(

@@ -93,7 +93,7 @@ async fn the_log_level_says_whether_an_operator_must_act() {
          calls=1 failures=1 slow_calls=0 consecutive_failures=1",
         "INFO message=circuit \"payments\" changed from open to half-open: the open interval ended circuit=payments from=\"open\" to=\"half_open\"",
         "INFO message=circuit \"payments\" changed from half-open to closed: enough probes succeeded circuit=payments from=\"half_open\" to=\"closed\"",
-        "INFO message=circuit \"payments\" changed from closed to metrics-only: an operator acted circuit=payments from=\"closed\" to=\"metrics_only\"",
+        "INFO message=circuit \"payments\" is metrics-only: \"trying\"; lasts until an operator ends it circuit=payments from=\"closed\" to=\"metrics_only\"",
         "WARN message=circuit \"payments\" would have opened, but is metrics-only: its evidence meets \
          consecutive_failures circuit=payments",
     ];
@@ -152,7 +152,7 @@ async fn the_observer_of_a_store_receives_events_of_every_circuit() {
         .on_change(move |circuit, _| observer.lock().unwrap().push(circuit.to_string()))
         .build();
     store.circuit("a").force_open("test");
-    store.clone().circuit("b").reset();
+    store.clone().circuit("b").disable("test");
     assert_eq!(*names.lock().unwrap(), ["a", "b"]);
 }
 
@@ -177,11 +177,13 @@ async fn the_queue_of_a_slow_observer_is_bounded() {
     circuit.on_change(move |event| {
         let Event::Transition(transition) = event else { return };
         if transition.generation == 2 {
-            times(3_000, |circuit| drop(circuit.reset()), &busy);
+            for n in 0..3_000 {
+                busy.disable(n.to_string());
+            }
         }
         observer.lock().unwrap().push(transition.generation);
     });
-    circuit.reset();
+    circuit.disable("first");
     let generations = generations.lock().unwrap();
     let (len, first, last) = (generations.len(), generations[1], generations[1_000]);
     assert_eq!((len, first, last), (1_001, 2_003, 3_002), "the latest are kept");

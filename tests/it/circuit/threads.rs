@@ -56,10 +56,10 @@ fn the_totals_of_eight_threads_are_what_they_recorded() {
 }
 
 #[test]
-fn every_result_counts_in_one_generation_or_is_stale_despite_resets() {
+fn every_result_counts_in_one_generation_or_is_stale_despite_overrides() {
     let policy = Policy::builder().without_consecutive_failures().count_window(1_000_000);
     let circuit = circuit(policy.without_failure_rate().failure_count(1_000_000));
-    // The event of each reset says what the generation had counted when it ended.
+    // The event of each override says what the generation had counted when it ended.
     let ended = Arc::new(AtomicU64::new(0));
     let observer = ended.clone();
     circuit.on_change(move |event| {
@@ -67,15 +67,15 @@ fn every_result_counts_in_one_generation_or_is_stale_despite_resets() {
             observer.fetch_add(transition.tally.calls, Ordering::Relaxed);
         }
     });
-    let [running, resets, calls] = [THREADS, 0, 0].map(AtomicU64::new);
+    let [running, changes, calls] = [THREADS, 0, 0].map(AtomicU64::new);
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (circuit, running, resets, calls) = (circuit.clone(), &running, &resets, &calls);
+            let (circuit, running, changes, calls) = (circuit.clone(), &running, &changes, &calls);
             scope.spawn(move || {
                 let mut seed = thread;
                 let mut made = 0;
-                // More calls, if the thread that resets gets its turn late.
-                while made < 20_000 || resets.load(Ordering::Relaxed) < 100 {
+                // More calls, if the thread that overrides gets its turn late.
+                while made < 20_000 || changes.load(Ordering::Relaxed) < 100 {
                     made += 1;
                     let outcome = match next(&mut seed) % 4 {
                         0 => Outcome::failure(),
@@ -88,8 +88,8 @@ fn every_result_counts_in_one_generation_or_is_stale_despite_resets() {
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
-            circuit.reset();
-            resets.fetch_add(1, Ordering::Relaxed);
+            let n = changes.fetch_add(1, Ordering::Relaxed);
+            circuit.force_closed(n.to_string());
         }
     });
     let snapshot = circuit.snapshot();

@@ -81,7 +81,7 @@ async fn a_trip_is_applied_with_its_generation_reason_and_interval() {
     let (backend, circuits) = cluster(3, fragile()).await;
     let events = Arc::new(Mutex::new(Vec::new()));
     let observer = events.clone();
-    circuits[1].on_change(move |event| observer.lock().unwrap().push(*event));
+    circuits[1].on_change(move |event| observer.lock().unwrap().push(event.clone()));
     fail(&circuits[0]);
     assert_eq!(circuits[0].snapshot().origin, Origin::Local, "at once, by its own evidence");
     run_tasks().await;
@@ -94,7 +94,7 @@ async fn a_trip_is_applied_with_its_generation_reason_and_interval() {
         assert!(wait > s(9) && wait <= s(10), "{wait:?}");
     }
     let events = events.lock().unwrap();
-    let [Event::Transition(transition)] = events[..] else { panic!("{events:?}") };
+    let [Event::Transition(transition)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((transition.from, transition.to), (State::Closed, State::Open));
     assert_eq!(
         (transition.reason, transition.origin),

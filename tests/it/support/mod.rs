@@ -171,7 +171,7 @@ pub(crate) fn events(circuit: &Circuit) -> Receiver<Event> {
     let (sender, received) = channel();
     circuit.on_change(move |event| {
         // The test may have dropped the receiver.
-        let _ = sender.send(*event);
+        let _ = sender.send(event.clone());
     });
     received
 }
