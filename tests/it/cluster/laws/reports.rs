@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_breaker::backend::{Attention, Count, Geometry, Group, Report, Shares, View};
+use tower_breaker::backend::{Attention, Count, Geometry, Report, Shares, View};
 use tower_breaker::event::Tally;
 
 use super::World;
