@@ -96,13 +96,12 @@ impl History {
         let group = self.records.group_of(&circuit, now);
         let (view, notice) = match self.random.u8(..20) {
             0..3 => {
-                let to = match self.random.bool() {
-                    true => Move::Open {
-                        terms: terms(&mut self.random),
-                        reason: Reason::FailureRate,
-                        tally: Tally::default(),
-                    },
-                    false => Move::Closed { reason: Reason::Override },
+                let reason = Reason::FailureRate;
+                let terms = terms(&mut self.random);
+                let to = if self.random.bool() {
+                    Move::Open { terms, reason, tally: Tally::default() }
+                } else {
+                    Move::Closed { reason: Reason::Override }
                 };
                 group.transition(&circuit, generation, &to, now)
             }

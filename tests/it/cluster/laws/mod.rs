@@ -94,6 +94,7 @@ laws! {
     rolls {
         of_many_proposers_one_calls_the_roll
         a_roll_call_is_answered_by_batches_that_have_seen_it
+        no_batch_answers_a_roll_call_before_it_is_called
         an_answer_to_one_roll_call_answers_all_before_it
         quiet_ends_a_roll_call_that_is_known
         a_transition_ends_a_roll_call

@@ -6,7 +6,7 @@ use tower_breaker::backend::{Attention, Batch, Cursor, Group, Report};
 
 use super::World;
 use super::fixtures::{Replica, TERMS, name, names, open, report, streak, success};
-use crate::support::ms;
+use crate::support::{ms, s};
 
 pub(super) async fn of_many_proposers_one_calls_the_roll(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
@@ -61,6 +61,16 @@ pub(super) async fn a_roll_call_is_answered_by_batches_that_have_seen_it(world: 
     assert_eq!(one.call_roll(&name, id).await.unwrap().answered, 0);
 }
 
+pub(super) async fn no_batch_answers_a_roll_call_before_it_is_called(world: impl World) {
+    let ((one, other), names) = (world.replicas(), names(2));
+    one.call_roll(&names[0], 0).await.unwrap();
+    let since = other.end(Group::of(&names[0])).await;
+    let seen = since.version + 3_600_000;
+    let batch = Batch { since, seen, ..other.batch([report(&names[0], 1, 1)]) };
+    assert_eq!(other.send(&batch).await.suspect.unwrap().answered, 1);
+    assert_eq!(one.call_roll(&names[1], 0).await.unwrap().answered, 0);
+}
+
 pub(super) async fn an_answer_to_one_roll_call_answers_all_before_it(world: impl World) {
     let ((one, other), names) = (world.replicas(), names(2));
     let group = Group::of(&names[0]);
@@ -103,17 +113,17 @@ pub(super) async fn failures_up_to_the_roll_call_are_counted_apart_from_later_on
 ) {
     let ((one, other), name) = (world.replicas(), name());
     let attention = Some(Attention::RollCall { after: 0 });
-    one.report(&streak(&name, ms(900), 1)).await;
+    one.report(&streak(&name, s(30), 1)).await;
     let roll = one.report(&Report { attention, ..streak(&name, ms(1), 2) }).await.suspect.unwrap();
     assert_eq!(roll.consecutive_failures, 3);
     world.wait(ms(50)).await;
     // Of these, some happened before the roll call and arrive later.
-    other.report(&streak(&name, ms(400), 10)).await;
+    other.report(&streak(&name, s(10), 10)).await;
     let view = other.report(&streak(&name, Duration::ZERO, 100)).await;
     let roll = view.suspect.unwrap();
     assert_eq!((roll.consecutive_failures, view.tally.consecutive_failures), (13, 113));
     assert!(roll.age >= ms(45), "{roll:?}");
-    let view = one.report(&success(&name, ms(600))).await;
+    let view = one.report(&success(&name, s(20))).await;
     let roll = view.suspect.unwrap();
     assert_eq!((roll.consecutive_failures, view.tally.consecutive_failures), (12, 112));
 }
