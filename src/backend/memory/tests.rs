@@ -65,6 +65,47 @@ fn what_lasts_too_long_is_cut_when_the_clock_goes_back() {
     assert!(next.is_some());
 }
 
+#[test]
+fn evidence_counts_on_after_the_clock_went_back() {
+    let mut records = Records::default();
+    let circuit = CircuitName::expect("a");
+    let group = Group::of(&circuit);
+    let mut seq = 0;
+    let mut send = |last_success: Option<Duration>, number: u64, now: u64| {
+        seq += 1;
+        let age = Duration::ZERO;
+        let report = Report {
+            circuit: circuit.clone(),
+            generation: View::FIRST,
+            window: Some(Geometry { millis: 10_000, buckets: 10 }),
+            counts: vec![Count { age, calls: number, failures: number, slow_calls: 0 }],
+            failures: vec![Failures { age, number }],
+            last_success,
+            vote: None,
+            shares: Shares::None,
+            attention: None,
+        };
+        let batch = Batch {
+            sender: Sender { name: "a".to_owned(), id: "a".to_owned() },
+            seq,
+            since: Cursor::default(),
+            seen: 0,
+            reports: vec![report],
+            circuits: Vec::new(),
+        };
+        let (changes, _) = records.group(group, now).sync(&batch, now);
+        let tally = changes.views[0].1.tally;
+        (tally.failures, tally.consecutive_failures)
+    };
+    let (second, hour) = (1_000_000, 3_600_000_000);
+    assert_eq!(send(None, 3, 10 * hour), (3, 3));
+    // Totals are of a window that is still to come; a streak is cut to the present.
+    assert_eq!(send(None, 2, 9 * hour), (2, 5));
+    assert_eq!(send(Some(Duration::ZERO), 0, 10 * hour), (0, 0));
+    assert_eq!(send(None, 1, 9 * hour), (1, 0));
+    assert_eq!(send(None, 1, 9 * hour + second), (2, 1));
+}
+
 impl History {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
