@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::{BackendError, Lease, Report, View};
+use crate::backend::{BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
 use crate::name::CircuitName;
 use crate::sync::{
-    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Then, Totals, Unclaimed,
+    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Reported, Then, Totals, Unclaimed,
 };
 use crate::timestamp::Timestamp;
 
@@ -84,8 +84,8 @@ impl Node for Shared {
         self.circuit.command()
     }
 
-    fn report(&self, pace: Pace) -> (Option<Report>, bool) {
-        self.circuit.report(pace)
+    fn report(&self) -> (Reported, bool) {
+        self.circuit.report()
     }
 
     fn notify(&self) {

@@ -10,15 +10,11 @@ use crate::machine::{Backing, Reason, State};
 impl CircuitSync {
     /// From here on the circuit decides without the backend.
     pub(super) fn detach(&mut self, why: Detached, cx: &mut Context<'_>) {
-        let was_synced = !matches!(self.state, SyncState::Detached { .. });
-        let since = match self.state {
-            SyncState::Detached { since, .. } => since,
-            _ => cx.now,
-        };
-        self.state = SyncState::Detached { since, why };
-        if !was_synced {
+        if let SyncState::Detached { why: known, .. } = &mut self.state {
+            *known = why;
             return;
         }
+        self.state = SyncState::Detached { since: cx.now, why };
         self.hint = None;
         self.outbox.restore = false;
         cx.machine.set_backing(Backing::Detached);
@@ -53,7 +49,8 @@ impl CircuitSync {
         let ahead = self.known.rank() > self.followed.rank() || first;
         let lost = self.known.generation < self.followed.generation;
         let overridden = cx.machine.state().is_overridden();
-        if lost && !is_absent_and_closed(&self.known, cx.machine) {
+        let nothing_lost = is_absent(&self.known) && cx.machine.state() == State::Closed;
+        if lost && !nothing_lost {
             // The backend has lost it, and this replica still finds the upstream failing.
             let (view, at) = (self.followed.clone(), self.followed_at);
             self.known = View { overridden: take(&mut self.known.overridden), ..view };

@@ -4,13 +4,9 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::circuit::{
-    CircuitSync, Command, Context, Detached, Hint, Outbox, Settled, SyncState,
-};
-use crate::backend::{
-    BackendError, Lease, Move, OpenTerms, RecordState, View,
-};
-use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, Shared, State, Why};
+use super::circuit::{CircuitSync, Context, Hint, SyncState};
+use crate::backend::{RecordState, View};
+use crate::machine::{Machine, Origin, Reason, Shared, Why};
 use crate::timestamp::Timestamp;
 
 /// A restore that changed nothing is sent again no sooner than after this.
@@ -89,7 +85,9 @@ impl CircuitSync {
         if !self.is_synced() {
             return;
         }
-        let newer = view.rank() > self.followed.rank();
+        let rolled = view.suspect.map(|roll| roll.id) > self.followed.suspect.map(|roll| roll.id);
+        let same_rank = view.rank() == self.followed.rank();
+        let newer = view.rank() > self.followed.rank() || same_rank && rolled;
         let override_newer = view.overridden.version > self.followed.overridden.version;
         if !newer && !override_newer {
             return;
@@ -106,7 +104,7 @@ impl CircuitSync {
         self.follow(target, (at, override_at), cx);
     }
 
-    fn follow_known(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn follow_known(&mut self, cx: &mut Context<'_>) {
         let (view, times) = (self.known.clone(), (self.at, self.override_at));
         self.follow(view, times, cx);
     }
@@ -193,12 +191,12 @@ impl CircuitSync {
     }
 
     /// Moves the machine to the state of the view that is followed.
-    fn apply(&mut self, reason: Option<Reason>, cx: &mut Context<'_>) {
+    pub(super) fn apply(&mut self, reason: Option<Reason>, cx: &mut Context<'_>) {
         self.apply_until(None, reason, cx);
     }
 
     /// The same; if that is open, until another time than its own.
-    fn apply_until(
+    pub(super) fn apply_until(
         &mut self,
         until: Option<Timestamp>,
         reason: Option<Reason>,
@@ -218,7 +216,7 @@ impl CircuitSync {
         cx.effects.began(transition);
     }
 
-    fn update(&self, refused_until: Timestamp, machine: &mut Machine) {
+    pub(super) fn update(&self, refused_until: Timestamp, machine: &mut Machine) {
         machine.update(self.shared(), refused_until);
     }
 
@@ -265,7 +263,7 @@ fn is_first(view: &View) -> bool {
 }
 
 /// Whether there is no record.
-fn is_absent(view: &View) -> bool {
+pub(super) fn is_absent(view: &View) -> bool {
     is_first(view) && view.revision == 0
 }
 

@@ -2,16 +2,21 @@
 //!
 //! TODO
 
+mod attach;
 mod circuit;
+mod commands;
 mod directory;
 mod group;
 mod handle;
 mod host;
 mod inbound;
 mod judge;
+mod leases;
 mod node;
 mod outbound;
+mod overrides;
 mod replicator;
+mod report;
 mod scheduler;
 mod unreported;
 
@@ -21,7 +26,9 @@ pub(crate) use circuit::{
 };
 pub(crate) use group::NodeId;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
-pub(crate) use inbound::Unclaimed;
+pub(crate) use leases::Unclaimed;
 pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;
+pub(crate) use overrides::left;
+pub(crate) use report::Reported;
 pub(crate) use scheduler::Class;

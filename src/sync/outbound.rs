@@ -3,20 +3,15 @@
 use std::mem::take;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::circuit::{
-    Acknowledgement, Change, CircuitSync, Command, Confirmation, Context, Detached, Effects, Outbox, Pace, Settled,
-    SyncState,
+    Change, CircuitSync, Context, Detached, Pace, Settled, SyncState,
 };
+use super::overrides::left;
 use super::scheduler::Class;
-use super::unreported::Detail;
 use crate::backend::{
-    BackendError, Geometry, Lease, Move, OpenTerms, OverrideChange, OverrideRecord, Probed,
-    RecordState, Report, Shares, View,
+    BackendError, Geometry, Lease, Move, OpenTerms, Probed, RecordState, Report,
 };
 use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict};
-use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 

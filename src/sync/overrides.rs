@@ -71,7 +71,7 @@ impl CircuitSync {
 
 impl Change {
     /// What is to be changed now.
-    fn now(&self, now: Timestamp) -> OverrideChange {
+    pub(super) fn now(&self, now: Timestamp) -> OverrideChange {
         let mut change = self.change.clone();
         if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change {
             *remaining = remaining.saturating_sub(now.since(self.at));
@@ -80,14 +80,14 @@ impl Change {
     }
 
     /// When it ends by itself.
-    fn ends(&self) -> Option<Timestamp> {
+    pub(super) fn ends(&self) -> Option<Timestamp> {
         match &self.change {
             OverrideChange::Set(record) => record.remaining.map(|lasting| self.at.after(lasting)),
             OverrideChange::Clear | OverrideChange::Reset => None,
         }
     }
 
-    fn end(self, result: Result<(), BackendError>, effects: &mut Effects) {
+    pub(super) fn end(self, result: Result<(), BackendError>, effects: &mut Effects) {
         let confirmation = self.waiter.map(|waiter| Confirmation { waiter, result });
         effects.confirmations.extend(confirmation);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::circuit::{CircuitSync, Detached, Outbox, Pace, SyncState};
+use super::circuit::{CircuitSync, Detached, Pace, SyncState};
 use super::outbound::horizon;
 use super::scheduler::Class;
 use super::unreported::Detail;
@@ -12,8 +12,17 @@ use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
+/// What a circuit has for a batch.
+#[derive(Debug)]
+pub(crate) enum Reported {
+    Report(Report),
+    /// Only its view is to be read.
+    View,
+    Nothing,
+}
+
 impl CircuitSync {
-    fn next_report(
+    pub(super) fn next_report(
         &self,
         policy: &Policy,
         machine: &Machine,
@@ -28,9 +37,7 @@ impl CircuitSync {
         if !self.counts(machine) {
             return None;
         }
-        let votes = policy.quorum() > 1 && self.trip.is_some() && !self.voted;
-        let Outbox { alarm, attention, shares, .. } = self.outbox;
-        if votes || alarm || attention.is_some() || shares || self.has_roll_to_answer() {
+        if self.is_urgent(policy) {
             return Some((Class::Failures, Timestamp::default()));
         }
         let near = self.near || self.alarmed;
@@ -41,17 +48,32 @@ impl CircuitSync {
         });
         let ended = self.unreported.ends_known_streak();
         let ended = ended.then(|| self.reported.after(pace.near));
-        let again = self.read_again;
-        let suspect = self.followed.suspect.is_some();
-        let successes = self.unreported.succeeding_since().filter(|_| suspect);
-        let successes = successes.map(|since| next.max(since));
+        let urgent = [failures, ended, self.read_again].into_iter().flatten().min();
+        // Successes of a suspect circuit are counted outside the lock: whether there are some shows
+        // when they are taken.
+        let successes = self.is_suspect().then_some(next);
+        match (urgent, successes) {
+            (Some(urgent), successes) => {
+                Some((Class::Failures, successes.map_or(urgent, |due| due.min(urgent))))
+            }
+            (None, successes) => successes.map(|due| (Class::Successes, due)),
+        }
+    }
+
+    /// Whether something cannot wait for the interval.
+    fn is_urgent(&self, policy: &Policy) -> bool {
+        let votes = policy.quorum() > 1 && self.trip.is_some() && !self.voted;
+        let outbox = &self.outbox;
+        let asks = outbox.alarm || outbox.attention.is_some() || outbox.shares;
+        votes || asks || self.has_roll_to_answer()
+    }
+
+    /// Whether the totals are to be read, even if there is nothing to report.
+    fn reads(&self, policy: &Policy, now: Timestamp) -> bool {
+        let again = self.read_again.is_some_and(|at| at <= now);
         // A circuit becomes quiet when it has not been suspicious for a window.
-        let calm = suspect.then(|| next.max(self.suspected.after(horizon(policy))));
-        let of = |class: Class| move |due: Timestamp| (class, due);
-        let urgent = [failures, ended, again].into_iter().flatten().map(of(Class::Failures));
-        let others = successes.map(of(Class::Successes));
-        let polls = calm.map(of(Class::Poll));
-        urgent.chain(others).chain(polls).min_by_key(|(_, due)| *due)
+        let calm = self.is_suspect() && self.suspected.after(horizon(policy)) <= now;
+        self.is_urgent(policy) || again || calm
     }
 
     /// Whether the results of calls are evidence for the cluster now.
@@ -65,24 +87,27 @@ impl CircuitSync {
         self.followed.suspect.is_some_and(|roll| roll.id > self.answered_roll)
     }
 
-    /// Returns a report of what was counted, unless there is nothing to report and nothing to read.
+    /// Returns a report of what was counted, or says that there is nothing to report.
     pub(crate) fn report(
         &mut self,
         circuit: &CircuitName,
         policy: &Policy,
         machine: &Machine,
-        pace: Pace,
         now: Timestamp,
-    ) -> Option<Report> {
-        if !self.counts(machine) {
-            return None;
+    ) -> Reported {
+        if self.confirms_at().is_some() || !self.is_synced() {
+            return Reported::View;
         }
-        let wanted = self.next_report(policy, machine, pace).is_some();
+        if !self.counts(machine) {
+            return Reported::Nothing;
+        }
+        let reads = self.reads(policy, now);
         let suspect = self.followed.suspect;
         let detail = if suspect.is_some() { Detail::All } else { Detail::Bad };
         let taken = self.unreported.take(detail, now);
-        if taken.is_empty() && !wanted {
-            return None;
+        self.reported = now;
+        if taken.is_empty() && !reads {
+            return Reported::Nothing;
         }
         let votes = policy.quorum() > 1;
         let lasting = Duration::from_secs(60).max(horizon(policy));
@@ -103,11 +128,10 @@ impl CircuitSync {
         };
         taken.into_report(&mut report);
         self.voted = report.vote.is_some();
-        self.reported = now;
         self.answered_roll = suspect.map_or(self.answered_roll, |roll| roll.id);
         self.read_again = None;
         (self.outbox.alarm, self.outbox.shares) = (false, false);
-        Some(report)
+        Reported::Report(report)
     }
 }
 
