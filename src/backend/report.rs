@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::BackendError;
 use super::view::View;
 use crate::name::CircuitName;
 use crate::policy::{Policy, Window};
@@ -61,6 +62,9 @@ pub struct Changes {
     pub more: bool,
     /// The circuits that have changed, and those of the batch.
     pub views: Vec<(CircuitName, View)>,
+    /// Circuits of the batch, or that have changed, whose records cannot be read or written. The
+    /// others are not concerned.
+    pub refused: Vec<(CircuitName, BackendError)>,
 }
 
 /// What a replica has counted on a closed circuit since its last report.
