@@ -83,6 +83,16 @@ pub(super) fn in_script(said: &str) -> BackendError {
     fault(&Error::new(ErrorKind::Unknown, said.to_owned()))
 }
 
+/// Returns why a script could not publish.
+pub(super) fn unpublished(said: &str) -> BackendError {
+    match denied(said) {
+        Some(_) => BackendError::refused(
+            "redis denies PUBLISH: grant what docs/redis.md lists under \"Permissions\"",
+        ),
+        None => in_script(said),
+    }
+}
+
 /// Returns the error of a server that does not answer.
 pub(super) fn silent() -> BackendError {
     BackendError::unavailable("redis did not answer in time")
@@ -184,21 +194,21 @@ pub(super) fn eviction(info: &str) -> Option<String> {
 
 /// Checks what the tried commands answered: one line each, the command and the answer.
 pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
-    let mut missing = Vec::new();
+    let (mut missing, mut other) = (Vec::new(), None);
     for line in failed {
         let (command, said) = line.split_once('\t').unwrap_or((line, ""));
         if denied(said).is_none() {
-            return Err(fault(&Error::new(ErrorKind::Unknown, said.to_owned())));
-        }
-        if !missing.contains(&command) {
+            // Perhaps only because another one was denied before.
+            other = other.or_else(|| Some(in_script(said)));
+        } else if !missing.contains(&command) {
             missing.push(command);
         }
     }
     if missing.is_empty() {
-        return Ok(());
+        return other.map_or(Ok(()), Err);
     }
     Err(BackendError::refused(format!(
-        "redis denies {} on our keys or channel: grant what docs/redis.md lists under \
+        "redis denies {} on our keys or channels: grant what docs/redis.md lists under \
          \"Permissions\"",
         missing.join(", ")
     )))

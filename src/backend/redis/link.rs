@@ -167,7 +167,7 @@ impl Link {
             self.clocks.found(slot, sent, reply.now);
         }
         match &reply.unpublished {
-            Some(error) => self.pushing.unpublished(&fault::in_script(error)),
+            Some(error) => self.pushing.unpublished(&fault::unpublished(error)),
             None if reply.published => self.pushing.published(),
             None => {}
         }
