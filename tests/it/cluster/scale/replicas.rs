@@ -1,15 +1,12 @@
 //! What one replica does is the same for all.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 use tower_breaker::backend::MemoryBackend;
-use tower_breaker::event::{Event, Reason, Transition};
-use tower_breaker::{Circuit, Outcome, Policy, State, Store};
+use tower_breaker::{Outcome, State, Store};
 
 use crate::support::log::Log;
 use crate::support::replica::Replica;
-use crate::support::traffic::Traffic;
+use crate::support::traffic::{Fault, Traffic};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -22,14 +19,21 @@ async fn a_probe_that_fails_after_its_lease_still_opens_the_circuit() {
     sleep(s(11)).await;
     let late = one.circuit.acquire().await.unwrap();
     assert!(late.is_probe());
-    sleep(s(6)).await;
+    sleep(s(4)).await;
+    one.line.set(Fault::Pauses);
+    late.settle(Outcome::failure());
+    sleep(s(2)).await;
     let good = other.circuit.acquire().await.unwrap();
     assert!(good.is_probe(), "the lease of the first is over");
     good.settle(Outcome::Success);
     sleep(ms(100)).await;
     assert_state(&other.circuit, State::HalfOpen);
-    late.settle(Outcome::failure());
-    sleep(s(1)).await;
+    one.line.set(Fault::None);
+    sleep(s(3)).await;
+    if let Ok(second) = other.circuit.acquire().await {
+        second.settle(Outcome::Success);
+    }
+    sleep(ms(100)).await;
     for replica in [one, other] {
         assert_state(&replica.circuit, State::Open);
     }
@@ -60,14 +64,6 @@ fn a_layer_and_its_key_are_never_another_layer_and_key() {
     let one = store.keyed("a").circuit("b:c").unwrap();
     let other = store.keyed("a:b").circuit("c").unwrap();
     assert_ne!(one.name(), other.name());
-    fail_until_open(&one);
+    trip(&one);
     assert_state(&other, State::Closed);
-}
-
-fn fail_until_open(circuit: &Circuit) {
-    for _ in 0..100 {
-        if let Ok(permit) = circuit.try_acquire() {
-            permit.settle(Outcome::failure());
-        }
-    }
 }
