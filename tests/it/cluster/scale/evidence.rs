@@ -28,19 +28,19 @@ fn opens_nothing_healthy(load: Load, seconds: u64) {
 
 #[test]
 fn two_percent_of_failures_open_none_of_a_thousand_circuits() {
-    let load = Load { replicas: 10, circuits: 1000, calls_per_second: 1.0, failures: 0.02 };
+    let load = Load { replicas: 10, circuits: 1000, calls_per_second: 1.0, failures: 0.02, step: ms(10) };
     opens_nothing_healthy(load, 60);
 }
 
 #[test]
 fn ten_percent_of_failures_open_no_circuit_that_had_no_streak() {
-    let load = Load { replicas: 10, circuits: 100, calls_per_second: 2.0, failures: 0.1 };
+    let load = Load { replicas: 10, circuits: 100, calls_per_second: 2.0, failures: 0.1, step: ms(10) };
     opens_nothing_healthy(load, 120);
 }
 
 #[test]
 fn two_percent_of_failures_open_nothing_on_a_hundred_replicas() {
-    let load = Load { replicas: 100, circuits: 10, calls_per_second: 10.0, failures: 0.02 };
+    let load = Load { replicas: 100, circuits: 10, calls_per_second: 10.0, failures: 0.02, step: ms(10) };
     opens_nothing_healthy(load, 60);
 }
 
