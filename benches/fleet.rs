@@ -1,0 +1,91 @@
+//! Fleets in simulated time, over a backend in memory: what opens by a condition that never held in
+//! the true order of all calls, and what a fleet sends.
+//!
+//! ```text
+//! cargo bench -p tower-breaker-benches --features simulation --bench fleet
+//! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- --smoke
+//! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- week 0.1
+//! ```
+
+#[path = "../tests/it/cluster/scale/fleet.rs"]
+mod fleet;
+#[path = "fleet/support.rs"]
+mod support;
+#[path = "fleet/week.rs"]
+mod week;
+
+use std::time::{Duration, Instant};
+
+use fleet::{Fleet, Load};
+use support::{ms, s};
+use tower_breaker_benches::report::{table, verdict};
+
+/// The fleets whose circuits must not open.
+const FLEETS: [Load; 3] = [
+    Load { replicas: 10, circuits: 1000, calls_per_second: 1.0, failures: 0.02, step: ms(10) },
+    Load { replicas: 10, circuits: 100, calls_per_second: 2.0, failures: 0.1, step: ms(10) },
+    Load { replicas: 100, circuits: 10, calls_per_second: 10.0, failures: 0.02, step: ms(10) },
+];
+
+fn main() -> anyhow::Result<()> {
+    let args: Vec<_> = std::env::args().collect();
+    let smoke = args.iter().any(|it| it == "--smoke") || !args.iter().any(|it| it == "--bench");
+    if let Some(week) = args.iter().position(|it| it == "week") {
+        let fraction = args.get(week + 1).and_then(|it| it.parse().ok()).unwrap_or(1.0);
+        return a_week(if smoke { 0.01 } else { fraction });
+    }
+    let time = if smoke { s(10) } else { s(3600) };
+    let header = ["", "calls", "openings", "false ones", "commands a second", "real seconds"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut all = 0;
+    for load in FLEETS {
+        let began = Instant::now();
+        let (fleet, wrong) = paused(async {
+            let mut fleet = Fleet::new(load, 1);
+            let wrong = fleet.run(time).await;
+            ([fleet.calls, fleet.opened, fleet.commands() / time.as_secs()], wrong.len())
+        })?;
+        all += wrong;
+        let Load { replicas, circuits, calls_per_second, failures, .. } = load;
+        let [calls, opened, commands] = fleet;
+        rows.push(vec![
+            format!("{replicas} x {circuits}, {calls_per_second}/s, {} %", failures * 100.0),
+            calls.to_string(),
+            opened.to_string(),
+            wrong.to_string(),
+            commands.to_string(),
+            format!("{:.0}", began.elapsed().as_secs_f64()),
+        ]);
+    }
+    println!("\nfleets of replicas x circuits, {time:?} simulated\n");
+    table(&rows);
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    verdict("false openings", all as f64, 0.0, "0");
+    Ok(())
+}
+
+fn a_week(fraction: f64) -> anyhow::Result<()> {
+    let week = paused(week::run(fraction))?;
+    println!(
+        "\n{} hours simulated in {:.0?}: {} calls, {} openings, {} of them false",
+        week.hours,
+        week.real,
+        week.calls,
+        week.openings,
+        week.wrong.len()
+    );
+    println!("commands a second, over time: {:?}", week.rates);
+    println!("megabytes, over time: {:?}", week.memory);
+    println!("all open after {:?}, an override known after {:?}", week.opened_after, week.heard_after);
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    verdict("false openings", week.wrong.len() as f64, 0.0, "0");
+    let seconds = |time: Duration| time.as_secs_f64();
+    verdict("an override known to all, s", seconds(week.heard_after), 10.0, "10");
+    Ok(())
+}
+
+/// Runs on a paused clock.
+fn paused<T>(run: impl Future<Output = T>) -> anyhow::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    Ok(runtime.enable_time().start_paused(true).build()?.block_on(run))
+}
