@@ -9,9 +9,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep};
 use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Lease, Move, Notice, Probed, Report, View,
+    Answer, Backend, BackendError, Batch, Changes, Group, Heartbeat, Impairment, Lease, Move,
+    Notice, OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
-use tower_breaker::overrides::OverrideRecord;
 
 use super::now;
 
@@ -27,6 +27,8 @@ pub(crate) enum Verb {
     Override,
     /// Shows whether the backend answers.
     Heartbeat,
+    /// What an operator's page asks.
+    Watch,
 }
 
 /// What happens to commands.
@@ -132,30 +134,31 @@ impl Traffic {
     fn send<'a, T: Shown + Send + 'a>(
         &'a self,
         verb: Verb,
-        act: impl FnOnce(&'a dyn Backend) -> Answer<'a, T> + Send + 'a,
+        act: impl FnOnce(&'a dyn Backend, Duration) -> Answer<'a, T> + Send + 'a,
     ) -> Answer<'a, T> {
         let key = (self.second(), verb);
         *self.line.sent.lock().unwrap().entry(key).or_default() += 1;
         Box::pin(async move {
             let answer = match self.fault(verb) {
-                Fault::None => act(&*self.backend).await?,
+                Fault::None => act(&*self.backend, Duration::ZERO).await?,
                 Fault::Late(time) => {
                     sleep(time / 2).await;
-                    let answer = act(&*self.backend).await?;
+                    let answer = act(&*self.backend, time / 2).await?;
                     sleep(time / 2).await;
                     answer
                 }
                 Fault::LosesAnswers => {
-                    let _ = act(&*self.backend).await;
+                    let _ = act(&*self.backend, Duration::ZERO).await;
                     std::future::pending().await
                 }
                 Fault::Pauses => {
+                    let since = now();
                     let mut faults = self.line.faults.subscribe();
                     while matches!(self.fault(verb), Fault::Pauses) {
                         // The sender lives as long as `self`.
                         let _ = faults.changed().await;
                     }
-                    act(&*self.backend).await?
+                    act(&*self.backend, since.elapsed()).await?
                 }
                 Fault::Fails(error) => return Err(error),
             };
@@ -167,12 +170,20 @@ impl Traffic {
 
 /// An answer, which may have shares in it.
 trait Shown {
-    fn shares(&self) -> u64;
+    fn shares(&self) -> u64 {
+        0
+    }
 }
 
 impl Shown for View {
     fn shares(&self) -> u64 {
         self.shares.len() as u64
+    }
+}
+
+impl Shown for Changes {
+    fn shares(&self) -> u64 {
+        self.views.iter().map(|(_, view)| view.shares()).sum()
     }
 }
 
@@ -182,19 +193,20 @@ impl Shown for (Option<Lease>, View) {
     }
 }
 
-impl Shown for () {
-    fn shares(&self) -> u64 {
-        0
-    }
-}
+impl Shown for Roster {}
+impl Shown for Vec<ReplicaInfo> {}
+impl Shown for () {}
 
 impl Backend for Traffic {
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        self.send(Verb::Sync, |backend| backend.load(circuit))
-    }
-
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        self.send(Verb::Sync, |backend| backend.report(circuit, report))
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
+        self.send(Verb::Sync, move |backend, late| {
+            Box::pin(async move {
+                let mut batch = batch.clone();
+                // As a client does that knows the server's clock.
+                batch.reports.iter_mut().for_each(|report| report.grow_older(late));
+                backend.sync(group, &batch).await
+            })
+        })
     }
 
     fn transition<'a>(
@@ -203,7 +215,7 @@ impl Backend for Traffic {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        self.send(Verb::Transition, move |backend| backend.transition(circuit, from, to))
+        self.send(Verb::Transition, move |backend, _| backend.transition(circuit, from, to))
     }
 
     fn acquire_probe<'a>(
@@ -212,7 +224,7 @@ impl Backend for Traffic {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        let act = move |backend: &'a dyn Backend| backend.acquire_probe(circuit, generation, nonce);
+        let act = move |backend: &'a dyn Backend, _| backend.acquire_probe(circuit, generation, nonce);
         self.send(Verb::Acquire, act)
     }
 
@@ -222,27 +234,43 @@ impl Backend for Traffic {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        self.send(Verb::Settle, move |backend| backend.settle_probe(circuit, lease, result))
+        self.send(Verb::Settle, move |backend, _| backend.settle_probe(circuit, lease, result))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        self.send(Verb::Restore, |backend| backend.restore(circuit, view))
+        self.send(Verb::Restore, |backend, _| backend.restore(circuit, view))
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View> {
-        self.send(Verb::Override, move |backend| backend.set_override(circuit, record))
+        self.send(Verb::Override, |backend, _| backend.set_override(circuit, change))
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
+        self.send(Verb::Heartbeat, |backend, _| backend.heartbeat(heartbeat))
+    }
+
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
+        self.send(Verb::Watch, |backend, _| backend.replicas())
+    }
+
+    fn watch(&self) -> Answer<'_, ()> {
+        self.send(Verb::Watch, |backend, _| backend.watch())
+    }
+
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
+        self.send(Verb::Watch, |backend, _| backend.publish(sender, circuits))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         if self.line.pushes { self.backend.subscribe() } else { self.line.silence.subscribe() }
     }
 
-    fn ping(&self) -> Answer<'_, ()> {
-        self.send(Verb::Heartbeat, |backend| backend.ping())
+    fn impairments(&self) -> Vec<Impairment> {
+        self.backend.impairments()
     }
 
     fn close(&self) -> Answer<'_, ()> {
