@@ -95,18 +95,21 @@ impl CircuitSync {
         machine: &Machine,
         now: Timestamp,
     ) -> Reported {
-        if self.confirms_at().is_some() || !self.is_synced() {
+        // Nothing is reported in a generation that was only pushed: it may not exist.
+        let confirms = self.confirms_at().is_some();
+        let exists = self.followed.generation == self.known.generation;
+        if !self.is_synced() || confirms && !exists {
             return Reported::View;
         }
         if !self.counts(machine) {
-            return Reported::Nothing;
+            return if confirms { Reported::View } else { Reported::Nothing };
         }
         let reads = self.reads(policy, now);
         let suspect = self.followed.suspect;
         let detail = if suspect.is_some() { Detail::All } else { Detail::Bad };
         let taken = self.unreported.take(detail, now);
         self.reported = now;
-        if taken.is_empty() && !reads {
+        if taken.is_empty() && !reads && !confirms {
             return Reported::Nothing;
         }
         let votes = policy.quorum() > 1;

@@ -1,6 +1,6 @@
 //! A simulated fleet whose calls have a known order. `benches/fleet.rs` runs it for longer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(super) struct Replica {
 #[derive(Clone, Debug, Default)]
 struct Truth {
     streak: u64,
+    /// The same for the calls of each replica: its own evidence opens the circuit too.
+    own: BTreeMap<usize, u64>,
     /// The second in which the streak last was long enough to open the circuit.
     reached: Option<u64>,
     opened: Option<Instant>,
@@ -134,10 +136,11 @@ impl Fleet {
 
     fn call(&mut self, second: u64) {
         let number = self.rng.usize(..self.load.circuits);
-        let circuit = &self.replicas[self.rng.usize(..self.load.replicas)].circuits[number];
+        let replica = self.rng.usize(..self.load.replicas);
+        let circuit = &self.replicas[replica].circuits[number];
         let Ok(permit) = circuit.try_acquire() else { return };
         let failed = self.down == Some(number) || self.rng.f64() < self.load.failures;
-        self.truth[number].called(failed, second);
+        self.truth[number].called(replica, failed, second);
         self.calls += 1;
         permit.settle(if failed { Outcome::failure() } else { Outcome::Success });
     }
@@ -161,9 +164,11 @@ impl Fleet {
 }
 
 impl Truth {
-    fn called(&mut self, failed: bool, second: u64) {
+    fn called(&mut self, replica: usize, failed: bool, second: u64) {
         self.streak = if failed { self.streak + 1 } else { 0 };
-        if self.streak >= Policy::default().consecutive_failures().unwrap_or(u64::MAX) {
+        let own = self.own.entry(replica).or_default();
+        *own = if failed { *own + 1 } else { 0 };
+        if self.streak.max(*own) >= Policy::default().consecutive_failures().unwrap_or(u64::MAX) {
             self.reached = Some(second);
         }
         match self.seconds.back_mut() {
