@@ -215,6 +215,13 @@ impl Circuit {
         self.engine.cut_and_queue(|locked| locked.apply(input, pace, clock::now()))
     }
 
+    /// Returns the circuit as plain data, and whether observers are to be
+    /// [notified](Self::notify).
+    pub(crate) fn snapshot_quietly(&self) -> (Snapshot, bool) {
+        let (reading, notify) = self.engine.read_quietly();
+        (Snapshot::new(self.name.clone(), reading), notify)
+    }
+
     /// Calls observers with the events that are queued.
     pub(crate) fn notify(&self) {
         self.engine.notify();

@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use super::watch::CircuitSummary;
 use crate::backend::{BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
+use crate::machine::State;
 use crate::name::CircuitName;
 use crate::sync::{
     Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Reported, Then, Totals, Unclaimed,
@@ -86,6 +88,12 @@ impl Node for Shared {
 
     fn report(&self) -> (Reported, bool) {
         self.circuit.report()
+    }
+
+    fn describe(&self) -> (bool, String, bool) {
+        let (snapshot, notify) = self.circuit.snapshot_quietly();
+        let closed = snapshot.state == State::Closed;
+        (closed, CircuitSummary::new(snapshot).line(), notify)
     }
 
     fn notify(&self) {

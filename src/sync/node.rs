@@ -21,6 +21,10 @@ pub(crate) trait Node: Send + Sync + 'static {
     /// Returns what the circuit reports, and whether observers are to be notified.
     fn report(&self) -> (Reported, bool);
 
+    /// Describes the circuit in one line, for those who watch the cluster. Returns whether it is
+    /// closed, and whether observers are to be notified.
+    fn describe(&self) -> (bool, String, bool);
+
     /// Runs observers, which are user code.
     fn notify(&self);
 

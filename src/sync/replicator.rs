@@ -46,6 +46,9 @@ const RETURN_SPREAD: Duration = Duration::from_millis(500);
 /// An operation without an answer for so long is a sign of a slow backend.
 const SLOW: Duration = Duration::from_millis(250);
 
+/// The longest description of the circuits, in bytes.
+const MOST_DESCRIBED: usize = 60 * 1024;
+
 /// How many new circuits a batch asks for at most.
 const MOST_ASKED: usize = 64;
 
@@ -59,6 +62,8 @@ enum Job {
     Sync(Group),
     Command(NodeId),
     Lease(NodeId),
+    /// A description of the circuits, for those who watch the cluster.
+    Publish,
 }
 
 /// An answer, and when the operation was sent.
@@ -69,6 +74,7 @@ struct Done {
 
 enum Answered {
     Heartbeat(Result<Roster, BackendError>),
+    Published(Result<(), BackendError>),
     Sync(Group, Result<Changes, BackendError>),
     Command(NodeId, Command, Result<View, BackendError>),
     Lease(NodeId, Box<dyn LeaseRequest>, Result<(Option<Lease>, View), BackendError>),
@@ -427,6 +433,7 @@ impl Replicator {
     fn send(&mut self, job: Job, class: Class, now: Timestamp) -> bool {
         match job {
             Job::Heartbeat => self.send_heartbeat(now),
+            Job::Publish => self.send_description(now),
             Job::Sync(group) => return self.send_batch(group, class, now),
             Job::Command(id) => return self.send_command(id, now),
             Job::Lease(id) => return self.send_lease(id, now),
@@ -447,6 +454,30 @@ impl Replicator {
         self.tasks.spawn(async move {
             let answer = within(backend.heartbeat(&heartbeat)).await;
             Done { asked, answer: Answered::Heartbeat(answer) }
+        });
+    }
+
+    fn send_description(&mut self, asked: Timestamp) {
+        let (backend, sender) = (self.handle.backend.clone(), self.handle.sender.clone());
+        let mut lines: Vec<(bool, String)> = Vec::with_capacity(self.members.len());
+        for member in self.members.values() {
+            let (is_closed, line, notify) = member.node.describe();
+            if notify {
+                self.notify(Notification::Circuit(member.node.clone()));
+            }
+            lines.push((is_closed, line));
+        }
+        // What is not closed first, as far as there is room.
+        lines.sort_unstable();
+        let mut circuits = String::new();
+        for (_, line) in lines {
+            if circuits.len() + line.len() <= MOST_DESCRIBED {
+                circuits.push_str(&line);
+            }
+        }
+        self.tasks.spawn(async move {
+            let answer = within(backend.publish(&sender, &circuits)).await;
+            Done { asked, answer: Answered::Published(answer) }
         });
     }
 
@@ -588,6 +619,7 @@ impl Replicator {
         let (now, asked) = (clock::now(), done.asked);
         let unanswered = match &done.answer {
             Answered::Heartbeat(answer) => is_unanswered(answer),
+            Answered::Published(answer) => is_unanswered(answer),
             Answered::Sync(_, answer) => is_unanswered(answer),
             Answered::Command(_, _, answer) => is_unanswered(answer),
             Answered::Lease(_, _, answer) => is_unanswered(answer),
@@ -601,6 +633,8 @@ impl Replicator {
         }
         match done.answer {
             Answered::Heartbeat(answer) => self.heartbeat(answer, asked, now),
+            // The next heartbeat says whether to go on.
+            Answered::Published(_) => {}
             Answered::Sync(group, Ok(changes)) => self.synced(group, changes, asked, now),
             Answered::Sync(group, Err(error)) => self.not_synced(group, &error, asked, now),
             Answered::Command(id, command, answer) => {
@@ -641,6 +675,8 @@ impl Replicator {
                 self.live = roster.live.max(1);
                 self.heard = true;
                 self.sweeps = true;
+                let watched = roster.watched.then_some((Class::Poll, now));
+                self.scheduler.request(Job::Publish, watched);
                 self.failing_since = None;
                 if self.degraded.take().is_some() {
                     self.recovered(now);
