@@ -6,8 +6,8 @@ use tower_breaker::event::BackendStatus;
 
 use super::within;
 use crate::support::log::Log;
-use crate::support::redis::replicas::{join, open_for_long};
 use crate::support::redis::Server;
+use crate::support::redis::replicas::{join, open_for_long};
 use crate::support::replica::Replica;
 use crate::support::{s, trip};
 
@@ -50,6 +50,17 @@ fn a_server_without_memory_shows_in_the_status() {
         shows(&replica, &log, "OOM").await;
         server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
         assert!(within(10_000, || replica.store.backend() == BackendStatus::Connected).await);
+    });
+}
+
+#[test]
+fn a_server_that_was_never_reached_is_not_connected() {
+    on_one_thread(async {
+        let server = Server::start();
+        let config = server.config();
+        drop(server);
+        let replica = join(&config, open_for_long()).await;
+        assert_ne!(replica.store.backend(), BackendStatus::Connected);
     });
 }
 
