@@ -169,6 +169,8 @@ fn an_observer_that_never_returns_delays_no_other_circuit() {
     let known = runtimes[1].block_on(async {
         for name in hung.iter().map(Circuit::name) {
             timeout(s(5), other.circuit(name.clone()).force_open("a test")).await.unwrap().unwrap();
+            // Each hangs before the next change comes.
+            sleep(ms(50)).await;
         }
         timeout(s(5), other.circuit("test").force_open("a test")).await.unwrap().unwrap();
         let known = async {
