@@ -116,6 +116,14 @@ fn a_week(fraction: f64) -> anyhow::Result<()> {
     verdict("false openings", week.wrong.len() as f64, 0.0, "0");
     let seconds = |time: Duration| time.as_secs_f64();
     verdict("an override known to all, s", seconds(week.heard_after), 10.0, "10");
+    verdict("a real outage open on all, s", seconds(week.opened_after), 5.0, "5");
+    // The first half fills what is bounded.
+    let grown = |figures: &[u64]| {
+        let [half, last] = [figures.len() / 2, figures.len() - 1].map(|at| figures[at] as f64);
+        last / half.max(1.0)
+    };
+    verdict("memory since half of the time, times", grown(&week.memory), 1.2, "1.2");
+    verdict("commands since half of the time, times", grown(&week.rates), 1.2, "1.2");
     Ok(())
 }
 

@@ -47,12 +47,12 @@ pub(crate) async fn run(fraction: f64) -> Week {
     let hours = ((168.0 * fraction) as u64).max(1);
     let (began, mut fleet) = (clock::now(), Fleet::new(LOAD, 7));
     let mut week = Week { hours, ..Week::default() };
-    let (mut rng, mut before) = (fastrand::Rng::with_seed(7), 0);
+    let mut before = 0;
     for hour in 0..hours {
         let start = now();
         let mut commands = 0;
-        // A replica is replaced each hour; all commands of its line count.
-        let gone = rng.usize(..LOAD.replicas);
+        // A replica is replaced each hour, in turn; all commands of its connection count.
+        let gone = usize::try_from(hour).unwrap_or_default() % LOAD.replicas;
         commands += fleet.replicas[gone].line.commands();
         let next = fleet.start(gone);
         fleet.replicas[gone] = next;
