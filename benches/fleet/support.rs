@@ -14,6 +14,7 @@ pub(crate) const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the paused clock")]
 pub(crate) fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }

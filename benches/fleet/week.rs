@@ -1,11 +1,12 @@
 //! A week of a small fleet: 2 % failures, replicas that come and go, an outage of the backend a
 //! day, and real outages of an upstream.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::{State, Store};
+use tower_breaker_benches::clock;
 
 use super::fleet::{Fleet, LATENCY, Load};
 use super::support::traffic::Fault;
@@ -17,6 +18,7 @@ const LOAD: Load = Load {
     calls_per_second: 1.0,
     failures: 0.02,
     step: ms(100),
+    polling: 1,
 };
 
 /// The circuit whose upstream goes down now and then, and one that only an operator changes.
@@ -43,24 +45,23 @@ pub(crate) struct Week {
 pub(crate) async fn run(fraction: f64) -> Week {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 168")]
     let hours = ((168.0 * fraction) as u64).max(1);
-    let (began, mut fleet) = (Instant::now(), Fleet::new(LOAD, 7));
+    let (began, mut fleet) = (clock::now(), Fleet::new(LOAD, 7));
     let mut week = Week { hours, ..Week::default() };
-    let (mut rng, mut before) = (fastrand::Rng::with_seed(7), 0);
+    let mut before = 0;
     for hour in 0..hours {
         let start = now();
         let mut commands = 0;
-        // A replica is replaced each hour; all commands of its line count.
-        let gone = rng.usize(..LOAD.replicas);
+        // A replica is replaced each hour, in turn; all commands of its connection count.
+        let gone = usize::try_from(hour).unwrap_or_default() % LOAD.replicas;
         commands += fleet.replicas[gone].line.commands();
         let next = fleet.start(gone);
         fleet.replicas[gone] = next;
         week.wrong.extend(fleet.run(s(600)).await);
 
         if hour % 24 == 0 {
-            fleet.replicas.iter().for_each(|replica| replica.line.set(Fault::Pauses));
+            set_all(&fleet, &Fault::Pauses);
             week.wrong.extend(fleet.run(s(300)).await);
-            let back = |replica: &super::fleet::Replica| replica.line.set(Fault::Late(LATENCY));
-            fleet.replicas.iter().for_each(back);
+            set_all(&fleet, &Fault::Late(LATENCY));
             week.wrong.extend(fleet.run(s(10)).await);
         }
         if hour % 6 == 0 {
@@ -80,6 +81,12 @@ pub(crate) async fn run(fraction: f64) -> Week {
     (week.calls, week.openings) = (fleet.calls, fleet.opened);
     week.real = began.elapsed();
     week
+}
+
+fn set_all(fleet: &Fleet, fault: &Fault) {
+    for replica in &fleet.replicas {
+        replica.line.set(fault.clone());
+    }
 }
 
 /// Lets an upstream fail, and returns how long until all replicas reject its calls.

@@ -1,7 +1,5 @@
 //! The cost of a replica has a bound, whatever its circuits do, and none of them starves.
 
-use std::time::Duration;
-
 use tokio::time::sleep;
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
@@ -87,8 +85,22 @@ async fn refused_probes_wait_for_a_push_and_do_not_poll() {
     assert_eq!(admitted + then, 1, "one slot, which one of them gets");
 }
 
+type Fleet = Vec<(Traffic, Store, Vec<Circuit>)>;
+
+fn set_all(fleet: &Fleet, fault: &Fault) {
+    for (line, ..) in fleet {
+        line.set(fault.clone());
+    }
+}
+
+fn call_all(fleet: &Fleet, failures: f64, rng: &mut fastrand::Rng) {
+    for (.., circuits) in fleet {
+        call_each(circuits, failures, rng);
+    }
+}
+
 /// Replicas with this many circuits each, all known.
-async fn fleet(replicas: usize, number: usize) -> Vec<(Traffic, Store, Vec<Circuit>)> {
+async fn fleet(replicas: usize, number: usize) -> Fleet {
     let backend = MemoryBackend::new();
     let joined = (0..replicas).map(|_| {
         let line = Traffic::over(&backend);
@@ -104,13 +116,13 @@ async fn fleet(replicas: usize, number: usize) -> Vec<(Traffic, Store, Vec<Circu
 #[tokio::test(start_paused = true)]
 async fn the_return_after_an_outage_costs_no_more_than_the_budget() {
     let fleet = fleet(5, 400).await;
-    fleet.iter().for_each(|(line, ..)| line.set(Fault::Pauses));
+    set_all(&fleet, &Fault::Pauses);
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..100 {
-        fleet.iter().for_each(|(.., circuits)| call_each(circuits, 0.02, &mut rng));
+        call_all(&fleet, 0.02, &mut rng);
         sleep(ms(100)).await;
     }
-    fleet.iter().for_each(|(line, ..)| line.set(Fault::None));
+    set_all(&fleet, &Fault::None);
     wait_for("an answer", || fleet.iter().any(|(_, store, _)| !store.backend().is_degraded()))
         .await;
     let back = fleet[0].0.second();
@@ -162,9 +174,9 @@ async fn failures_are_not_queued_behind_successes_after_an_outage() {
 async fn a_short_stall_detaches_nothing() {
     let fleet = fleet(2, 100).await;
     let mut rng = fastrand::Rng::with_seed(1);
-    fleet.iter().for_each(|(line, ..)| line.set(Fault::Pauses));
+    set_all(&fleet, &Fault::Pauses);
     for _ in 0..40 {
-        fleet.iter().for_each(|(.., circuits)| call_each(circuits, 0.1, &mut rng));
+        call_all(&fleet, 0.1, &mut rng);
         sleep(ms(10)).await;
         for (_, store, circuits) in &fleet {
             assert!(!store.backend().is_degraded());
@@ -181,7 +193,7 @@ async fn a_healthy_fleet_sends_nothing_but_heartbeats() {
     let before: u64 = fleet.iter().map(|(line, ..)| line.commands()).sum();
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..SECONDS * 10 {
-        fleet.iter().for_each(|(.., circuits)| call_each(circuits, 0.0, &mut rng));
+        call_all(&fleet, 0.0, &mut rng);
         sleep(ms(100)).await;
     }
     let after: u64 = fleet.iter().map(|(line, ..)| line.commands()).sum();

@@ -35,6 +35,8 @@ pub(super) struct Load {
     pub(super) failures: f64,
     /// The calls of this time are made at once.
     pub(super) step: Duration,
+    /// So many replicas get no pushes.
+    pub(super) polling: usize,
 }
 
 pub(super) struct Fleet {
@@ -90,7 +92,9 @@ impl Fleet {
 
     /// Starts a replica, which has the same name at each start.
     pub(super) fn start(&self, number: usize) -> Replica {
-        let (line, openings) = (Traffic::over(&self.backend), self.openings.clone());
+        let polls = number < self.load.polling;
+        let connect = if polls { Traffic::without_pushes } else { Traffic::over };
+        let (line, openings) = (connect(&self.backend), self.openings.clone());
         line.set(Fault::Late(LATENCY));
         let opened = move |circuit: &CircuitName, event: &Event| {
             if let Event::Transition(transition) = event
@@ -128,6 +132,12 @@ impl Fleet {
 
     pub(super) fn commands(&self) -> u64 {
         self.replicas.iter().map(|replica| replica.line.commands()).sum()
+    }
+
+    /// The most commands in a second, but for the first ones, in which replicas start.
+    pub(super) fn busiest_second(&self) -> u64 {
+        let sent = |second| self.replicas.iter().map(|it| it.line.commands_in(second)).sum();
+        (3..self.second()).map(sent).max().unwrap_or_default()
     }
 
     fn second(&self) -> u64 {

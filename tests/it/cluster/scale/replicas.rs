@@ -43,9 +43,8 @@ async fn a_probe_that_fails_after_its_lease_still_opens_the_circuit() {
 async fn a_trip_has_the_same_evidence_on_every_replica() {
     let (backend, log) = (MemoryBackend::new(), Log::default());
     let _listening = log.listen();
-    let [one, other] = [(); 2].map(|()| {
-        Replica::join(&Traffic::over(&backend), fragile().consecutive_failures(5))
-    });
+    let [one, other] = [(); 2]
+        .map(|()| Replica::join(&Traffic::over(&backend), fragile().consecutive_failures(5)));
     sleep(s(1)).await;
     let [ours, theirs] = [&one, &other].map(|replica| observe(&replica.circuit, |it| it.tally));
     times(5, fail, &one.circuit);

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tower_breaker::backend::{BackendError, MemoryBackend};
 use tower_breaker::event::BackendStatus;
 use tower_breaker::overrides::Override;
-use tower_breaker::{Circuit, State, Store};
+use tower_breaker::{Circuit, State};
 
 use crate::support::log::Log;
 use crate::support::replica::Replica;
@@ -59,7 +59,9 @@ async fn the_end_of_an_outage_is_no_transition() {
     }
     let events = replicas.each_ref().map(|replica| events(&replica.circuit));
     let _listening = log.listen();
-    replicas.iter().for_each(|replica| replica.line.set(Fault::None));
+    for replica in &replicas {
+        replica.line.set(Fault::None);
+    }
     sleep(s(3)).await;
     for (replica, events) in replicas.iter().zip(events) {
         assert!(!replica.store.backend().is_degraded());
@@ -167,6 +169,8 @@ fn an_observer_that_never_returns_delays_no_other_circuit() {
     let known = runtimes[1].block_on(async {
         for name in hung.iter().map(Circuit::name) {
             timeout(s(5), other.circuit(name.clone()).force_open("a test")).await.unwrap().unwrap();
+            // Each hangs before the next change comes.
+            sleep(ms(50)).await;
         }
         timeout(s(5), other.circuit("test").force_open("a test")).await.unwrap().unwrap();
         let known = async {
@@ -178,5 +182,7 @@ fn an_observer_that_never_returns_delays_no_other_circuit() {
     });
     end.store(true, Ordering::Relaxed);
     assert!(known.is_ok(), "waited 5 s");
-    runtimes.map(|runtime| runtime.shutdown_timeout(s(1)));
+    for runtime in runtimes {
+        runtime.shutdown_timeout(s(1));
+    }
 }

@@ -28,7 +28,12 @@ fn keys_named_by_requests_leave_no_record_if_all_calls_succeed() {
         }
         tokio::time::sleep(s(1)).await;
         let records = keys(&server, "requests");
-        assert_eq!(records.len(), 0, "records after {KEYS} keys, {} in all", keys(&server, "").len());
+        assert_eq!(
+            records.len(),
+            0,
+            "records after {KEYS} keys, {} in all",
+            keys(&server, "").len()
+        );
     });
 }
 

@@ -57,9 +57,11 @@ impl Fleet {
         for _ in 0..stores {
             let backend = RedisBackend::start(&server.config()).unwrap();
             backend.ready(s(5)).await;
-            let changes = changes.clone();
-            let changed = move |_: &BackendStatus| drop(changes.fetch_add(1, Ordering::Relaxed));
-            let store = Store::builder().backend(backend).on_backend(changed).build();
+            let counter = changes.clone();
+            let count = move |_: &BackendStatus| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            };
+            let store = Store::builder().backend(backend).on_backend(count).build();
             let circuits: Vec<_> = (0..circuits).map(|n| store.circuit(n.to_string())).collect();
             wait_for("all circuits", || is_synced(&store, &circuits)).await;
             joined.push((store, circuits));
