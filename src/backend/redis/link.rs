@@ -345,7 +345,10 @@ impl Link {
                     // A user who may not subscribe may not publish here either, and only this is
                     // answered in order.
                     self.publish(&channel, "", PATIENCE).await?;
-                    client.subscribe(channel.as_str()).await
+                    client.subscribe(channel.as_str()).await?;
+                    // What is answered after it on this connection confirms it.
+                    self.send::<Value>("PING", self.own_slot(), Vec::new(), PATIENCE).await?;
+                    Ok(())
                 }
                 Watching::End => client.unsubscribe(channel.as_str()).await,
             }

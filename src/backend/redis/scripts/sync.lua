@@ -92,11 +92,16 @@ local since = REQUEST.since
 local restarted = since == 0 or REQUEST.epoch ~= group.epoch or since < group.floor
   or since > group.version
 if restarted then since = 0 end
+local most = MOST_VIEWS
+if restarted and group.floor > 0 then
+  -- A page that ends below the floor would begin again with the next one, for ever.
+  most = math.max(most, redis.call('ZCOUNT', INDEX, '-inf', whole(group.floor)))
+end
 local found = redis.call('ZRANGEBYSCORE', INDEX, '(' .. whole(since), '+inf', 'WITHSCORES', 'LIMIT',
-  0, MOST_VIEWS + 1)
-local more = #found > 2 * MOST_VIEWS
-local version = more and number(found[2 * MOST_VIEWS]) or group.version
-for i = 1, math.min(#found, 2 * MOST_VIEWS), 2 do
+  0, most + 1)
+local more = #found > 2 * most
+local version = more and number(found[2 * most]) or group.version
+for i = 1, math.min(#found, 2 * most), 2 do
   local name = found[i]
   if not answered[name] then
     take(name, TAG .. ':c:' .. name, TAG .. ':o:' .. name)
