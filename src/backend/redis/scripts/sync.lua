@@ -58,29 +58,23 @@ end
 
 local answers, answered = {}, {}
 
-local function say(name, json)
-  answers[#answers + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
+local function view_of(name, key, held, r)
+  local window = r and r.window
+  window = window and 'w:' .. whole(window[1]) .. 'x' .. whole(window[3])
+  local c = find(name, key, held, window, r and r.shares and 'r:' .. REQUEST.name)
+  if c.newer then return '{"error":"newer"}' end
+  mend(c)
+  return view(c, r and report(c, r, fresh))
 end
 
 -- Answers for one circuit. Whatever its keys hold, it must not fail the others.
 local function take(name, key, held, r)
-  local window = r and r.window
-  window = window and 'w:' .. whole(window[1]) .. 'x' .. whole(window[3])
-  local ok, said = pcall(function()
-    local c = find(name, key, held, window, r and r.shares and 'r:' .. REQUEST.name)
-    if c.newer then return { err = 'newer' } end
-    mend(c)
-    return { is = c, shown = r and report(c, r, fresh) }
-  end)
-  if ok and said.is then
-    ok, said = pcall(function() return { view = view(said.is, said.shown), is = said.is } end)
+  local ok, json = pcall(view_of, name, key, held, r)
+  if not ok then
+    local err = type(json) == 'table' and json.err or tostring(json)
+    json = '{"error":' .. cjson.encode(err) .. '}'
   end
-  if ok and said.view then
-    say(name, said.view)
-    return said.is
-  end
-  local err = type(said) == 'table' and said.err or tostring(said)
-  say(name, '{"error":' .. cjson.encode(err) .. '}')
+  answers[#answers + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
 end
 
 for i, item in ipairs(REQUEST.circuits) do
