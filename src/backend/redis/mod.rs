@@ -10,6 +10,7 @@ mod link;
 mod listen;
 mod pushing;
 mod scripts;
+mod setup;
 #[cfg(feature = "redis-tls")]
 mod tls;
 
@@ -163,7 +164,9 @@ impl Backend for RedisBackend {
             let mut keys = link.keys.group(group);
             for circuit in circuits {
                 if Group::of(circuit) != group {
-                    return Err(BackendError::refused("a circuit of the batch is of another group"));
+                    return Err(BackendError::refused(
+                        "a circuit of the batch is of another group",
+                    ));
                 }
                 keys.extend(link.keys.circuit(circuit));
             }

@@ -78,9 +78,8 @@ mod tests {
     use super::*;
 
     fn notice(generation: &str) -> String {
-        format!(
-            r#"{{"schema":2,"name":"a%20b","previous":3,"version":4,"view":{{"generation":{generation}}}}}"#
-        )
+        let view = format!(r#"{{"generation":{generation}}}"#);
+        format!(r#"{{"schema":2,"name":"a%20b","previous":3,"version":4,"view":{view}}}"#)
     }
 
     #[test]

@@ -27,9 +27,9 @@ local function texts(values)
   return '[' .. table.concat(parts, ',') .. ']'
 end
 
--- A streak is when the last success was, then of each moment with failures, oldest first, when that
--- was and how many there were, in microseconds. Nothing in it is in the future, or too old. Mostly it
--- is so already.
+-- A streak is when the last success was, then of each moment with failures, oldest first, when
+-- that was and how many there were, in microseconds. Nothing in it is in the future, or too old.
+-- Mostly it is so already.
 local function current(streak, horizon)
   local n = streak and #streak or 0
   if n % 2 == 0 or type(streak[1]) ~= 'number' then
@@ -183,7 +183,8 @@ end
 -- The view. `shown` has what a report counted: three totals, and shares.
 local function view(c, shown)
   local counts = shown and shown.counts or c
-  local json = string.format('{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
+  local json = string.format(
+    '{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
     c.generation, c.revision, c.state, counts.calls or 0, counts.failures or 0, counts.slow or 0,
     c.state == 'closed' and consecutive(c.streak, NOW_US) or c.consecutive or 0)
   if c.reason then json = json .. ',"reason":' .. cjson.encode(c.reason) end

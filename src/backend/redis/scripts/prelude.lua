@@ -1,9 +1,9 @@
 -- What all verbs share; put in front of each.
 --
--- ARGV: the channel of changes; the server's time in microseconds after which the caller has gone (0:
--- it waits, or it does not matter); the server's time at which the caller sent this, as it estimates
--- it; a number, which the answer repeats; and the request, as JSON. Every answer bears the server's
--- time.
+-- ARGV: the channel of changes; the server's time in microseconds after which the caller has gone
+-- (0: it waits, or it does not matter); the server's time at which the caller sent this, as it
+-- estimates it; a number, which the answer repeats; and the request, as JSON. Every answer bears
+-- the server's time.
 --
 -- Names of circuits are escaped, as they are in keys.
 

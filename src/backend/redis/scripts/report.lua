@@ -1,7 +1,7 @@
 -- How a report is added to a record.
 --
--- A ring is an array: the newest bucket, three totals, then of each bucket with calls how old it is,
--- in buckets, and its three counts. While no bucket ends the totals are right as they are.
+-- A ring is an array: the newest bucket, three totals, then of each bucket with calls how old it
+-- is, in buckets, and its three counts. While no bucket ends the totals are right as they are.
 
 local MOST_SENDERS, MOST_MOMENTS, MOST_NEWEST = 1000, 64, 8
 local FORGET = 600000
@@ -103,8 +103,8 @@ local function share(packed)
   local value = unpacked(packed)
   if not value then return nil end
   local seen, streak, rings = value[1], value[2], value[3]
-  if type(seen) ~= 'number' or type(streak) ~= 'string' or type(rings) ~= 'table' then return nil end
-  return { seen, streak, rings }
+  local is_ours = type(seen) == 'number' and type(streak) == 'string' and type(rings) == 'table'
+  return is_ours and { seen, streak, rings } or nil
 end
 
 -- The senders with shares. The fields of those that have been silent for too long are `gone`.

@@ -1,6 +1,6 @@
 -- KEYS: the group, its index, who has seen what; then the record and the override of each circuit.
--- The request: who sends it, the number of the batch, the cursor, what was seen; of each circuit its
--- name and perhaps a report.
+-- The request: who sends it, the number of the batch, the cursor, what was seen; of each circuit
+-- its name and perhaps a report.
 --
 -- The keys of circuits that only the index knows are made here. They have the group's hash tag, so
 -- they are in its slot.
@@ -118,5 +118,5 @@ if card > 0 then
   end
 end
 
-return head() .. string.format(',"epoch":%.0f,"version":%.0f,"restarted":%s,"more":%s,"views":[%s]}',
-  group.epoch, version, tostring(restarted), tostring(more), table.concat(answers, ','))
+return head() .. string.format(',"epoch":%.0f,"version":%.0f,"restarted":%s,"more":%s,"views":[',
+  group.epoch, version, tostring(restarted), tostring(more)) .. table.concat(answers, ',') .. ']}'

@@ -91,8 +91,8 @@ local function open(terms, reason, tally)
   enter('open', reason, new)
 end
 
--- Writes an override, or that there is none. A version outlives what it was for by a day, so that no
--- replica writes back an older one.
+-- Writes an override, or that there is none. A version outlives what it was for by a day, so that
+-- no replica writes back an older one.
 local function override(version, to)
   local is_there = c.override.version > 0
   c.override = { version = math.min(version, MOST), ['until'] = 0 }
