@@ -56,7 +56,7 @@ impl Link {
         })
     }
 
-    /// Listens to what replicas say of their circuits while somebody watches, and no longer.
+    /// Listens to what replicas say of their circuits while this process watches the cluster.
     pub(super) async fn follow_watching(&self) -> Result<(), BackendError> {
         let Some(change) = self.pushing.watching() else { return Ok(()) };
         let channel = self.keys.circuits();
@@ -101,7 +101,7 @@ impl Link {
 
         let [group, replicas] = self.keys.unused();
         // Both ways to run a script: without the first, the failure would show only when the server
-        // has lost its scripts.
+        // has forgotten its scripts.
         for (command, script, key) in [
             ("EVAL", CHECK.body, &group),
             ("EVALSHA", CHECK.hash.as_str(), &group),

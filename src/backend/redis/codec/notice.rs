@@ -1,4 +1,4 @@
-//! What is published. Everybody who may publish can publish anything, so what is not certainly a
+//! What is published. Any user who may publish can publish anything, so what is not certainly a
 //! notice is dropped.
 
 use serde::{Deserialize, Serialize};
