@@ -9,8 +9,8 @@ use crate::clock;
 /// The best estimate is that of the last one to two of these. Clocks drift, so an old one is none.
 const PERIOD: u64 = 30_000_000;
 
-/// How far the clocks of servers are ahead of ours, by slot. Nodes of a cluster have clocks of their
-/// own, and a slot has one node.
+/// How far the clocks of servers are ahead of ours, by slot. Nodes of a cluster have clocks of
+/// their own, and a slot has one node.
 #[derive(Default)]
 pub(super) struct Clocks(Mutex<HashMap<u16, Ahead>>);
 

@@ -5,13 +5,12 @@
 //! is sent while there is no connection, each has the client's own timeout, and each script carries
 //! the server's time after which it must not act.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, PubsubInterface};
+use fred::interfaces::ClientLike;
 use fred::types::config::Options;
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use fred::util::redis_keyslot;
@@ -22,8 +21,8 @@ use super::clocks::{self, Clocks, micros};
 use super::codec::{Keys, Reply, late};
 use super::config::RedisConfig;
 use super::fault;
-use super::pushing::{Pushing, Watching};
-use super::scripts::{CHECK, Script};
+use super::pushing::Pushing;
+use super::scripts::Script;
 use crate::backend::{BackendError, Notice};
 
 /// Enough for a burst; commands beyond it would only wait.
@@ -194,7 +193,7 @@ impl Link {
         }
     }
 
-    async fn send<T: FromValue>(
+    pub(super) async fn send<T: FromValue>(
         &self,
         command: &'static str,
         slot: u16,
@@ -219,7 +218,7 @@ impl Link {
         call.keys.first().map_or(0, |key| self.slot_of(key))
     }
 
-    fn slot_of(&self, key: &str) -> u16 {
+    pub(super) fn slot_of(&self, key: &str) -> u16 {
         if self.clustered { redis_keyslot(key.as_bytes()) } else { 0 }
     }
 
@@ -235,23 +234,6 @@ impl Link {
         }
     }
 
-    /// Waits until this connection receives what is published, or the reason is known why it
-    /// cannot.
-    pub(super) async fn subscribed(&self) -> Result<(), BackendError> {
-        let mut status = self.status.subscribe();
-        loop {
-            match &*status.borrow_and_update() {
-                Status::Subscribed => return Ok(()),
-                // A server that cannot be reached is tried again.
-                Status::Broken(why) if !why.is_unavailable() => return Err(why.clone()),
-                Status::Broken(_) | Status::Connecting => {}
-            }
-            if status.changed().await.is_err() {
-                return Err(self.why());
-            }
-        }
-    }
-
     /// Returns why there is no connection.
     pub(super) fn why(&self) -> BackendError {
         match &*self.status.borrow() {
@@ -260,7 +242,7 @@ impl Link {
         }
     }
 
-    fn fault(&self, error: &Error) -> BackendError {
+    pub(super) fn fault(&self, error: &Error) -> BackendError {
         if self.client.is_connected() { fault::fault(error) } else { self.why() }
     }
 
@@ -275,8 +257,8 @@ impl Link {
         self.status.send_replace(Status::Broken(why));
     }
 
-    /// Pings on the connection that receives what is published. Returns whether there was an answer,
-    /// perhaps an error.
+    /// Pings on the connection that receives what is published. Returns whether there was an
+    /// answer.
     pub(super) async fn ping(&self, patience: Duration) -> Result<bool, BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
@@ -307,102 +289,25 @@ impl Link {
         tokio::spawn(async move { timeout(PATIENCE * 4, client.force_reconnection()).await });
     }
 
-    /// Subscribes to changes, and publishes `hello` there: only receiving it proves the
-    /// subscription. The client does not wait for the server's answer, and a denial may go
-    /// unnoticed.
-    pub(super) async fn subscribe(&self, hello: &str) -> Result<(), BackendError> {
-        // A server that answers everything with an error would answer this so, too. It is asked
-        // again, on this connection.
-        if !self.ping(PATIENCE).await? {
-            return Err(fault::silent());
-        }
-        let channel = self.keys.changes();
-        let options = Options { timeout: Some(PATIENCE), ..Options::default() };
-        let client = self.client.with_options(&options);
-        let said = async {
-            client.subscribe(channel.as_str()).await?;
-            self.publish(&channel, hello, PATIENCE).await
-        };
-        said.await.map_err(|error| {
-            if !fault::unanswered(&error) {
-                // This may be the answer to SUBSCRIBE. The client does not expect one there, and
-                // takes it for the next command's, and so on from there.
-                self.reconnect();
-            }
-            fault::fault(&error)
-        })
-    }
-
-    /// Listens to what replicas say of their circuits while somebody watches, and no longer.
-    pub(super) async fn follow_watching(&self) -> Result<(), BackendError> {
-        let Some(change) = self.pushing.watching() else { return Ok(()) };
-        let channel = self.keys.circuits();
-        let options = Options { timeout: Some(PATIENCE), ..Options::default() };
-        let client = self.client.with_options(&options);
-        let said = async {
-            match change {
-                Watching::Begin => {
-                    // A user who may not subscribe may not publish here either, and only this is
-                    // answered in order.
-                    self.publish(&channel, "", PATIENCE).await?;
-                    client.subscribe(channel.as_str()).await
-                }
-                Watching::End => client.unsubscribe(channel.as_str()).await,
-            }
-        };
-        said.await.map_err(|error| {
-            self.pushing.not_listening();
-            self.fault(&error)
-        })
-    }
-
     pub(super) async fn publish_circuits(&self, message: &str) -> Result<(), BackendError> {
         let _in_flight = self.begin_command()?;
         let said = self.publish(&self.keys.circuits(), message, self.background_timeout).await;
         said.map_err(|error| self.fault(&error))
     }
 
-    async fn publish(&self, channel: &str, text: &str, timeout: Duration) -> Result<(), Error> {
+    pub(super) async fn publish(
+        &self,
+        channel: &str,
+        text: &str,
+        timeout: Duration,
+    ) -> Result<(), Error> {
         let args = vec![channel.to_owned(), text.to_owned()];
         self.send::<Value>("PUBLISH", self.own_slot(), args, timeout).await.map(drop)
     }
 
     /// Returns the slot to whose node the client sends its subscription in a cluster.
-    fn own_slot(&self) -> u16 {
+    pub(super) fn own_slot(&self) -> u16 {
         redis_keyslot(self.client.id().as_bytes())
-    }
-
-    /// Checks how the server evicts when it is full, if the user may know.
-    pub(super) async fn look_at_eviction(&self) {
-        let args = vec!["memory".to_owned()];
-        let info = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
-        self.pushing.evicts(info.ok().and_then(|info| fault::eviction(&info)));
-    }
-
-    /// Checks that the server is new enough, and that the user has the permissions that are needed.
-    pub(super) async fn check(&self) -> Result<(), BackendError> {
-        if !self.ping(PATIENCE).await? {
-            return Err(fault::silent());
-        }
-        let hello = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
-        let hello = hello.await.map_err(|error| self.fault(&error))?;
-        let version = hello.get("version").and_then(Value::as_string).unwrap_or_default();
-        fault::check_version(&version)?;
-
-        let [group, replicas] = self.keys.unused();
-        // Both ways to run a script: without the first, the failure would show only when the server
-        // has lost its scripts.
-        for (command, script, key) in [
-            ("EVAL", CHECK.body, &group),
-            ("EVALSHA", CHECK.hash.as_str(), &group),
-            ("EVAL", CHECK.body, &replicas),
-        ] {
-            let args = [script, "1", key, &self.keys.changes(), &self.keys.circuits()];
-            let args = args.map(str::to_owned).to_vec();
-            let failed = self.send::<Vec<String>>(command, self.slot_of(key), args, PATIENCE).await;
-            fault::check_permissions(&failed.map_err(|error| self.fault(&error))?)?;
-        }
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod link;
 mod listen;
 mod pushing;
 mod scripts;
+mod setup;
 #[cfg(feature = "redis-tls")]
 mod tls;
 
@@ -159,16 +160,17 @@ impl Backend for RedisBackend {
     fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
         Box::pin(async move {
             let link = self.link();
-            let reported = batch.reports.iter().map(|report| &report.circuit);
+            let (request, circuits) = BatchRequest::of(batch);
             let mut keys = link.keys.group(group);
-            for circuit in reported.chain(&batch.circuits) {
+            for circuit in circuits {
                 if Group::of(circuit) != group {
-                    return Err(BackendError::refused("a circuit of the batch is of another group"));
+                    return Err(BackendError::refused(
+                        "a circuit of the batch is of another group",
+                    ));
                 }
                 keys.extend(link.keys.circuit(circuit));
             }
-            let request = BatchRequest::of(batch).json();
-            let timeout = link.background_timeout;
+            let (request, timeout) = (request.json(), link.background_timeout);
             let call = Call { script: &SYNC, keys, request, timeout };
             Ok(link.run(&call).await?.changes())
         })

@@ -17,7 +17,7 @@ struct State {
     unpublished: Option<String>,
     unsubscribed: Option<String>,
     evicts: Option<String>,
-    /// Our time in microseconds until which somebody watches.
+    /// Our time in microseconds until which this process watches the cluster.
     watched_until: Option<u64>,
     listens_to_circuits: bool,
 }

@@ -1,4 +1,4 @@
-//! What is published. Everybody who may publish can publish anything, so what is not certainly a
+//! What is published. Any user who may publish can publish anything, so what is not certainly a
 //! notice is dropped.
 
 use serde::{Deserialize, Serialize};
@@ -78,9 +78,8 @@ mod tests {
     use super::*;
 
     fn notice(generation: &str) -> String {
-        format!(
-            r#"{{"schema":2,"name":"a%20b","previous":3,"version":4,"view":{{"generation":{generation}}}}}"#
-        )
+        let view = format!(r#"{{"generation":{generation}}}"#);
+        format!(r#"{{"schema":2,"name":"a%20b","previous":3,"version":4,"view":{view}}}"#)
     }
 
     #[test]

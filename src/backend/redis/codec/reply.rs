@@ -19,6 +19,7 @@ const DAY: u64 = 86_400_000;
 /// A script's answer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "fields of several messages")]
 pub(in super::super) struct Reply {
     /// The number of the request that this answers.
     pub(in super::super) id: u64,

@@ -1,5 +1,6 @@
 //! Requests, as the scripts read them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -213,12 +214,18 @@ struct ReportRequest {
 }
 
 impl<'a> BatchRequest<'a> {
-    pub(in super::super) fn of(batch: &'a Batch) -> Self {
+    /// Returns the request, and its circuits in the order of their keys: each once, those of the
+    /// reports first.
+    pub(in super::super) fn of(batch: &'a Batch) -> (Self, Vec<&'a CircuitName>) {
+        let mut circuits: Vec<_> = batch.reports.iter().map(|report| &report.circuit).collect();
         let reports = batch.reports.iter().map(|report| {
             Item::Report(escape(report.circuit.as_str()), Box::new(ReportRequest::of(report)))
         });
-        let asked = batch.circuits.iter().map(|circuit| Item::Ask([escape(circuit.as_str())]));
-        Self {
+        let mut known: HashSet<_> = circuits.iter().copied().collect();
+        let asked: Vec<_> = batch.circuits.iter().filter(|circuit| known.insert(circuit)).collect();
+        circuits.extend(&asked);
+        let asked = asked.into_iter().map(|circuit| Item::Ask([escape(circuit.as_str())]));
+        let request = Self {
             name: &batch.sender.name,
             id: &batch.sender.id,
             seq: number(batch.seq),
@@ -226,7 +233,8 @@ impl<'a> BatchRequest<'a> {
             since: number(batch.since.version),
             seen: number(batch.seen),
             circuits: reports.chain(asked).collect(),
-        }
+        };
+        (request, circuits)
     }
 
     pub(in super::super) fn json(&self) -> String {
@@ -328,8 +336,9 @@ mod tests {
         let (reports, circuits) = (vec![report], vec![circuit.clone()]);
         let since = Cursor { epoch: u64::MAX, version: u64::MAX };
         let batch = Batch { sender, seq: u64::MAX, since, seen: u64::MAX, reports, circuits };
+        assert_eq!(BatchRequest::of(&batch).1, [&circuit], "once");
         let (view, most) = (View { generation: u64::MAX, ..View::default() }, MOST.to_string());
-        for text in [BatchRequest::of(&batch).json(), Request::restore(&circuit, &view).json()] {
+        for text in [BatchRequest::of(&batch).0.json(), Request::restore(&circuit, &view).json()] {
             assert!(!text.contains("null") && !text.contains(&u64::MAX.to_string()), "{text}");
             assert!(text.contains(&most) && text.contains("a%20b"), "{text}");
         }

@@ -27,17 +27,24 @@ local function texts(values)
   return '[' .. table.concat(parts, ',') .. ']'
 end
 
--- A streak is when the last success was, then of each moment with failures, oldest first, when that
--- was and how many there were, in microseconds. Nothing in it is in the future, or too old.
+-- A streak is when the last success was, then of each moment with failures, oldest first, when
+-- that was and how many there were, in microseconds. Nothing in it is in the future, or too old.
+-- Mostly it is so already.
 local function current(streak, horizon)
-  local last = math.min(streak and streak[1] or 0, NOW_US)
-  local kept = { last }
-  if not streak then return kept end
+  local n = streak and #streak or 0
+  if n % 2 == 0 or type(streak[1]) ~= 'number' then
+    return { 0 }
+  end
+  local last = math.min(streak[1], NOW_US)
   local oldest = math.max(last, NOW_US - horizon * 1000)
-  for i = 2, #streak - 1, 2 do
+  if streak[1] == last and (n == 1 or streak[2] > oldest and streak[n - 1] <= NOW_US) then
+    return streak
+  end
+  local kept, count = { last }, 1
+  for i = 2, n, 2 do
     if streak[i] > oldest then
-      kept[#kept + 1] = math.min(streak[i], NOW_US)
-      kept[#kept + 1] = streak[i + 1]
+      kept[count + 1], kept[count + 2] = math.min(streak[i], NOW_US), streak[i + 1]
+      count = count + 2
     end
   end
   return kept
@@ -46,7 +53,8 @@ end
 local function consecutive(streak, up_to)
   local sum = 0
   for i = 2, #streak, 2 do
-    if streak[i] > streak[1] and streak[i] <= up_to then sum = sum + streak[i + 1] end
+    if streak[i] > up_to then break end
+    sum = sum + streak[i + 1]
   end
   return math.min(sum, MOST)
 end
@@ -60,7 +68,7 @@ local function find(name, key, held, window, replica)
     name = name,
     key = key,
     held = held,
-    ring = numbers(v[13]),
+    ring = unpacked(v[13]),
     replica = v[14],
     generation = number(v[2]),
     revision = number(v[3]),
@@ -87,7 +95,7 @@ local function find(name, key, held, window, replica)
   end
   if c.absent or c.state ~= 'open' and c.state ~= 'half_open' then
     c.state = 'closed'
-    c.streak = current(numbers(v[10]), c.horizon > 0 and c.horizon or HORIZON)
+    c.streak = current(unpacked(v[10]), c.horizon > 0 and c.horizon or HORIZON)
     return c
   end
   c.roll, c.streak = 0, { 0 }
@@ -97,8 +105,7 @@ local function find(name, key, held, window, replica)
   for i, field in ipairs(TALLY) do c[field] = number(t[5 + i]) end
   c.passed = number(t[10])
   c.contributors = {}
-  local ok, names = pcall(cmsgpack.unpack, t[11] or '')
-  for _, name in ipairs(ok and type(names) == 'table' and names or {}) do
+  for _, name in ipairs(unpacked(t[11]) or {}) do
     if type(name) == 'string' and #c.contributors < 8 then table.insert(c.contributors, name) end
   end
   usable(c)
@@ -176,7 +183,8 @@ end
 -- The view. `shown` has what a report counted: three totals, and shares.
 local function view(c, shown)
   local counts = shown and shown.counts or c
-  local json = string.format('{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
+  local json = string.format(
+    '{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
     c.generation, c.revision, c.state, counts.calls or 0, counts.failures or 0, counts.slow or 0,
     c.state == 'closed' and consecutive(c.streak, NOW_US) or c.consecutive or 0)
   if c.reason then json = json .. ',"reason":' .. cjson.encode(c.reason) end

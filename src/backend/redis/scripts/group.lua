@@ -14,7 +14,7 @@ local function read_group(start)
     start = v[6],
   }
   if group.epoch == 0 and not group.newer then
-    -- The index may be left of a group that was lost in part.
+    -- The index may be left of a group that was evicted in part.
     local last = redis.call('ZRANGE', INDEX, -1, -1, 'WITHSCORES')
     group.epoch = NOW_US
     -- Never 0, from where every cursor begins anew.

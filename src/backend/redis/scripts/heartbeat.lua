@@ -1,5 +1,5 @@
--- KEYS: when each start was heard of; what it said of itself; whether somebody watches. The request:
--- its id, and what it says.
+-- KEYS: when each start was last there; what it said of itself; the flag that the cluster is
+-- watched. The request: its id, and what it says.
 
 local LIVE, FORGET, MOST_STARTS = 3000, 60000, 10000
 local REPLICAS, INFO, WATCHED = KEYS[1], KEYS[2], KEYS[3]

@@ -1,9 +1,9 @@
 -- What all verbs share; put in front of each.
 --
--- ARGV: the channel of changes; the server's time in microseconds after which the caller has gone (0:
--- it waits, or it does not matter); the server's time at which the caller sent this, as it estimates
--- it; a number, which the answer repeats; and the request, as JSON. Every answer bears the server's
--- time.
+-- ARGV: the channel of changes; the server's time in microseconds after which the caller has gone
+-- (0: it waits, or it does not matter); the server's time at which the caller sent this, as it
+-- estimates it; a number, which the answer repeats; and the request, as JSON. Every answer bears
+-- the server's time.
 --
 -- Names of circuits are escaped, as they are in keys.
 
@@ -28,16 +28,22 @@ end
 
 -- What is missing, or is no number that we would have written, is 0.
 local function number(text)
-  local n = text and tonumber(text)
+  if not text then return 0 end
+  local n = tonumber(text)
   return n and n >= 0 and n <= MOST and math.floor(n) or 0
 end
 
--- The list of numbers that was packed. Anything else is nothing.
-local function numbers(text)
+-- The table that was packed. Anything else is nothing.
+local function unpacked(text)
   if not text then return nil end
-  local ok, list = pcall(cmsgpack.unpack, text)
-  if not ok or type(list) ~= 'table' then return nil end
-  for _, value in pairs(list) do
+  local ok, value = pcall(cmsgpack.unpack, text)
+  return ok and type(value) == 'table' and value or nil
+end
+
+-- The table of numbers that was packed.
+local function numbers(text)
+  local list = unpacked(text)
+  for _, value in pairs(list or {}) do
     if type(value) ~= 'number' or value ~= value then return nil end
   end
   return list

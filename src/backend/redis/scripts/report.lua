@@ -1,14 +1,14 @@
 -- How a report is added to a record.
 --
--- A ring is an array: the newest bucket, three totals, then of each bucket with calls how old it is,
--- in buckets, and its three counts. While no bucket ends the totals are right as they are.
+-- A ring is an array: the newest bucket, three totals, then of each bucket with calls how old it
+-- is, in buckets, and its three counts. While no bucket ends the totals are right as they are.
 
 local MOST_SENDERS, MOST_MOMENTS, MOST_NEWEST = 1000, 64, 8
 local FORGET = 600000
 
 local function slide(ring, window)
   local newest = math.floor(NOW / window.width)
-  if not ring or #ring % 4 ~= 0 or #ring == 0 or ring[1] > newest + 1 then
+  if not ring or #ring % 4 ~= 0 or type(ring[1]) ~= 'number' or ring[1] > newest + 1 then
     return { newest, 0, 0, 0 }
   end
   newest = math.max(newest, ring[1])
@@ -100,11 +100,11 @@ end
 
 -- A sender with shares: when it was heard of, its streak, and its rings by window.
 local function share(packed)
-  local ok, value = pcall(cmsgpack.unpack, packed or '')
-  if not ok or type(value) ~= 'table' then return nil end
+  local value = unpacked(packed)
+  if not value then return nil end
   local seen, streak, rings = value[1], value[2], value[3]
-  if type(seen) ~= 'number' or type(streak) ~= 'string' or type(rings) ~= 'table' then return nil end
-  return { seen, streak, rings }
+  local is_ours = type(seen) == 'number' and type(streak) == 'string' and type(rings) == 'table'
+  return is_ours and { seen, streak, rings } or nil
 end
 
 -- The senders with shares. The fields of those that have been silent for too long are `gone`.
@@ -133,13 +133,14 @@ local function make_room(c, horizon)
   remove(c.key, gone)
 end
 
--- The newest senders of failures: names and moments, newest first.
+-- The newest senders of failures: name and moment of each, newest first.
 local function newest(packed)
-  local list = { { REQUEST.name, NOW } }
-  local ok, known = pcall(cmsgpack.unpack, packed or '')
-  for _, sender in ipairs(ok and type(known) == 'table' and known or {}) do
-    if #list < MOST_NEWEST and type(sender) == 'table' and sender[1] ~= REQUEST.name then
-      list[#list + 1] = sender
+  local known = unpacked(packed) or {}
+  local list = { REQUEST.name, NOW }
+  for i = 1, #known - 1, 2 do
+    if #list < 2 * MOST_NEWEST and known[i] ~= REQUEST.name then
+      list[#list + 1] = known[i]
+      list[#list + 1] = known[i + 1]
     end
   end
   return cmsgpack.pack(list)
@@ -230,11 +231,11 @@ local function report(c, r, fresh)
       mine = { NOW, cmsgpack.pack({ 0 }), {} }
     end
     mine[1] = NOW
-    local streak = current(numbers(mine[2]), horizon)
+    local streak = current(unpacked(mine[2]), horizon)
     mine[2] = cmsgpack.pack(extend(streak, failures, c.streak[1]))
     if window then
       local known = type(mine[3][field]) == 'string' and mine[3][field]
-      mine[3][field] = cmsgpack.pack(add(slide(numbers(known), window), window, counts))
+      mine[3][field] = cmsgpack.pack(add(slide(unpacked(known), window), window, counts))
     end
     set('r:' .. REQUEST.name, cmsgpack.pack(mine))
   end
@@ -263,9 +264,8 @@ local function report(c, r, fresh)
   if r.shares == 2 then
     shown.shares = {}
     for _, other in ipairs((shares(c, horizon))) do
-      local streak = current(numbers(other.is[2]), horizon)
-      streak[1] = math.max(streak[1], c.streak[1])
-      local known = window and numbers(other.is[3][field])
+      local streak = extend(current(unpacked(other.is[2]), horizon), {}, c.streak[1])
+      local known = window and unpacked(other.is[3][field])
       local theirs = known and slide(known, window) or {}
       local part = { calls = theirs[2], failures = theirs[3], slow = theirs[4],
         consecutive = consecutive(streak, NOW_US) }

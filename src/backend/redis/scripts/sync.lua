@@ -1,6 +1,6 @@
 -- KEYS: the group, its index, who has seen what; then the record and the override of each circuit.
--- The request: who sends it, the number of the batch, the cursor, what was seen; of each circuit its
--- name and perhaps a report.
+-- The request: who sends it, the number of the batch, the cursor, what was seen; of each circuit
+-- its name and perhaps a report.
 --
 -- The keys of circuits that only the index knows are made here. They have the group's hash tag, so
 -- they are in its slot.
@@ -58,29 +58,23 @@ end
 
 local answers, answered = {}, {}
 
-local function say(name, json)
-  answers[#answers + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
+local function view_of(name, key, held, r)
+  local window = r and r.window
+  window = window and 'w:' .. whole(window[1]) .. 'x' .. whole(window[3])
+  local c = find(name, key, held, window, r and r.shares and 'r:' .. REQUEST.name)
+  if c.newer then return '{"error":"newer"}' end
+  mend(c)
+  return view(c, r and report(c, r, fresh))
 end
 
 -- Answers for one circuit. Whatever its keys hold, it must not fail the others.
 local function take(name, key, held, r)
-  local window = r and r.window
-  window = window and 'w:' .. whole(window[1]) .. 'x' .. whole(window[3])
-  local ok, said = pcall(function()
-    local c = find(name, key, held, window, r and r.shares and 'r:' .. REQUEST.name)
-    if c.newer then return { err = 'newer' } end
-    mend(c)
-    return { is = c, shown = r and report(c, r, fresh) }
-  end)
-  if ok and said.is then
-    ok, said = pcall(function() return { view = view(said.is, said.shown), is = said.is } end)
+  local ok, json = pcall(view_of, name, key, held, r)
+  if not ok then
+    local err = type(json) == 'table' and json.err or tostring(json)
+    json = '{"error":' .. cjson.encode(err) .. '}'
   end
-  if ok and said.view then
-    say(name, said.view)
-    return said.is
-  end
-  local err = type(said) == 'table' and said.err or tostring(said)
-  say(name, '{"error":' .. cjson.encode(err) .. '}')
+  answers[#answers + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
 end
 
 for i, item in ipairs(REQUEST.circuits) do
@@ -92,11 +86,16 @@ local since = REQUEST.since
 local restarted = since == 0 or REQUEST.epoch ~= group.epoch or since < group.floor
   or since > group.version
 if restarted then since = 0 end
+local most = MOST_VIEWS
+if restarted and group.floor > 0 then
+  -- A page that ends below the floor would begin again with the next one, for ever.
+  most = math.max(most, redis.call('ZCOUNT', INDEX, '-inf', whole(group.floor)))
+end
 local found = redis.call('ZRANGEBYSCORE', INDEX, '(' .. whole(since), '+inf', 'WITHSCORES', 'LIMIT',
-  0, MOST_VIEWS + 1)
-local more = #found > 2 * MOST_VIEWS
-local version = more and number(found[2 * MOST_VIEWS]) or group.version
-for i = 1, math.min(#found, 2 * MOST_VIEWS), 2 do
+  0, most + 1)
+local more = #found > 2 * most
+local version = more and number(found[2 * most]) or group.version
+for i = 1, math.min(#found, 2 * most), 2 do
   local name = found[i]
   if not answered[name] then
     take(name, TAG .. ':c:' .. name, TAG .. ':o:' .. name)
@@ -119,5 +118,5 @@ if card > 0 then
   end
 end
 
-return head() .. string.format(',"epoch":%.0f,"version":%.0f,"restarted":%s,"more":%s,"views":[%s]}',
-  group.epoch, version, tostring(restarted), tostring(more), table.concat(answers, ','))
+return head() .. string.format(',"epoch":%.0f,"version":%.0f,"restarted":%s,"more":%s,"views":[',
+  group.epoch, version, tostring(restarted), tostring(more)) .. table.concat(answers, ',') .. ']}'

@@ -62,11 +62,11 @@ end
 -- The replicas that have reported failures lately, newest first.
 local function contributors()
   if c.state ~= 'closed' then return c.contributors end
-  local names, ok, senders = {}, pcall(cmsgpack.unpack, c.senders or '')
+  local names, senders = {}, unpacked(c.senders) or {}
   local oldest = NOW - math.max(c.horizon, HORIZON)
-  for _, sender in ipairs(ok and type(senders) == 'table' and senders or {}) do
-    if type(sender) == 'table' and type(sender[1]) == 'string' and number(sender[2]) > oldest then
-      names[#names + 1] = sender[1]
+  for i = 1, #senders - 1, 2 do
+    if type(senders[i]) == 'string' and number(senders[i + 1]) > oldest then
+      names[#names + 1] = senders[i]
     end
   end
   return names
@@ -91,8 +91,8 @@ local function open(terms, reason, tally)
   enter('open', reason, new)
 end
 
--- Writes an override, or that there is none. A version outlives what it was for by a day, so that no
--- replica writes back an older one.
+-- Writes an override, or that there is none. A version outlives what it was for by a day, so that
+-- no replica writes back an older one.
 local function override(version, to)
   local is_there = c.override.version > 0
   c.override = { version = math.min(version, MOST), ['until'] = 0 }
