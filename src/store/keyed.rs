@@ -57,7 +57,7 @@ use crate::policy::Policy;
 pub struct KeyedCircuits {
     store: Store,
     /// The name of the layer.
-    layer: CircuitName,
+    pub(crate) layer: CircuitName,
     /// The same, as the names of the circuits begin.
     prefix: Arc<str>,
     policy: Option<Policy>,
