@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::sleep;
-use tower_breaker::backend::{Backend, RecordState};
+use tower_breaker::backend::RecordState;
 use tower_breaker::overrides::Override;
 use tower_breaker::{Circuit, Outcome, State};
 
@@ -60,7 +60,7 @@ async fn circuits_closed_while_detached_stay_closed_over_an_emptied_backend() {
     }
     sleep(s(3)).await;
     assert_all(&replicas, State::Closed);
-    let view = network.backend.load(replicas[0].circuit.name()).await.unwrap();
+    let view = network.load(replicas[0].circuit.name());
     assert_eq!(view.state, RecordState::Closed);
     trip(&replicas[0].circuit);
     sleep(ms(50)).await;

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use tower_breaker::backend::{Backend, MemoryBackend, RecordState};
+use tower_breaker::backend::{MemoryBackend, RecordState};
 use tower_breaker::event::{Event, Origin, Reason};
 use tower_breaker::overrides::Override;
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 
+use crate::support::network::load;
 use crate::support::replica::Replica;
 use crate::support::*;
 
@@ -85,7 +86,7 @@ async fn a_trip_is_applied_with_its_generation_reason_and_interval() {
     fail(&circuits[0]);
     assert_eq!(circuits[0].snapshot().origin, Origin::Local, "at once, by its own evidence");
     run_tasks().await;
-    let view = backend.load(circuits[0].name()).await.unwrap();
+    let view = load(&backend, circuits[0].name());
     for circuit in &circuits {
         let snapshot = circuit.snapshot();
         assert_eq!((snapshot.state, snapshot.origin), (State::Open, Origin::Cluster));
@@ -248,7 +249,7 @@ async fn an_emptied_backend_is_restored_and_no_circuit_closes() {
     let generation = circuits[0].snapshot().generation;
     backend.forget();
     tokio::time::sleep(s(2)).await;
-    let view = backend.load(circuits[0].name()).await.unwrap();
+    let view = load(&backend, circuits[0].name());
     assert_eq!(view.generation, generation);
     assert!(matches!(view.state, RecordState::Open { .. }));
     for circuit in &circuits {

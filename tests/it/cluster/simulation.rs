@@ -110,10 +110,10 @@ impl Cluster {
         let end = now() + self.world.schedule.trouble;
         while now() < end {
             sleep(ms(self.rng.u64(50..900))).await;
-            let Schedule { partitions, crashes, forgets, overrides, .. } = self.world.schedule;
-            let upstream = 3;
+            let Schedule { is_healthy, partitions, crashes, forgets, overrides, .. } = self.world.schedule;
+            let upstream = if is_healthy { 0 } else { 3 };
             let all = [upstream, partitions, partitions, crashes, forgets, overrides];
-            let mut draw = self.rng.u32(..all.iter().sum::<u32>());
+            let mut draw = self.rng.u32(..all.iter().sum::<u32>().max(1));
             let kind = all.iter().position(|&chance| {
                 let hit = draw < chance;
                 draw = draw.saturating_sub(chance);
