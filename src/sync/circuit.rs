@@ -218,6 +218,8 @@ pub(crate) struct CircuitSync {
     pub(super) unreported: Unreported,
     /// Opened by this replica's own evidence, in the generation that is followed.
     pub(super) trip: Option<Move>,
+    /// The generation that was followed when this replica's own evidence last opened the circuit.
+    pub(super) opened_in: Option<u64>,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -249,6 +251,7 @@ impl CircuitSync {
             followed_override_at: Timestamp::default(),
             unreported: Unreported::new(Geometry::of(policy)),
             trip: None,
+            opened_in: None,
             voted: false,
             outbox: Outbox::default(),
             asking: false,

@@ -147,6 +147,9 @@ impl CircuitSync {
         let new = &self.followed;
         if is_absent(new) && old.state == RecordState::Closed {
             // The record of a closed circuit has expired: nothing has changed.
+            if self.opened_in == Some(old.generation) {
+                self.opened_in = Some(self.followed.generation);
+            }
             self.outbox.attention = None;
             self.follow_override(&old, cx);
             return;
@@ -265,7 +268,10 @@ impl CircuitSync {
     /// Puts the state beneath an override in force: that of the record, or what this replica opened
     /// by itself before.
     fn give_back(&mut self, reason: Reason, cx: &mut Context<'_>) {
-        let own = self.followed.state == RecordState::Closed && cx.machine.covers_own_phase();
+        let own = self.followed.state == RecordState::Closed
+            && cx.machine.covers_own_phase()
+            // It may be over meanwhile, for example because another replica has closed the circuit.
+            && self.opened_in == Some(self.followed.generation);
         if self.is_synced() && !own {
             self.apply(Some(reason), cx);
         } else {
