@@ -47,7 +47,7 @@ impl CircuitSync {
         at: Timestamp,
         cx: &mut Context<'_>,
     ) {
-        self.learn(view, at, cx);
+        self.learn(view, asked, at, cx);
         let confirmed = self.hint.as_ref().is_none_or(|hint| {
             asked > hint.at
                 || self.known.rank() >= hint.view.rank()
@@ -65,17 +65,20 @@ impl CircuitSync {
     }
 
     /// Takes over what an answer says, as far as it is newer or contradicts what is known.
-    fn learn(&mut self, view: &View, at: Timestamp, cx: &mut Context<'_>) {
+    fn learn(&mut self, view: &View, asked: Timestamp, at: Timestamp, cx: &mut Context<'_>) {
         let known = &self.known;
         let vanished = is_absent(view) && known.state == RecordState::Closed;
-        let behind = view.rank() < known.rank() && !vanished;
+        // A detached circuit judges by itself what the loss of a record means: see `attach`.
+        let replaced = !self.is_synced() && asked >= self.at;
+        let behind = view.rank() < known.rank() && !vanished && !replaced;
         let override_behind = view.overridden.version < known.overridden.version;
         if behind || override_behind {
             self.lost(cx);
         }
         let known = &self.known;
         let contradicts = view.rank() == known.rank() && !says_as(&view.state, &known.state);
-        if !behind && (vanished || contradicts || view.rank() >= known.rank()) && at >= self.at {
+        let newer = view.rank() >= known.rank();
+        if !behind && (vanished || replaced || contradicts || newer) && at >= self.at {
             let overridden = take(&mut self.known.overridden);
             self.known = View { overridden, ..view.clone() };
             self.at = at;
