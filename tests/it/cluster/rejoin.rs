@@ -192,12 +192,14 @@ async fn the_second_of_two_overrides_holds() {
 #[tokio::test(start_paused = true)]
 async fn shutdown_returns_whether_everything_was_sent() {
     let (_, replicas) = join(1).await;
-    succeed_when_admitted(&replicas[0].circuit).await;
     replicas[0].line.cut();
+    fail(&replicas[0].circuit);
     assert!(!replicas[0].store.shutdown(s(5)).await);
-    let (_, replicas) = join(1).await;
-    succeed_when_admitted(&replicas[0].circuit).await;
+    let (network, replicas) = join(1).await;
+    fail(&replicas[0].circuit);
     assert!(replicas[0].store.shutdown(s(5)).await);
+    let view = network.load(replicas[0].circuit.name());
+    assert!(matches!(view.state, RecordState::Open { .. }), "{view:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,6 +51,9 @@ pub(crate) struct Stats {
     pub(crate) closed: u64,
     pub(crate) restored: u64,
     pub(crate) resent: u64,
+    /// Proposals to open by a replica's own evidence, and by totals.
+    pub(crate) opened_by_own: u64,
+    pub(crate) opened_by_totals: u64,
 }
 
 impl Stats {
@@ -61,6 +64,8 @@ impl Stats {
         self.closed += other.closed;
         self.restored += other.restored;
         self.resent += other.resent;
+        self.opened_by_own += other.opened_by_own;
+        self.opened_by_totals += other.opened_by_totals;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The network between replicas and their backend, with its faults, and the checker.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -60,6 +61,7 @@ pub(crate) struct Network {
     pub(crate) backend: MemoryBackend,
     checker: Mutex<Checker>,
     faults: Mutex<(fastrand::Rng, Plan)>,
+    emptied: AtomicU64,
     start: Instant,
     trace: bool,
 }
@@ -70,6 +72,7 @@ impl Network {
             backend: MemoryBackend::new(),
             checker: Mutex::default(),
             faults: Mutex::new((fastrand::Rng::with_seed(seed), Plan::NONE)),
+            emptied: AtomicU64::new(0),
             start: now(),
             trace,
         })
@@ -93,7 +96,13 @@ impl Network {
     pub(crate) fn forget(&self) {
         self.trace(|| "the backend is emptied".into());
         self.checker().emptied();
+        self.emptied.fetch_add(1, Ordering::Relaxed);
         self.backend.forget();
+    }
+
+    /// How often the backend was emptied.
+    pub(crate) fn emptied(&self) -> u64 {
+        self.emptied.load(Ordering::Relaxed)
     }
 
     /// The circuit as the backend describes it.

@@ -43,6 +43,8 @@ struct Received {
     states: BTreeMap<u64, Vec<State>>,
     /// The generation that the replica has applied.
     at: u64,
+    /// How often the backend had been emptied by then.
+    emptied: u64,
 }
 
 /// What happens to one message.
@@ -110,6 +112,12 @@ impl Faulty {
             return;
         }
         let received = &mut *self.line.received.lock().unwrap();
+        // What was only pushed before the backend was emptied is not restored: the replica may have
+        // to go back.
+        let emptied = network.emptied();
+        if std::mem::replace(&mut received.emptied, emptied) != emptied {
+            received.at = 0;
+        }
         let mut later = received.states.range(received.at..);
         match later.find(|(_, states)| states.contains(&to)) {
             Some((generation, _)) => received.at = *generation,
