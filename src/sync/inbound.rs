@@ -154,7 +154,7 @@ impl CircuitSync {
                 self.opened_in = Some(self.followed.generation);
             }
             self.outbox.attention = None;
-            self.follow_override(&old, cx);
+            self.follow_override(cx);
             return;
         }
         let next = new.generation != old.generation;
@@ -166,7 +166,7 @@ impl CircuitSync {
             self.drop_evidence(cx.policy);
             self.forget_findings();
         }
-        if self.follow_override(&old, cx) || cx.machine.state().is_overridden() {
+        if self.follow_override(cx) || cx.machine.state().is_overridden() {
             return;
         }
         if next && !evidence_goes_on || newer && !same_kind {
@@ -177,12 +177,13 @@ impl CircuitSync {
     }
 
     /// Follows a change of the override. Returns whether there was one.
-    fn follow_override(&mut self, old: &View, cx: &mut Context<'_>) -> bool {
-        let changed = self.followed.overridden.version != old.overridden.version;
+    fn follow_override(&mut self, cx: &mut Context<'_>) -> bool {
+        let version = Some(self.followed.overridden.version);
         // What was changed here since is still to be sent, and holds until then.
-        if !changed || self.outbox.change.is_some() {
+        if self.override_followed == version || self.outbox.change.is_some() {
             return false;
         }
+        self.override_followed = version;
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
                 if let Some(remaining) = &mut record.remaining {

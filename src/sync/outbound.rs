@@ -122,6 +122,7 @@ impl CircuitSync {
             before.end(Err(superseded()), effects);
         }
         self.trip = None;
+        self.override_followed = None;
         self.outbox.proposal = None;
         answer
     }
