@@ -167,8 +167,10 @@ impl Cluster {
         self.within(bound, "all agree with the backend", agree).await;
         let overridden = self.world.view().overridden.record.is_some();
         if overridden || self.world.schedule.overrides > 0 {
-            // An override that a replica has not sent yet would replace this one.
-            sleep(s(3)).await;
+            // An override that a replica has not sent yet would replace this one, and a request from
+            // before that is not answered may still detach a circuit.
+            sleep(s(5)).await;
+            self.within(bound, "all agree with the backend", agree).await;
             let at = self.any();
             drop(self.replicas[at].circuit.force_open("at last"));
             let forced = |replica: &Replica| replica.circuit.state() == State::ForcedOpen;

@@ -173,10 +173,12 @@ impl Checker {
     }
 
     pub(crate) fn saw(&mut self, view: &View) {
-        // The first generation has no beginning.
-        if view.generation > View::FIRST {
-            let admitted = &self.admitted;
-            self.began.entry(view.generation).or_insert_with(|| admitted.clone());
+        // The first generation has no beginning, and one that is restored has begun before.
+        if view.generation > View::FIRST && !self.began.contains_key(&view.generation) {
+            self.began.insert(view.generation, self.admitted.clone());
+            if view.state == RecordState::Closed {
+                self.order.closed();
+            }
         }
         let rank = |view: &View| (view.generation, view.revision, view.overridden.version);
         if let Some(last) = self.last.take() {
@@ -218,9 +220,6 @@ impl Checker {
 
     /// The backend is in a new generation.
     fn moved(&mut self, from: &View, to: &View) {
-        if to.state == RecordState::Closed {
-            self.order.closed();
-        }
         match (to.state, to.reason) {
             (RecordState::Closed, Some(Reason::ProbesSucceeded)) => self.stats.closed += 1,
             (

@@ -1,8 +1,8 @@
 //! The network between replicas and their backend, with its faults, and the checker.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_breaker::backend::{
@@ -61,7 +61,7 @@ pub(crate) struct Network {
     pub(crate) backend: MemoryBackend,
     checker: Mutex<Checker>,
     faults: Mutex<(fastrand::Rng, Plan)>,
-    emptied: AtomicU64,
+    emptied: Mutex<Option<Instant>>,
     start: Instant,
     trace: bool,
 }
@@ -72,7 +72,7 @@ impl Network {
             backend: MemoryBackend::new(),
             checker: Mutex::default(),
             faults: Mutex::new((fastrand::Rng::with_seed(seed), Plan::NONE)),
-            emptied: AtomicU64::new(0),
+            emptied: Mutex::default(),
             start: now(),
             trace,
         })
@@ -96,13 +96,12 @@ impl Network {
     pub(crate) fn forget(&self) {
         self.trace(|| "the backend is emptied".into());
         self.checker().emptied();
-        self.emptied.fetch_add(1, Ordering::Relaxed);
+        *self.emptied.lock().unwrap() = Some(now());
         self.backend.forget();
     }
 
-    /// How often the backend was emptied.
-    pub(crate) fn emptied(&self) -> u64 {
-        self.emptied.load(Ordering::Relaxed)
+    pub(crate) fn was_emptied_within(&self, time: Duration) -> bool {
+        self.emptied.lock().unwrap().is_some_and(|at| at.elapsed() < time)
     }
 
     /// The circuit as the backend describes it.

@@ -14,7 +14,7 @@ use tower_breaker::event::{Event, Origin, Reason, Transition};
 
 use self::backend::HasViews;
 use super::checker::Checker;
-use super::ms;
+use super::{ms, s};
 use super::network::{Network, brief, state_of};
 
 /// One replica's connection to the backend. Clones are the same connection.
@@ -43,8 +43,6 @@ struct Received {
     states: BTreeMap<u64, Vec<State>>,
     /// The generation that the replica has applied.
     at: u64,
-    /// How often the backend had been emptied by then.
-    emptied: u64,
 }
 
 /// What happens to one message.
@@ -112,10 +110,9 @@ impl Faulty {
             return;
         }
         let received = &mut *self.line.received.lock().unwrap();
-        // What was only pushed before the backend was emptied is not restored: the replica may have
-        // to go back.
-        let emptied = network.emptied();
-        if std::mem::replace(&mut received.emptied, emptied) != emptied {
+        // What was only pushed before the backend was emptied is not restored, even if it arrives
+        // later: the replica may have to go back.
+        if network.was_emptied_within(s(2)) {
             received.at = 0;
         }
         let mut later = received.states.range(received.at..);
