@@ -128,7 +128,7 @@ impl CircuitSync {
         self.follow(target, (at, override_at), cx);
     }
 
-    fn follow_known(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn follow_known(&mut self, cx: &mut Context<'_>) {
         let (view, times) = (self.known.clone(), (self.at, self.override_at));
         self.follow(view, times, cx);
     }
@@ -456,6 +456,7 @@ impl CircuitSync {
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
                 self.put_back(command);
+                self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
                 }
