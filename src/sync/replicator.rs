@@ -421,13 +421,17 @@ impl Replicator {
 
     fn send_batch(&mut self, group: Group, class: Class, now: Timestamp) -> bool {
         let room = self.scheduler.room(class);
+        // First, or the new agendas of what it reports would request the next batch beside it.
+        let sync = &mut self.groups[usize::from(group.number())];
+        if std::mem::replace(&mut sync.in_flight, true) {
+            return false;
+        }
         let batch = match self.unanswered(group, now) {
             Some(batch) => batch,
             None => self.batch(group, room, now),
         };
         self.scheduler.charge(batch.reports.len());
         let sync = &mut self.groups[usize::from(group.number())];
-        sync.in_flight = true;
         sync.unanswered = Some((batch.clone(), now));
         let backend = self.handle.backend.clone();
         self.tasks.spawn(async move {
