@@ -12,6 +12,8 @@ mod ring;
 mod starts;
 mod stored;
 mod streak;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use std::fmt;
