@@ -9,6 +9,8 @@ mod handle;
 mod host;
 mod inbound;
 mod judge;
+#[cfg(all(test, feature = "test-util", not(breaker_loom)))]
+mod model;
 mod node;
 mod outbound;
 mod replicator;
