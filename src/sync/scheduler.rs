@@ -198,6 +198,7 @@ impl<K: Copy + Ord> Scheduler<K> {
     }
 
     /// Returns how many commands are under way.
+    #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }

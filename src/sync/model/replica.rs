@@ -4,16 +4,18 @@ use std::mem::take;
 use std::time::Duration;
 
 use super::copy;
-use crate::backend::{Batch, Changes, Cursor, OverrideChange, Sender, View};
+use crate::backend::{BackendError, Batch, Changes, Cursor, Lease, OverrideChange, Sender, View};
 use crate::machine::{
     Admission, Begin, Effect, Ended, Event, LeaseId, Machine, Mark, Reason, State, Transition,
 };
 use crate::name::CircuitName;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
+use crate::sync::Unclaimed;
 use crate::sync::circuit::{
-    CircuitSync, Command, Confirmation, Context, Effects, Input, Pace, SyncState, Totals,
+    CircuitSync, Command, Confirmation, Context, Detached, Effects, Input, Pace, SyncState, Totals,
 };
+use crate::sync::report::Reported;
 use crate::timestamp::Timestamp;
 
 /// How long a call waits for a lease.
@@ -27,6 +29,8 @@ pub(super) const TRIES: u32 = 2;
 pub(super) struct GroupState {
     pub(super) cursor: Cursor,
     pub(super) seen: u64,
+    pub(super) acknowledged: u64,
+    pub(super) restarts: bool,
     pub(super) seq: u64,
     pub(super) in_flight: bool,
     pub(super) unanswered: Option<(Batch, Timestamp)>,
@@ -34,6 +38,25 @@ pub(super) struct GroupState {
     pub(super) due: bool,
     /// It is being read from its beginning, and whether the circuit was in it.
     pub(super) listing: Option<bool>,
+}
+
+impl GroupState {
+    fn begin(&mut self) -> Cursor {
+        if take(&mut self.restarts) {
+            (self.cursor, self.seen, self.acknowledged) = (Cursor::default(), 0, 0);
+            self.listing = None;
+        }
+        self.cursor
+    }
+
+    fn advance(&mut self, changes: &Changes) {
+        if changes.restarted {
+            (self.seen, self.acknowledged) = (0, 0);
+            self.listing = Some(false);
+        }
+        self.cursor = changes.cursor;
+        self.seen = self.seen.max(changes.cursor.version);
+    }
 }
 
 /// A request for a lease.
@@ -133,7 +156,7 @@ impl Replica {
     }
 
     pub(super) fn is_synced(&self) -> bool {
-        *self.sync.state() == SyncState::Synced
+        self.sync.state == SyncState::Synced
     }
 }
 
@@ -310,9 +333,10 @@ impl Replica {
     }
 
     fn wants_report(&self, at: &Around<'_>) -> bool {
-        let wanted = self.sync.agenda(at.policy, &self.machine, at.pace).report;
+        let agenda = self.sync.agenda(at.policy, &self.machine, at.pace);
         let soon = at.now.after(at.pace.far / 4);
-        wanted.is_some_and(|(_, due)| self.group.due || due <= soon)
+        agenda.report.is_some_and(|(_, due)| self.group.due || due <= soon)
+            || self.group.due && !agenda.is_plain
     }
 
     pub(super) fn batch(&mut self, at: &Around<'_>) -> Batch {
@@ -323,7 +347,7 @@ impl Replica {
                     report.grow_older(at.now.since(made));
                 }
                 batch.seen = 0;
-                batch.since = self.group.cursor;
+                batch.since = self.group.begin();
                 batch
             }
             None => self.new_batch(at),
@@ -334,18 +358,22 @@ impl Replica {
 
     fn new_batch(&mut self, at: &Around<'_>) -> Batch {
         let wanted = self.wants_report(at);
-        self.group.due = false;
+        let due = take(&mut self.group.due);
+        let (since, seen) = (self.group.begin(), if due { self.group.seen } else { 0 });
         self.group.seq += 1;
-        let GroupState { seq, cursor: since, seen, .. } = self.group;
         let (mut reports, mut circuits) = (Vec::new(), Vec::new());
         if wanted {
-            let Around { circuit, policy, pace, now } = *at;
-            match self.sync.report(circuit, policy, &self.machine, pace, now) {
-                Some(report) => reports.push(report),
-                None => circuits.push(circuit.clone()),
+            let Around { circuit, policy, now, .. } = *at;
+            match self.sync.report(circuit, policy, &self.machine, now) {
+                Reported::Report(report) => reports.push(report),
+                Reported::View => circuits.push(circuit.clone()),
+                Reported::Nothing => {}
             }
         }
-        Batch { sender: self.sender(), seq, since, seen, reports, circuits }
+        if self.sync.is_unknown() {
+            circuits.push(at.circuit.clone());
+        }
+        Batch { sender: self.sender(), seq: self.group.seq, since, seen, reports, circuits }
     }
 
     pub(super) fn not_synced(&mut self) {
@@ -355,25 +383,35 @@ impl Replica {
     pub(super) fn synced(&mut self, changes: &Changes, asked: Timestamp, at: &Around<'_>) {
         let group = &mut self.group;
         group.in_flight = false;
-        let reported = group.unanswered.take().is_some_and(|(batch, _)| !batch.reports.is_empty());
-        group.cursor = changes.cursor;
-        group.seen = group.seen.max(changes.cursor.version);
-        if changes.restarted {
-            group.listing = Some(false);
-            group.seen = changes.cursor.version;
-        }
+        let batch = group.unanswered.take().map(|(batch, _)| batch);
+        let reported = batch.as_ref().is_some_and(|batch| !batch.reports.is_empty());
+        group.acknowledged = batch.map_or(0, |batch| batch.seen).max(group.acknowledged);
+        group.advance(changes);
+        let mut rolled = false;
         for (_, view) in &changes.views {
             self.group.listing = self.group.listing.map(|_| true);
             let totals = if reported { Totals::Present } else { Totals::Absent };
             self.input(Input::Answer { view, asked, at: at.now, totals }, at);
+            rolled |= view.suspect.is_some_and(|roll| roll.age < at.pace.settling);
+        }
+        let group = &mut self.group;
+        group.due |= rolled && group.acknowledged < group.seen;
+        if group.restarts {
+            return;
         }
         if take(&mut self.group.listing) == Some(false) {
             let (view, totals) = (&View::default(), Totals::Absent);
             self.input(Input::Answer { view, asked, at: at.now, totals }, at);
         }
-        if !self.is_synced() {
+        if !self.is_synced() && !self.sync.is_unknown() {
             self.input(Input::Current, at);
         }
+    }
+
+    /// Heartbeats are not answered for too long.
+    pub(super) fn degrade(&mut self, at: &Around<'_>) {
+        self.input(Input::Detach(Detached::Unreachable), at);
+        (self.group.restarts, self.group.due) = (true, true);
     }
 
     pub(super) fn pushed(&mut self, view: &View, (previous, version): (u64, u64), at: &Around<'_>) {
@@ -390,7 +428,7 @@ impl Replica {
     /// The answer to a request for a lease. Returns whether it is to be asked for again.
     pub(super) fn lease_answered(
         &mut self,
-        answer: Option<(Option<crate::backend::Lease>, &View)>,
+        answer: Option<(Option<Lease>, &View)>,
         asked: Timestamp,
         at: &Around<'_>,
     ) -> bool {
@@ -402,15 +440,15 @@ impl Replica {
                 return true;
             }
             self.sync.end_asking();
-            let error = crate::backend::BackendError::unavailable("no lease");
-            let why = crate::sync::circuit::Detached::refused(error, at.now, 0.5);
+            let error = BackendError::unavailable("no lease");
+            let why = Detached::refused(error, at.now, 0.5);
             self.input(Input::Detach(why), at);
             return false;
         };
         let input = Input::Answer { view, asked, at: at.now, totals: Totals::Absent };
         self.input(input, at);
         if let Some(lease) = lease {
-            let unclaimed = crate::sync::Unclaimed::GiveBack;
+            let unclaimed = Unclaimed::GiveBack;
             let id = self.sync.granted(lease, unclaimed, asked, &mut self.machine);
             self.sync.end_asking();
             if let Some(id) = id {

@@ -149,7 +149,7 @@ fn told(scenario: &Scenario, steps: &[Step], violation: &str) -> String {
                 replica.number,
                 replica.machine.state(),
                 replica.sync.generation(),
-                replica.sync.state(),
+                replica.sync.state,
             );
         }
     }

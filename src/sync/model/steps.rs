@@ -9,7 +9,7 @@ use super::replica::{Called, Replica};
 use super::world::{Answer, Body, Fault, Message, Pushes, Scenario, Wire, World, circuit};
 use crate::backend::{Notice, View};
 use crate::outcome::Outcome;
-use crate::sync::circuit::{Command, Detached, Input, SyncState, Totals};
+use crate::sync::circuit::{Command, Input, SyncState, Totals};
 
 /// One thing that happens. Numbers are those of replicas, or of messages under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl World {
             Fault::ClockForward => steps.push(Step::ClockForward),
             Fault::Detach => {
                 let attached = |n: &usize| {
-                    !matches!(self.replicas[*n].sync.state(), SyncState::Detached { .. })
+                    !matches!(&self.replicas[*n].sync.state, SyncState::Detached { .. })
                 };
                 steps.extend(replicas.filter(attached).map(Step::Detach));
             }
@@ -197,7 +197,7 @@ impl World {
             Step::Detach(n) => {
                 self.faults -= 1;
                 let around = self.around(&name, scenario);
-                self.replicas[n].input(Input::Detach(Detached::Unreachable), &around);
+                self.replicas[n].degrade(&around);
             }
         }
         self.note_confirmations();
