@@ -63,6 +63,8 @@ mod host;
 mod inbound;
 mod judge;
 mod leases;
+#[cfg(all(test, feature = "test-util", not(breaker_loom)))]
+mod model;
 mod node;
 mod outbound;
 mod overrides;
