@@ -930,6 +930,9 @@ impl Replicator {
             return;
         }
         let before = self.handle.status.send_replace(status.clone());
+        if before.is_like(&status) {
+            return;
+        }
         log::backend(&before, &status);
         self.notify(Notification::Status(status));
     }
