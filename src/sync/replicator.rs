@@ -625,7 +625,8 @@ impl Replicator {
     fn done(&mut self, done: Done) {
         let (now, asked) = (clock::now(), done.asked);
         let unanswered = match &done.answer {
-            Answered::Heartbeat(answer) => is_unanswered(answer),
+            // There is one a second at most, whatever the rate.
+            Answered::Heartbeat(_) => false,
             Answered::Published(answer) => is_unanswered(answer),
             Answered::Sync(_, answer) => is_unanswered(answer),
             Answered::Command(_, _, answer) => is_unanswered(answer),
