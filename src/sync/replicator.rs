@@ -111,7 +111,8 @@ pub(super) struct Replicator {
     /// Why circuits are detached although the backend answers.
     refused: BTreeMap<NodeId, String>,
     live: u64,
-    heard: bool,
+    /// When the last heartbeat was sent that was answered.
+    heard: Option<Timestamp>,
     failing_since: Option<Timestamp>,
     /// Why no heartbeat is answered, since that is so for too long.
     degraded: Option<String>,
@@ -142,7 +143,7 @@ impl Replicator {
             sweeps: false,
             refused: BTreeMap::new(),
             live: 1,
-            heard: false,
+            heard: None,
             failing_since: None,
             degraded: None,
             finishing: false,
@@ -681,7 +682,7 @@ impl Replicator {
         let wait = match answer {
             Ok(roster) => {
                 self.live = roster.live.max(1);
-                self.heard = true;
+                self.heard = Some(asked);
                 self.sweeps = true;
                 let watched = roster.watched.then_some((Class::Poll, now));
                 self.scheduler.request(Job::Publish, watched);
@@ -813,9 +814,12 @@ impl Replicator {
             sync.unanswered = None;
         }
         sync.failed(error.to_string(), asked, now, fastrand::u64(..));
+        let heard = self.heard;
         if let Some(failing) = &mut sync.failing
             && !failing.is_unreachable
-            && (now.since(failing.since) >= DEGRADED_AFTER || !error.is_unavailable())
+            // It is this group, and not the whole backend.
+            && (now.since(failing.since) >= DEGRADED_AFTER && heard > Some(failing.since)
+                || !error.is_unavailable())
         {
             failing.is_unreachable = true;
             for id in sync.nodes.clone() {
@@ -848,7 +852,7 @@ impl Replicator {
 
     /// A connection is back: perhaps the backend answers again.
     fn hurry_heartbeat(&mut self, now: Timestamp) {
-        if self.failing_since.is_some() || !self.heard {
+        if self.failing_since.is_some() || self.heard.is_none() {
             self.scheduler.request(Job::Heartbeat, Some((Class::Heartbeat, now)));
         }
     }
@@ -942,7 +946,7 @@ impl Replicator {
         if let Some(reason) = &self.degraded {
             return BackendStatus::Degraded { reason: reason.clone() };
         }
-        if !self.heard {
+        if self.heard.is_none() {
             return BackendStatus::Connecting;
         }
         let mut what = impairments.to_vec();
