@@ -93,6 +93,9 @@ pub(super) struct Replicator {
     /// Why circuits are detached although the backend answers.
     refused: BTreeMap<NodeId, String>,
     live: u64,
+    /// Two heartbeats in a row have brought this number. Otherwise replicas that have just started
+    /// may be missing in it.
+    live_is_sure: bool,
     heard: bool,
     failing_since: Option<Timestamp>,
     /// Why no heartbeat is answered, since that is so for too long.
@@ -121,6 +124,7 @@ impl Replicator {
             active: 0,
             refused: BTreeMap::new(),
             live: 1,
+            live_is_sure: false,
             heard: false,
             failing_since: None,
             degraded: None,
@@ -172,7 +176,10 @@ impl Replicator {
     }
 
     fn pace(&self) -> Pace {
-        self.handle.settings.pace(self.live)
+        let pace = self.handle.settings.pace(self.live);
+        // A roll call then counts as answered when the settling time is over.
+        let live = if self.live_is_sure { self.live } else { u64::MAX };
+        Pace { live, ..pace }
     }
 }
 
@@ -589,7 +596,9 @@ impl Replicator {
         let draw = fastrand::u64(..);
         let wait = match answer {
             Ok(roster) => {
-                self.live = roster.live.max(1);
+                let live = roster.live.max(1);
+                self.live_is_sure = self.heard && self.live == live;
+                self.live = live;
                 self.heard = true;
                 self.failing_since = None;
                 if self.degraded.take().is_some() {
@@ -598,6 +607,7 @@ impl Replicator {
                 HEARTBEAT
             }
             Err(error) => {
+                self.live_is_sure = false;
                 let since = *self.failing_since.get_or_insert(asked);
                 if self.degraded.is_some() || now.since(since) >= DEGRADED_AFTER {
                     let first = self.degraded.replace(error.to_string()).is_none();
