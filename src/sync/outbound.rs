@@ -116,7 +116,8 @@ impl CircuitSync {
         effects: &mut Effects,
     ) -> Acknowledgement {
         let (waiter, answer) = oneshot::channel();
-        let version = self.known.overridden.version;
+        // What was only pushed is in force here too, so an operator has seen it.
+        let version = self.known.overridden.version.max(self.followed.overridden.version);
         let change = Change { change, at: now, version, waiter: Some(waiter), sent: false };
         if let Some(before) = self.outbox.change.replace(change) {
             before.end(Err(superseded()), effects);
@@ -174,7 +175,7 @@ impl CircuitSync {
         let version = self.known.overridden.version;
         let first = self.state == SyncState::Unknown;
         let Some(change) = &mut self.outbox.change else { return };
-        if change.sent {
+        if change.sent || version <= change.version {
             return;
         }
         if first {
@@ -194,12 +195,9 @@ impl CircuitSync {
 
     /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
     pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
-        let known = self.known.overridden.version;
-        if self.outbox.change.as_ref().is_some_and(|change| !change.sent && known > change.version) {
-            self.supersede(cx);
-            if self.is_synced() && self.hint.is_none() {
-                self.follow_known(cx);
-            }
+        self.supersede(cx);
+        if self.is_synced() && self.hint.is_none() {
+            self.follow_known(cx);
         }
     }
 
@@ -239,16 +237,23 @@ impl CircuitSync {
     }
 
     fn next_class(&self, policy: &Policy) -> Option<Class> {
-        let Outbox { restore, settled, change, busy, .. } = &self.outbox;
+        let Outbox { restore, settled, busy, .. } = &self.outbox;
         if *busy || !self.is_synced() {
             None
-        } else if !settled.is_empty() || change.as_ref().is_some_and(|change| !change.sent) {
+        } else if !settled.is_empty() || self.has_change_to_send() {
             Some(Class::Settle)
         } else if *restore || self.proposal(policy).is_some() {
             Some(Class::Transition)
         } else {
             None
         }
+    }
+
+    fn has_change_to_send(&self) -> bool {
+        // If a newer override was pushed, an answer first tells whether it supersedes this one.
+        let pushed = self.hint.as_ref().map_or(0, |hint| hint.view.overridden.version);
+        let change = self.outbox.change.as_ref();
+        change.is_some_and(|change| !change.sent && pushed <= change.version)
     }
 
     /// Takes the next command, in an order in which nothing contradicts what was sent before.
@@ -261,7 +266,8 @@ impl CircuitSync {
         if !self.outbox.settled.is_empty() {
             return Some(Command::Settle(self.outbox.settled.remove(0)));
         }
-        if let Some(change) = self.outbox.change.as_mut().filter(|change| !change.sent) {
+        let sends_change = self.has_change_to_send();
+        if let Some(change) = self.outbox.change.as_mut().filter(|_| sends_change) {
             change.sent = true;
             return Some(Command::Override(change.now(now)));
         }
