@@ -12,6 +12,8 @@ mod ring;
 mod starts;
 mod stored;
 mod streak;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use std::fmt;
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::clock;
 use crate::name::CircuitName;
-use records::Records;
+pub(crate) use records::Records;
 
 /// A backend in this process, for tests: [`Store`](crate::Store)s that share one are replicas of
 /// one cluster.

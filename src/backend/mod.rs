@@ -44,6 +44,8 @@ pub use group::Group;
 pub use impairment::Impairment;
 #[cfg(feature = "test-util")]
 pub use memory::MemoryBackend;
+#[cfg(all(test, feature = "test-util", not(breaker_loom)))]
+pub(crate) use memory::Records;
 #[cfg(feature = "redis")]
 pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]

@@ -216,7 +216,15 @@ impl Engine {
     }
 
     pub(super) fn read(&self) -> Reading {
-        self.cut(|locked| {
+        let (reading, queued) = self.read_quietly();
+        if queued {
+            self.notify();
+        }
+        reading
+    }
+
+    pub(super) fn read_quietly(&self) -> (Reading, bool) {
+        self.cut_and_queue(|locked| {
             let now = clock::now();
             self.look_at_running(locked, now);
             locked.read(self.stale.load(Ordering::Relaxed), now)

@@ -13,12 +13,12 @@ use super::refusal::{Refusal, Rejection};
 use super::rejected::Rejected;
 use super::snapshot::Snapshot;
 use super::stripes::Width;
-use crate::backend::{Lease, Report, View};
+use crate::backend::{Lease, View};
 use crate::clock;
 use crate::machine::{Begin, Event, State};
 use crate::name::CircuitName;
 use crate::policy::Policy;
-use crate::sync::{Agenda, Command, Input, Pace, Unclaimed};
+use crate::sync::{Agenda, Command, Input, Pace, Reported, Unclaimed};
 use crate::timestamp::Timestamp;
 
 /// A circuit: what a circuit breaker knows about one upstream, under one name.
@@ -215,6 +215,13 @@ impl Circuit {
         self.engine.cut_and_queue(|locked| locked.apply(input, pace, clock::now()))
     }
 
+    /// Returns the circuit as plain data, and whether observers are to be
+    /// [notified](Self::notify).
+    pub(crate) fn snapshot_quietly(&self) -> (Snapshot, bool) {
+        let (reading, notify) = self.engine.read_quietly();
+        (Snapshot::new(self.name.clone(), reading), notify)
+    }
+
     /// Calls observers with the events that are queued.
     pub(crate) fn notify(&self) {
         self.engine.notify();
@@ -231,9 +238,8 @@ impl Circuit {
     }
 
     /// Takes a report of what was counted.
-    pub(crate) fn report(&self, pace: Pace) -> (Option<Report>, bool) {
-        let report = |locked: &mut Locked| locked.report(&self.name, pace, clock::now());
-        self.engine.cut_and_queue(report)
+    pub(crate) fn report(&self) -> (Reported, bool) {
+        self.engine.cut_and_queue(|locked| locked.report(&self.name, clock::now()))
     }
 
     /// Returns the generation to ask in, unless another task asks now. Follow it with

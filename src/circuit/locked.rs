@@ -48,6 +48,8 @@ pub(super) struct Locked {
     pub(super) since: Timestamp,
     /// Set if a backend shares the circuit.
     pub(super) synced: Option<Synced>,
+    /// A backend shared the circuit, and does no more.
+    pub(super) has_left: bool,
     pub(super) observers: Vec<Observer>,
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
@@ -81,6 +83,7 @@ impl Locked {
             phase: epoch,
             since: now,
             synced: None,
+            has_left: false,
             observers,
             outbox: VecDeque::new(),
             notifying: false,

@@ -109,8 +109,8 @@ impl Circuit {
 
     fn pending(&self, stored: Option<Acknowledgement>) -> PendingOverride {
         let Some(stored) = stored else { return PendingOverride(None) };
-        let Some(link) = self.engine.link() else { return PendingOverride(None) };
-        let deadline = clock::now().after(link.deadline());
+        let deadline = self.engine.link().map_or(Duration::ZERO, |link| link.deadline());
+        let deadline = clock::now().after(deadline);
         PendingOverride(Some(Box::pin(acknowledged(stored, deadline))))
     }
 

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::grant::Grant;
 use super::link::Link;
 use super::locked::Locked;
-use crate::backend::{Lease, OverrideChange, Report, View};
+use crate::backend::{Lease, OverrideChange, View};
 use crate::machine::{Event, LeaseId, Mark, Reason, Transition, Verdict};
 use crate::name::CircuitName;
 use crate::sync::{
-    Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace, Totals,
-    Unclaimed,
+    Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace,
+    Reported, Totals, Unclaimed, left,
 };
 use crate::timestamp::Timestamp;
 
@@ -106,6 +108,12 @@ impl Locked {
 
     /// Sends a change of the override to the backend, if there is one.
     pub(super) fn send_override(&mut self, change: OverrideChange, now: Timestamp) -> Option<Acknowledgement> {
+        if self.has_left {
+            let (waiter, answer) = oneshot::channel();
+            // It is received below.
+            let _ = waiter.send(Err(left()));
+            return Some(answer);
+        }
         let mut effects = Effects::default();
         let synced = self.synced.as_mut()?;
         let answer = synced.sync.change_override(change, now, &mut effects);
@@ -151,17 +159,18 @@ impl Locked {
     pub(super) fn report(
         &mut self,
         name: &CircuitName,
-        pace: Pace,
         now: Timestamp,
-    ) -> Option<Report> {
+    ) -> Reported {
         let Self { synced, policy, machine, .. } = self;
-        synced.as_mut()?.sync.report(name, policy, machine, pace, now)
+        let Some(synced) = synced else { return Reported::Nothing };
+        synced.sync.report(name, policy, machine, now)
     }
 
     /// Leaves the cluster: from here on the circuit belongs to this process.
     pub(super) fn leave(&mut self, now: Timestamp) {
         self.with_sync(Pace::default(), now, CircuitSync::leave);
         let synced = self.synced.take();
+        self.has_left |= synced.is_some();
         self.later.push(Box::new(|| drop(synced)));
     }
 

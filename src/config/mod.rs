@@ -204,7 +204,7 @@ impl Config {
                 RedisPart::Address => env::REDIS_URL,
                 RedisPart::CaFile => env::REDIS_CA_FILE,
                 RedisPart::Prefix => env::KEY_PREFIX,
-                RedisPart::CommandTimeout => env::DEADLINE,
+                RedisPart::CommandTimeout | RedisPart::BackgroundTimeout => env::DEADLINE,
             };
             problems.push(Problem::new(variable, None, problem));
         }

@@ -45,6 +45,14 @@ impl State {
         !matches!(self, Self::Closed | Self::Open | Self::HalfOpen)
     }
 
+    /// Returns the state with this [name](Self::as_str), or `None` if there is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Closed, Self::Open, Self::HalfOpen];
+        let overrides = OverrideState::ALL.map(OverrideState::state);
+        all.into_iter().chain(overrides).find(|state| state.as_str() == name)
+    }
+
     /// Returns the state's name in logs and metrics, in snake case: `half_open`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -6,12 +6,14 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::backend::{BackendError, Lease, Report, View};
+use super::watch::CircuitSummary;
+use crate::backend::{BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
+use crate::machine::State;
 use crate::name::CircuitName;
 use crate::sync::{
-    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Then, Totals, Unclaimed,
+    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Reported, Then, Totals, Unclaimed,
 };
 use crate::timestamp::Timestamp;
 
@@ -84,8 +86,14 @@ impl Node for Shared {
         self.circuit.command()
     }
 
-    fn report(&self, pace: Pace) -> (Option<Report>, bool) {
-        self.circuit.report(pace)
+    fn report(&self) -> (Reported, bool) {
+        self.circuit.report()
+    }
+
+    fn describe(&self) -> (bool, String, bool) {
+        let (snapshot, notify) = self.circuit.snapshot_quietly();
+        let closed = snapshot.state == State::Closed;
+        (closed, CircuitSummary::new(snapshot).line(), notify)
     }
 
     fn notify(&self) {

@@ -9,8 +9,10 @@ mod registry;
 mod settings;
 #[expect(clippy::module_inception, reason = "the store, in the module of all that belongs to it")]
 pub(crate) mod store;
+mod watch;
 
 pub(crate) use builder::StoreBuilder;
 pub use keyed::KeyedCircuits;
+pub use watch::{CircuitSummary, ClusterWatch, ReplicaCircuits};
 pub(crate) use registry::Sharing;
 pub(crate) use store::Store;

@@ -54,11 +54,15 @@ pub(crate) enum Detached {
 /// A circuit that the backend refuses is tried again after about so long.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
 
+/// The same if its operations are not answered, while those on others are.
+const UNANSWERED_AGAIN: Duration = Duration::from_secs(1);
+
 impl Detached {
     /// The backend refuses the circuit. `draw` is from 0 to 1, so that circuits do not try again in
     /// step.
     pub(super) fn refused(error: BackendError, now: Timestamp, draw: f64) -> Self {
-        Self::Refused { error, retry: now.after(REFUSED_AGAIN.mul_f64(0.5 + draw)) }
+        let wait = if error.is_unavailable() { UNANSWERED_AGAIN } else { REFUSED_AGAIN };
+        Self::Refused { error, retry: now.after(wait.mul_f64(0.5 + draw)) }
     }
 }
 
@@ -286,10 +290,6 @@ impl CircuitSync {
             Input::Detach(why) => self.detach(why, cx),
             Input::Tick => self.tick(cx),
         }
-    }
-
-    pub(crate) fn state(&self) -> &SyncState {
-        &self.state
     }
 
     pub(crate) fn is_unknown(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::scheduler::{Class, spread};
-use crate::backend::{Batch, Cursor};
+use crate::backend::{Batch, Changes, Cursor};
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
@@ -47,8 +47,12 @@ pub(super) struct GroupSync {
     pub(super) unanswered: Option<(Batch, Timestamp)>,
     /// The circuits seen since the group was read from its beginning, until it is read to its end.
     pub(super) listing: Option<HashSet<CircuitName>>,
-    /// It has been read to its end, and nothing was missed since.
-    pub(super) is_current: bool,
+    /// It is to be read from its beginning, whatever an answer says that is under way.
+    pub(super) restarts: bool,
+    /// Circuits without a view.
+    pub(super) unknown: BTreeSet<NodeId>,
+    /// The version up to which the backend knows this replica's evidence to be complete.
+    pub(super) acknowledged: u64,
     /// A roll call, or a gap in what was pushed, wants a batch.
     pub(super) due: Option<(Class, Timestamp)>,
     /// The last batch with an answer.
@@ -122,10 +126,26 @@ impl GroupSync {
 
     /// Something may have been missed: the group is to be read from its beginning.
     pub(super) fn restart(&mut self, class: Class, due: Timestamp) {
-        self.cursor = Cursor::default();
-        self.seen = 0;
-        self.is_current = false;
-        self.listing = None;
+        self.restarts = true;
         self.hurry(class, due);
+    }
+
+    /// Where the next batch begins to read.
+    pub(super) fn begin(&mut self) -> Cursor {
+        if std::mem::take(&mut self.restarts) {
+            (self.cursor, self.seen, self.acknowledged) = (Cursor::default(), 0, 0);
+            self.listing = None;
+        }
+        self.cursor
+    }
+
+    /// Moves on to where an answer ends.
+    pub(super) fn advance(&mut self, changes: &Changes) {
+        if changes.restarted {
+            (self.seen, self.acknowledged) = (0, 0);
+            self.listing = Some(HashSet::new());
+        }
+        self.cursor = changes.cursor;
+        self.seen = self.seen.max(changes.cursor.version);
     }
 }

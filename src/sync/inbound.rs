@@ -4,39 +4,16 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::circuit::{
-    CircuitSync, Command, Context, Detached, Hint, Outbox, Settled, SyncState,
-};
-use crate::backend::{
-    BackendError, Lease, Move, OpenTerms, RecordState, View,
-};
-use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, Shared, State, Why};
+use super::circuit::{CircuitSync, Context, Hint, SyncState};
+use crate::backend::{RecordState, View};
+use crate::machine::{Machine, Origin, Reason, Shared, Why};
 use crate::timestamp::Timestamp;
 
 /// A restore that changed nothing is sent again no sooner than after this.
 const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 
-/// A replica counts its lease as over a little before the backend does, so that it can still
-/// report the probe as failed.
-const LEASE_MARGIN: Duration = Duration::from_millis(250);
-
-/// A refused request for a lease is repeated so long after the next lease expires, by a share of
-/// it, so that replicas do not ask in step.
-const ASK_SPREAD: f64 = 0.2;
-
 /// A push is confirmed so much later. Pushes of a group often come together.
 const CONFIRM_AFTER: Duration = Duration::from_millis(1);
-
-/// A command that failed is sent again after so long.
-const SEND_AGAIN: Duration = Duration::from_millis(250);
-
-/// Which lease answers the request of a caller that has gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unclaimed {
-    GiveBack,
-    /// The next caller takes it.
-    Keep,
-}
 
 impl CircuitSync {
     /// Applies an answer.
@@ -115,7 +92,9 @@ impl CircuitSync {
         if !self.is_synced() {
             return;
         }
-        let newer = view.rank() > self.followed.rank();
+        let rolled = view.suspect.map(|roll| roll.id) > self.followed.suspect.map(|roll| roll.id);
+        let same_rank = view.rank() == self.followed.rank();
+        let newer = view.rank() > self.followed.rank() || same_rank && rolled;
         let override_newer = view.overridden.version > self.followed.overridden.version;
         if !newer && !override_newer {
             return;
@@ -225,12 +204,12 @@ impl CircuitSync {
     }
 
     /// Moves the machine to the state of the view that is followed.
-    fn apply(&mut self, reason: Option<Reason>, cx: &mut Context<'_>) {
+    pub(super) fn apply(&mut self, reason: Option<Reason>, cx: &mut Context<'_>) {
         self.apply_until(None, reason, cx);
     }
 
     /// The same; if that is open, until another time than its own.
-    fn apply_until(
+    pub(super) fn apply_until(
         &mut self,
         until: Option<Timestamp>,
         reason: Option<Reason>,
@@ -250,7 +229,7 @@ impl CircuitSync {
         cx.effects.began(transition);
     }
 
-    fn update(&self, refused_until: Timestamp, machine: &mut Machine) {
+    pub(super) fn update(&self, refused_until: Timestamp, machine: &mut Machine) {
         machine.update(self.shared(), refused_until);
     }
 
@@ -295,223 +274,13 @@ impl CircuitSync {
     }
 }
 
-/// Detached, and back.
-impl CircuitSync {
-    /// From here on the circuit decides without the backend.
-    pub(super) fn detach(&mut self, why: Detached, cx: &mut Context<'_>) {
-        let was_synced = !matches!(self.state, SyncState::Detached { .. });
-        let since = match self.state {
-            SyncState::Detached { since, .. } => since,
-            _ => cx.now,
-        };
-        self.state = SyncState::Detached { since, why };
-        if !was_synced {
-            return;
-        }
-        self.hint = None;
-        self.outbox.restore = false;
-        cx.machine.set_backing(Backing::Detached);
-        let generation = self.followed.generation;
-        for settled in take(&mut self.outbox.settled) {
-            if settled.lease.generation == generation {
-                let draw = fastrand::u64(..);
-                if let Some(transition) =
-                    cx.machine.settle(settled.verdict, cx.now, cx.policy, draw)
-                {
-                    cx.effects.began(Some(transition));
-                }
-            }
-        }
-    }
-
-    /// The backend answers, and `known` is its view: the circuit follows it again.
-    pub(super) fn attach(&mut self, cx: &mut Context<'_>) {
-        if self.is_synced() {
-            return;
-        }
-        if let SyncState::Detached { why: Detached::Refused { retry, .. }, .. } = &self.state
-            && *retry > cx.now
-        {
-            return;
-        }
-        let first = self.state == SyncState::Unknown;
-        cx.effects.is_first_view = first;
-        self.state = SyncState::Synced;
-        cx.machine.set_backing(Backing::Attached);
-        self.voted = false;
-        let ahead = self.known.rank() > self.followed.rank() || first;
-        let lost = self.known.generation < self.followed.generation;
-        let overridden = cx.machine.state().is_overridden();
-        if lost && !is_absent_and_closed(&self.known, cx.machine) {
-            // The backend has lost it, and this replica still finds the upstream failing.
-            let (view, at) = (self.followed.clone(), self.followed_at);
-            self.known = View { overridden: take(&mut self.known.overridden), ..view };
-            self.at = at;
-            self.outbox.restore = true;
-        }
-        let generation = self.followed.generation;
-        self.follow_known(cx);
-        let same = self.followed.generation == generation;
-        if same && !ahead && !overridden && !cx.machine.state().is_overridden() {
-            self.reconcile(cx);
-        }
-    }
-
-    /// The backend is where it was, but this replica may have gone on.
-    fn reconcile(&mut self, cx: &mut Context<'_>) {
-        let until = match self.current(cx.now).state {
-            RecordState::Closed => return self.reconcile_closed(cx),
-            RecordState::Open { remaining, .. } => cx.now.after(remaining),
-            RecordState::HalfOpen { .. } => cx.now,
-        };
-        match cx.machine.state() {
-            // Closed by its own probes.
-            State::Closed if until <= cx.now => {
-                self.outbox.proposal = Some(Move::Closed { reason: Reason::ProbesSucceeded });
-            }
-            // Opened again by its own probes: the later end holds, unless the others probe by now.
-            State::Open => {
-                let own = cx.machine.rejects_until(cx.policy).unwrap_or(cx.now);
-                self.apply_until(Some(until.max(own)), None, cx);
-            }
-            _ => self.apply(None, cx),
-        }
-    }
-
-    /// The backend stayed closed. What this replica opened by itself is proposed for the rest of
-    /// its interval, and not at all if this replica probes already.
-    fn reconcile_closed(&mut self, cx: &mut Context<'_>) {
-        let remaining = match cx.machine.state() {
-            State::Open => cx.machine.rejects_until(cx.policy).map(|until| until.since(cx.now)),
-            _ => None,
-        };
-        let Some(Move::Open { terms, reason, tally }) = self.trip else { return };
-        if let Some(interval) = remaining.filter(|remaining| !remaining.is_zero()) {
-            let terms = OpenTerms { interval, ..terms };
-            self.trip = Some(Move::Open { terms, reason, tally });
-        } else {
-            self.trip = None;
-            // Nor is what had opened it reported.
-            self.drop_evidence(cx.policy);
-        }
-    }
-}
-
-/// Leases.
-impl CircuitSync {
-    /// The backend granted a lease, some time after it was `asked` for. Returns it, if it is for
-    /// the caller and not for the next one.
-    pub(crate) fn granted(
-        &mut self,
-        lease: Lease,
-        unclaimed: Unclaimed,
-        asked: Timestamp,
-        machine: &mut Machine,
-    ) -> Option<LeaseId> {
-        let id = LeaseId(lease.nonce);
-        let current = self.followed.generation == lease.generation;
-        let ours = lease.remaining.saturating_sub((lease.remaining / 10).min(LEASE_MARGIN));
-        if !current || !machine.store_lease(id, asked.after(ours)) {
-            // Of a round that is over, or of one in which an operator has acted: the slot is free
-            // again when the lease expires.
-            return None;
-        }
-        (unclaimed == Unclaimed::GiveBack && machine.claim_lease(id)).then_some(id)
-    }
-
-    /// The backend granted no lease. Returns whether its view says when to ask again.
-    pub(crate) fn refused(&mut self, view: &View, machine: &mut Machine, now: Timestamp) -> bool {
-        let other = view.generation != self.followed.generation;
-        if other || !self.is_synced() || machine.state().is_overridden() {
-            return false;
-        }
-        match view.state {
-            RecordState::Open { .. } => {
-                (self.followed.state, self.followed_at) = (view.state, now);
-                self.update(Timestamp::default(), machine);
-            }
-            RecordState::HalfOpen { next_expiry, .. } => {
-                let wait = next_expiry.unwrap_or_default();
-                self.update(now.after(wait.mul_f64(1.0 + ASK_SPREAD * fastrand::f64())), machine);
-            }
-            RecordState::Closed => {}
-        }
-        true
-    }
-}
-
-/// Commands that were answered, or were not.
-impl CircuitSync {
-    pub(super) fn done(
-        &mut self,
-        command: Command,
-        result: Result<&View, &BackendError>,
-        asked: Timestamp,
-        cx: &mut Context<'_>,
-    ) {
-        self.outbox.busy = false;
-        match result {
-            Ok(view) => {
-                match command {
-                    Command::Override(_) => self.acknowledge(view, cx),
-                    Command::Restore(_) => self.outbox.restored = Some(cx.now),
-                    Command::Settle(_) | Command::Transition { .. } => {}
-                }
-                self.answered(view, asked, cx.now, cx);
-            }
-            Err(error) => {
-                self.outbox.not_before = cx.now.after(SEND_AGAIN);
-                self.put_back(command);
-                self.supersede_returned(cx);
-                if !error.is_unavailable() {
-                    self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
-                }
-            }
-        }
-    }
-
-    /// What was not acknowledged waits to be sent again, unless it is superseded.
-    fn put_back(&mut self, command: Command) {
-        let generation = self.followed.generation;
-        let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
-        match command {
-            Command::Restore(_) => *restore = true,
-            Command::Settle(one) => {
-                if one.lease.generation == generation {
-                    settled.insert(0, one);
-                }
-            }
-            Command::Override(_) => {
-                if let Some(change) = change {
-                    change.sent = false;
-                }
-            }
-            Command::Transition { from, to } => {
-                // What this replica's own evidence proposes is not forgotten by being taken.
-                if from == generation && self.trip != Some(to) {
-                    *proposal = proposal.take().or(Some(to));
-                }
-            }
-        }
-    }
-
-    /// Whether there are probes' results that the backend does not know.
-    pub(crate) fn settled(&self) -> &[Settled] {
-        &self.outbox.settled
-    }
-}
-
 fn is_first(view: &View) -> bool {
     view.generation == View::FIRST
 }
 
 /// Whether there is no record.
-fn is_absent(view: &View) -> bool {
+pub(super) fn is_absent(view: &View) -> bool {
     is_first(view) && view.revision == 0
-}
-
-fn is_absent_and_closed(view: &View, machine: &Machine) -> bool {
-    is_absent(view) && machine.state() == State::Closed
 }
 
 /// Whether two views of one rank say the same, but for times that pass.

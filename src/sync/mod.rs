@@ -1,17 +1,75 @@
 //! Keeps circuits and backend in agreement.
 //!
-//! TODO
+//! ```text
+//!        circuit                     store                          backend
+//!  (behind the engine's lock)  (one task, the replicator)      (memory or Redis)
+//!
+//!   results, trips, ended      agenda     scheduler: what goes next, and when
+//!   probes, overrides ───────► ───────►   ├─ commands of one circuit ──────►  adds, compares,
+//!   CircuitSync: the outbox               ├─ batches of a group      ──────►  writes records
+//!                                         ├─ requests for leases     ──────►        │
+//!                                         └─ heartbeats              ──────►        │
+//!   machine ◄── CircuitSync ◄── input ◄───── answers ◄──────────────────────────────┤
+//!           a new phase                ◄──── pushes (hints) ◄───────────────────────┘
+//! ```
+//!
+//! Each circuit has a [`CircuitSync`] beside its machine: a pure reducer, which knows the newest
+//! view of the backend and what waits to be sent. It neither waits nor reads a clock. One
+//! [`Handle`] for each store owns the task that sends and receives, the
+//! [replicator](replicator::Replicator). A circuit costs no task.
+//!
+//! # From a failure to the rejection on another replica
+//!
+//! 1. A call fails. Under the engine's lock, the machine counts it, and so does the circuit's
+//!    [unreported evidence](unreported), with its age. If this replica's own evidence meets a
+//!    condition, the machine opens the circuit here, at once. The reducer then has a transition to
+//!    propose, and step 6 follows.
+//! 2. Otherwise the circuit wants to [report](report): at once when a streak of failures becomes
+//!    alarming, within the report interval when it is near a threshold, and within a second or so
+//!    when it is far.
+//! 3. The [scheduler](scheduler) lets the circuit's [group](group) send a batch: the reports of all
+//!    its circuits, one command. The backend adds them, at the moments the calls ended.
+//! 4. The answer has the totals of all replicas. The reducer [judges](judge) them. When they are at
+//!    half of what could trip, it has the backend call the roll: the circuit is *suspect*, and
+//!    every replica reports what it holds.
+//! 5. When every live replica has answered the roll call, or the settling time is over, the totals
+//!    are whole. If they meet a condition, the reducer proposes to open.
+//! 6. The backend moves the record to a new generation, and publishes its view. The other replicas
+//!    follow it at once: their machines open, and the next call is rejected. A batch confirms what
+//!    was published.
+//!
+//! # Laws
+//!
+//! 1. Nothing that a call waits for takes longer than the deadline: a probe's lease, and the first
+//!    view of a new circuit.
+//! 2. Every command has its price, and the scheduler exempts none. What a store sends is bounded,
+//!    whatever its circuits do.
+//! 3. Totals decide only when they are whole. This replica's own evidence always is.
+//! 4. A circuit that is closed and quiet sends nothing.
+//! 5. Answers are the truth, pushes are hints ([`circuit`]).
+//! 6. While heartbeats are not answered for two seconds, every circuit is detached: it decides
+//!    without the backend, and the store sends nothing but heartbeats. The same holds for the
+//!    circuits of one group whose batches are not answered.
+//! 7. No user code runs in the replicator's task, nor under a lock.
+//! 8. What is kept is bounded by the circuits that exist, and what the backend lists.
 
+mod attach;
 mod circuit;
+mod commands;
 mod directory;
 mod group;
 mod handle;
 mod host;
 mod inbound;
 mod judge;
+mod leases;
+#[cfg(all(test, feature = "test-util", not(breaker_loom)))]
+mod model;
 mod node;
 mod outbound;
+mod overrides;
 mod replicator;
+mod report;
 mod scheduler;
 mod unreported;
 
@@ -21,7 +79,9 @@ pub(crate) use circuit::{
 };
 pub(crate) use group::NodeId;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
-pub(crate) use inbound::Unclaimed;
+pub(crate) use leases::Unclaimed;
 pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;
+pub(crate) use overrides::left;
+pub(crate) use report::Reported;
 pub(crate) use scheduler::Class;

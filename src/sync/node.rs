@@ -2,7 +2,8 @@
 
 use super::circuit::{Command, Input, Pace};
 use super::outbound::Agenda;
-use crate::backend::{BackendError, Lease, Report, View};
+use super::report::Reported;
+use crate::backend::{BackendError, Lease, View};
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
 
@@ -17,8 +18,12 @@ pub(crate) trait Node: Send + Sync + 'static {
 
     fn command(&self) -> Option<Command>;
 
-    /// Returns a report, if there is one, and whether observers are to be notified.
-    fn report(&self, pace: Pace) -> (Option<Report>, bool);
+    /// Returns what the circuit reports, and whether observers are to be notified.
+    fn report(&self) -> (Reported, bool);
+
+    /// Describes the circuit in one line, for those who watch the cluster. Returns whether it is
+    /// closed, and whether observers are to be notified.
+    fn describe(&self) -> (bool, String, bool);
 
     /// Runs observers, which are user code.
     fn notify(&self);

@@ -3,20 +3,15 @@
 use std::mem::take;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::circuit::{
-    Acknowledgement, Change, CircuitSync, Command, Confirmation, Context, Detached, Effects, Outbox, Pace, Settled,
-    SyncState,
+    Change, CircuitSync, Context, Detached, Pace, Settled, SyncState,
 };
+use super::overrides::left;
 use super::scheduler::Class;
-use super::unreported::Detail;
 use crate::backend::{
-    BackendError, Geometry, Lease, Move, OpenTerms, OverrideChange, OverrideRecord, Probed,
-    RecordState, Report, Shares, View,
+    BackendError, Geometry, Lease, Move, OpenTerms, Probed, RecordState, Report,
 };
 use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict};
-use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
@@ -108,26 +103,6 @@ impl CircuitSync {
         self.outbox.settled.push(Settled { lease, probed, verdict });
     }
 
-    /// An operator has changed the override here. Returns where the answer arrives.
-    pub(crate) fn change_override(
-        &mut self,
-        change: OverrideChange,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) -> Acknowledgement {
-        let (waiter, answer) = oneshot::channel();
-        // What was only pushed is in force here too, so an operator has seen it.
-        let version = self.known.overridden.version.max(self.followed.overridden.version);
-        let change = Change { change, at: now, version, waiter: Some(waiter), sent: false };
-        if let Some(before) = self.outbox.change.replace(change) {
-            before.end(Err(superseded()), effects);
-        }
-        self.trip = None;
-        self.override_followed = None;
-        self.outbox.proposal = None;
-        answer
-    }
-
     /// Proposes to all that the open interval of the cluster ends. Returns false if there is none.
     pub(crate) fn propose_to_probe(&mut self, machine: &Machine) -> bool {
         let RecordState::Open { terms, .. } = self.followed.state else { return false };
@@ -167,53 +142,6 @@ impl CircuitSync {
     }
 }
 
-/// Overrides that were changed here.
-impl CircuitSync {
-    /// The backend has a newer override than the one that was known when one was changed here. It
-    /// holds, unless it is the same.
-    pub(super) fn supersede(&mut self, cx: &mut Context<'_>) {
-        let version = self.known.overridden.version;
-        let first = self.state == SyncState::Unknown;
-        let Some(change) = &mut self.outbox.change else { return };
-        if change.sent || version <= change.version {
-            return;
-        }
-        if first {
-            // Whoever changed it could not know what had been set before.
-            change.version = version;
-            return;
-        }
-        let same = match (&change.change, &self.known.overridden.record) {
-            (OverrideChange::Set(ours), Some(theirs)) => ours.says_as(theirs),
-            (OverrideChange::Clear, None) => true,
-            _ => false,
-        };
-        let result = if same { Ok(()) } else { Err(superseded()) };
-        let change = take(&mut self.outbox.change);
-        change.into_iter().for_each(|change| change.end(result.clone(), cx.effects));
-    }
-
-    /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
-    pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
-        self.supersede(cx);
-        if self.is_synced() && self.hint.is_none() {
-            self.follow_known(cx);
-        }
-    }
-
-    /// The backend has stored the override that was changed here.
-    pub(super) fn acknowledge(&mut self, view: &View, cx: &mut Context<'_>) {
-        match &mut self.outbox.change {
-            // Another change was made meanwhile, and is to be sent.
-            Some(change) if !change.sent => change.version = view.overridden.version,
-            _ => {
-                let change = take(&mut self.outbox.change);
-                change.into_iter().for_each(|change| change.end(Ok(()), cx.effects));
-            }
-        }
-    }
-}
-
 /// What is sent.
 impl CircuitSync {
     /// When the circuit wants to send something.
@@ -235,173 +163,6 @@ impl CircuitSync {
             },
         }
     }
-
-    fn next_class(&self, policy: &Policy) -> Option<Class> {
-        let Outbox { restore, settled, busy, .. } = &self.outbox;
-        if *busy || !self.is_synced() {
-            None
-        } else if !settled.is_empty() || self.has_change_to_send() {
-            Some(Class::Settle)
-        } else if *restore || self.proposal(policy).is_some() {
-            Some(Class::Transition)
-        } else {
-            None
-        }
-    }
-
-    fn has_change_to_send(&self) -> bool {
-        // If a newer override was pushed, an answer first tells whether it supersedes this one.
-        let pushed = self.hint.as_ref().map_or(0, |hint| hint.view.overridden.version);
-        let change = self.outbox.change.as_ref();
-        change.is_some_and(|change| !change.sent && pushed <= change.version)
-    }
-
-    /// Takes the next command, in an order in which nothing contradicts what was sent before.
-    pub(crate) fn command(&mut self, now: Timestamp, policy: &Policy) -> Option<Command> {
-        self.next_class(policy)?;
-        self.outbox.busy = true;
-        if take(&mut self.outbox.restore) {
-            return Some(Command::Restore(self.known_now(now)));
-        }
-        if !self.outbox.settled.is_empty() {
-            return Some(Command::Settle(self.outbox.settled.remove(0)));
-        }
-        let sends_change = self.has_change_to_send();
-        if let Some(change) = self.outbox.change.as_mut().filter(|_| sends_change) {
-            change.sent = true;
-            return Some(Command::Override(change.now(now)));
-        }
-        let to = self.proposal(policy)?;
-        self.outbox.proposal = None;
-        Some(Command::Transition { from: self.followed.generation, to })
-    }
-
-    /// What is proposed: by the totals, or by this replica's own evidence, where that is enough.
-    fn proposal(&self, policy: &Policy) -> Option<Move> {
-        let closed = self.followed.state == RecordState::Closed;
-        self.outbox.proposal.or(self.trip.filter(|_| closed && policy.quorum() == 1))
-    }
-
-    fn next_report(
-        &self,
-        policy: &Policy,
-        machine: &Machine,
-        pace: Pace,
-    ) -> Option<(Class, Timestamp)> {
-        if let SyncState::Detached { why: Detached::Refused { retry, .. }, .. } = &self.state {
-            return Some((Class::Poll, *retry));
-        }
-        if let Some(confirms) = self.confirms_at() {
-            return Some((Class::Failures, confirms));
-        }
-        if !self.counts(machine) {
-            return None;
-        }
-        let votes = policy.quorum() > 1 && self.trip.is_some() && !self.voted;
-        let Outbox { alarm, attention, shares, .. } = self.outbox;
-        if votes || alarm || attention.is_some() || shares || self.has_roll_to_answer() {
-            return Some((Class::Failures, Timestamp::default()));
-        }
-        let near = self.near || self.alarmed;
-        let next = self.reported.after(if near { pace.near } else { pace.far });
-        let failures = self.unreported.failing_since().map(|since| {
-            // Far from any threshold, it waits for others of its group.
-            if near { next.max(since) } else { next.max(since.after(pace.far)) }
-        });
-        let ended = self.unreported.ends_known_streak();
-        let ended = ended.then(|| self.reported.after(pace.near));
-        let again = self.read_again;
-        let suspect = self.followed.suspect.is_some();
-        let successes = self.unreported.succeeding_since().filter(|_| suspect);
-        let successes = successes.map(|since| next.max(since));
-        // A circuit becomes quiet when it has not been suspicious for a window.
-        let calm = suspect.then(|| next.max(self.suspected.after(horizon(policy))));
-        let of = |class: Class| move |due: Timestamp| (class, due);
-        let urgent = [failures, ended, again].into_iter().flatten().map(of(Class::Failures));
-        let others = successes.map(of(Class::Successes));
-        let polls = calm.map(of(Class::Poll));
-        urgent.chain(others).chain(polls).min_by_key(|(_, due)| *due)
-    }
-
-    /// Whether the results of calls are evidence for the cluster now.
-    fn counts(&self, machine: &Machine) -> bool {
-        let closed = self.followed.state == RecordState::Closed;
-        self.is_synced() && closed && !machine.state().is_overridden()
-    }
-
-    /// Whether replicas were asked to report, and this one has not.
-    pub(super) fn has_roll_to_answer(&self) -> bool {
-        self.followed.suspect.is_some_and(|roll| roll.id > self.answered_roll)
-    }
-
-    /// Returns a report of what was counted, unless there is nothing to report and nothing to read.
-    pub(crate) fn report(
-        &mut self,
-        circuit: &CircuitName,
-        policy: &Policy,
-        machine: &Machine,
-        pace: Pace,
-        now: Timestamp,
-    ) -> Option<Report> {
-        if !self.counts(machine) {
-            return None;
-        }
-        let wanted = self.next_report(policy, machine, pace).is_some();
-        let suspect = self.followed.suspect;
-        let detail = if suspect.is_some() { Detail::All } else { Detail::Bad };
-        let taken = self.unreported.take(detail, now);
-        if taken.is_empty() && !wanted {
-            return None;
-        }
-        let votes = policy.quorum() > 1;
-        let lasting = Duration::from_secs(60).max(horizon(policy));
-        let mut report = Report {
-            circuit: circuit.clone(),
-            generation: self.followed.generation,
-            window: self.unreported.window(),
-            counts: Vec::new(),
-            failures: Vec::new(),
-            last_success: None,
-            vote: self.trip.filter(|_| votes).map(|_| lasting),
-            shares: match (votes, self.outbox.shares) {
-                (false, _) => Shares::None,
-                (true, false) => Shares::Count,
-                (true, true) => Shares::Return,
-            },
-            attention: self.outbox.attention.take(),
-        };
-        taken.into_report(&mut report);
-        self.voted = report.vote.is_some();
-        self.reported = now;
-        self.answered_roll = suspect.map_or(self.answered_roll, |roll| roll.id);
-        self.read_again = None;
-        (self.outbox.alarm, self.outbox.shares) = (false, false);
-        Some(report)
-    }
-}
-
-impl Change {
-    /// What is to be changed now.
-    fn now(&self, now: Timestamp) -> OverrideChange {
-        let mut change = self.change.clone();
-        if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change {
-            *remaining = remaining.saturating_sub(now.since(self.at));
-        }
-        change
-    }
-
-    /// When it ends by itself.
-    fn ends(&self) -> Option<Timestamp> {
-        match &self.change {
-            OverrideChange::Set(record) => record.remaining.map(|lasting| self.at.after(lasting)),
-            OverrideChange::Clear | OverrideChange::Reset => None,
-        }
-    }
-
-    fn end(self, result: Result<(), BackendError>, effects: &mut Effects) {
-        let confirmation = self.waiter.map(|waiter| Confirmation { waiter, result });
-        effects.confirmations.extend(confirmation);
-    }
 }
 
 /// What an open phase of so long shall obey.
@@ -420,13 +181,3 @@ pub(super) fn horizon(policy: &Policy) -> Duration {
     Geometry::of(policy).map_or(Report::HORIZON, |window| Duration::from_millis(window.millis))
 }
 
-fn superseded() -> BackendError {
-    BackendError::refused("another override was set meanwhile, and holds")
-}
-
-fn left() -> BackendError {
-    BackendError::refused(
-        "the store was shut down before the backend stored the override, which applies in this \
-         process only",
-    )
-}

@@ -19,6 +19,7 @@ use super::group::{GroupSync, NodeId, Polls};
 use super::handle::{Handle, Inbox, Life, Notification};
 use super::node::{LeaseRequest, Node, Then};
 use super::outbound::Agenda;
+use super::report::Reported;
 use super::scheduler::{Class, Next, Scheduler, spread};
 use crate::backend::{
     Answer, BackendError, Batch, Changes, Group, Heartbeat, Impairment, Lease, Notice, Roster, View,
@@ -42,6 +43,15 @@ const DEGRADED_AFTER: Duration = Duration::from_secs(2);
 /// What everybody sends after a gap or an outage is spread over this.
 const RETURN_SPREAD: Duration = Duration::from_millis(500);
 
+/// An operation without an answer for so long is a sign of a slow backend.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// The longest description of the circuits, in bytes.
+const MOST_DESCRIBED: usize = 60 * 1024;
+
+/// How many new circuits a batch asks for at most.
+const MOST_ASKED: usize = 64;
+
 /// Reports that are due within this share of the far interval go with those that are due.
 const TOGETHER: u32 = 4;
 
@@ -52,6 +62,8 @@ enum Job {
     Sync(Group),
     Command(NodeId),
     Lease(NodeId),
+    /// A description of the circuits, for those who watch the cluster.
+    Publish,
 }
 
 /// An answer, and when the operation was sent.
@@ -62,6 +74,7 @@ struct Done {
 
 enum Answered {
     Heartbeat(Result<Roster, BackendError>),
+    Published(Result<(), BackendError>),
     Sync(Group, Result<Changes, BackendError>),
     Command(NodeId, Command, Result<View, BackendError>),
     Lease(NodeId, Box<dyn LeaseRequest>, Result<(Option<Lease>, View), BackendError>),
@@ -90,6 +103,11 @@ pub(super) struct Replicator {
     ticks: BTreeSet<(Timestamp, NodeId)>,
     /// Circuits that are suspect or not closed.
     active: usize,
+    polled: Polls,
+    /// Changes are not pushed.
+    unpushed: bool,
+    /// Circuits that no user has any more are looked for.
+    sweeps: bool,
     /// Why circuits are detached although the backend answers.
     refused: BTreeMap<NodeId, String>,
     live: u64,
@@ -122,6 +140,9 @@ impl Replicator {
             tasks: JoinSet::new(),
             ticks: BTreeSet::new(),
             active: 0,
+            polled: Polls::Plain,
+            unpushed: false,
+            sweeps: false,
             refused: BTreeMap::new(),
             live: 1,
             live_is_sure: false,
@@ -142,10 +163,13 @@ impl Replicator {
             self.tick(clock::now());
             let wait = self.send_what_is_due();
             self.publish_status();
+            self.change_polls();
             match *life.borrow_and_update() {
                 Life::Running => {}
                 Life::Orphaned => {
-                    self.drop_unused();
+                    if std::mem::take(&mut self.sweeps) {
+                        self.drop_unused();
+                    }
                     if self.members.is_empty() {
                         return;
                     }
@@ -223,8 +247,11 @@ impl Replicator {
         self.ids.insert(name.clone(), id);
         self.groups[usize::from(group.number())].nodes.insert(id);
         let known = self.handle.directory().find(&name, now);
+        let failing = &self.groups[usize::from(group.number())].failing;
+        let unreachable = self.degraded.is_some()
+            || failing.as_ref().is_some_and(|failing| failing.is_unreachable);
         match known {
-            _ if self.degraded.is_some() => {
+            _ if unreachable => {
                 self.apply(id, Input::Detach(Detached::Unreachable));
             }
             Some((view, at)) => {
@@ -232,10 +259,9 @@ impl Replicator {
                 self.apply(id, Input::Answer { view: &view, asked: at, at, totals });
             }
             None => {
-                let group = &mut self.groups[usize::from(group.number())];
-                if group.answered.is_some() {
-                    group.restart(Class::Probe, now);
-                }
+                let sync = &mut self.groups[usize::from(group.number())];
+                sync.unknown.insert(id);
+                sync.hurry(Class::Probe, now);
                 self.ticks.insert((now.after(self.handle.settings.deadline), id));
                 self.apply(id, Input::Tick);
             }
@@ -282,11 +308,14 @@ impl Replicator {
                 self.refused.remove(&id);
             }
         }
-        let reports = &mut self.groups[usize::from(group.number())].reports;
+        let sync = &mut self.groups[usize::from(group.number())];
         match agenda.report {
-            Some(wanted) => reports.insert(id, wanted),
-            None => reports.remove(&id),
+            Some(wanted) => sync.reports.insert(id, wanted),
+            None => sync.reports.remove(&id),
         };
+        if !agenda.is_unknown {
+            sync.unknown.remove(&id);
+        }
         self.request_sync(group);
     }
 
@@ -302,14 +331,20 @@ impl Replicator {
     }
 
     fn polls(&self) -> Polls {
-        let unpushed =
-            |impairment: &Impairment| matches!(impairment, Impairment::NotPushed { .. });
-        if self.handle.backend.impairments().iter().any(unpushed) {
+        if self.unpushed {
             Polls::Unpushed
         } else if self.active > 0 {
             Polls::Active
         } else {
             Polls::Plain
+        }
+    }
+
+    /// Polls faster, or more slowly, from here on.
+    fn change_polls(&mut self) {
+        let polls = self.polls();
+        if std::mem::replace(&mut self.polled, polls) != polls {
+            self.request_all();
         }
     }
 
@@ -362,7 +397,9 @@ impl Replicator {
         if self.ids.get(member.node.name()) == Some(&id) {
             self.ids.remove(member.node.name());
         }
-        self.groups[usize::from(member.group.number())].nodes.remove(&id);
+        let sync = &mut self.groups[usize::from(member.group.number())];
+        sync.nodes.remove(&id);
+        sync.unknown.remove(&id);
         member.node.leave();
         member.node.known();
     }
@@ -403,6 +440,7 @@ impl Replicator {
     fn send(&mut self, job: Job, class: Class, now: Timestamp) -> bool {
         match job {
             Job::Heartbeat => self.send_heartbeat(now),
+            Job::Publish => self.send_description(now),
             Job::Sync(group) => return self.send_batch(group, class, now),
             Job::Command(id) => return self.send_command(id, now),
             Job::Lease(id) => return self.send_lease(id, now),
@@ -426,20 +464,45 @@ impl Replicator {
         });
     }
 
+    fn send_description(&mut self, asked: Timestamp) {
+        let (backend, sender) = (self.handle.backend.clone(), self.handle.sender.clone());
+        let mut lines: Vec<(bool, String)> = Vec::with_capacity(self.members.len());
+        for member in self.members.values() {
+            let (is_closed, line, notify) = member.node.describe();
+            if notify {
+                self.notify(Notification::Circuit(member.node.clone()));
+            }
+            lines.push((is_closed, line));
+        }
+        // What is not closed first, as far as there is room.
+        lines.sort_unstable();
+        let mut circuits = String::new();
+        for (_, line) in lines {
+            if circuits.len() + line.len() <= MOST_DESCRIBED {
+                circuits.push_str(&line);
+            }
+        }
+        self.tasks.spawn(async move {
+            let answer = within(backend.publish(&sender, &circuits)).await;
+            Done { asked, answer: Answered::Published(answer) }
+        });
+    }
+
     fn send_batch(&mut self, group: Group, class: Class, now: Timestamp) -> bool {
         let room = self.scheduler.room(class);
-        // First, or the new agendas of what it reports would request the next batch beside it.
-        let sync = &mut self.groups[usize::from(group.number())];
-        if std::mem::replace(&mut sync.in_flight, true) {
-            return false;
-        }
+        self.groups[usize::from(group.number())].in_flight = true;
         let batch = match self.unanswered(group, now) {
-            Some(batch) => batch,
-            None => self.batch(group, room, now),
+            Some(batch) => Some(batch),
+            None => self.batch(group, class, room, now),
         };
-        self.scheduler.charge(batch.reports.len());
         let sync = &mut self.groups[usize::from(group.number())];
+        let Some(batch) = batch else {
+            sync.in_flight = false;
+            self.request_sync(group);
+            return false;
+        };
         sync.unanswered = Some((batch.clone(), now));
+        self.scheduler.charge(batch.reports.len());
         let backend = self.handle.backend.clone();
         self.tasks.spawn(async move {
             let answer = within(backend.sync(group, &batch)).await;
@@ -457,47 +520,69 @@ impl Replicator {
         }
         // What it completed then, it does not complete now.
         batch.seen = 0;
-        batch.since = sync.cursor;
+        batch.since = sync.begin();
         Some(batch)
     }
 
-    fn batch(&mut self, group: Group, room: usize, now: Timestamp) -> Batch {
+    /// Returns a batch, unless there is nothing to report and nothing to read.
+    fn batch(&mut self, group: Group, class: Class, room: usize, now: Timestamp) -> Option<Batch> {
         let pace = self.pace();
         let sync = &mut self.groups[usize::from(group.number())];
-        let answers = sync.due.take().is_some();
+        let due = sync.due.take_if(|(_, due)| *due <= now).is_some();
         let soon = now.after(pace.far / TOGETHER);
-        let mut wanted: Vec<_> = sync
-            .reports
-            .iter()
-            .filter(|(_, (_, due))| answers || *due <= soon)
-            .map(|(id, (class, due))| (*class, *due, *id))
-            .collect();
+        let is_due = |(id, (class, due)): (&NodeId, &(Class, Timestamp))| {
+            (*due <= soon).then_some((*class, *due, *id))
+        };
+        let mut wanted: Vec<_> = if due {
+            // Complete: also what suspect circuits have counted outside of their locks.
+            let suspect = |id: &NodeId| self.members.get(id).is_some_and(|m| !m.agenda.is_plain);
+            let of = |id| sync.reports.get(&id).copied().unwrap_or((Class::Poll, now));
+            let all = sync.nodes.iter().copied();
+            let all = all.filter(|id| sync.reports.contains_key(id) || suspect(id));
+            all.map(|id| (of(id).0, of(id).1, id)).collect()
+        } else {
+            sync.reports.iter().filter_map(is_due).collect()
+        };
         wanted.sort_unstable();
-        let complete = wanted.len() <= room;
+        let fits = wanted.len() <= room;
         wanted.truncate(room);
-        sync.seq += 1;
-        let (seq, since, seen) = (sync.seq, sync.cursor, sync.seen);
+        let (since, seen) = (sync.begin(), if due && fits { sync.seen } else { 0 });
         let mut reports = Vec::with_capacity(wanted.len());
-        let mut circuits = Vec::new();
+        let mut circuits: Vec<CircuitName> = Vec::new();
         for (_, _, id) in wanted {
             let Some(member) = self.members.get(&id) else { continue };
-            let (report, notify) = member.node.report(pace);
+            let (reported, notify) = member.node.report();
             if notify {
                 self.notify(Notification::Circuit(member.node.clone()));
             }
-            match report {
-                Some(report) => reports.push(report),
-                // It wants an answer all the same, to confirm what was pushed.
-                None => circuits.push(member.node.name().clone()),
+            match reported {
+                Reported::Report(report) => reports.push(report),
+                Reported::View => circuits.push(member.node.name().clone()),
+                Reported::Nothing => {}
             }
             let agenda = member.node.agenda(pace);
             self.set_agenda(id, agenda);
         }
-        if !complete {
-            self.groups[usize::from(group.number())].hurry(Class::Failures, now);
+        let sync = &mut self.groups[usize::from(group.number())];
+        if !fits {
+            sync.hurry(Class::Failures, now);
         }
+        let unknown = sync.unknown.iter().filter_map(|id| self.members.get(id));
+        circuits.extend(unknown.map(|member| member.node.name().clone()).take(MOST_ASKED));
+        if class == Class::Poll {
+            // An operator may have edited a record, which then is no change of the group.
+            let active = |id: &NodeId| self.members.get(id).filter(|m| !m.agenda.is_plain);
+            let active = sync.nodes.iter().filter_map(active).map(|m| m.node.name().clone());
+            circuits.extend(active.filter(|name| reports.iter().all(|r| r.circuit != *name)));
+            circuits.truncate(MOST_ASKED);
+        }
+        let reads = due || sync.failing.is_some() || matches!(class, Class::Probe | Class::Poll);
+        if reports.is_empty() && circuits.is_empty() && !reads {
+            return None;
+        }
+        sync.seq += 1;
         let sender = self.handle.sender.clone();
-        Batch { sender, seq, since, seen: if complete { seen } else { 0 }, reports, circuits }
+        Some(Batch { sender, seq: sync.seq, since, seen, reports, circuits })
     }
 
     fn send_command(&mut self, id: NodeId, asked: Timestamp) -> bool {
@@ -547,18 +632,24 @@ impl Replicator {
     fn done(&mut self, done: Done) {
         let (now, asked) = (clock::now(), done.asked);
         let unanswered = match &done.answer {
-            Answered::Heartbeat(answer) => is_unanswered(answer),
+            // There is one a second at most, whatever the rate.
+            Answered::Heartbeat(_) => false,
+            Answered::Published(answer) => is_unanswered(answer),
             Answered::Sync(_, answer) => is_unanswered(answer),
             Answered::Command(_, _, answer) => is_unanswered(answer),
             Answered::Lease(_, _, answer) => is_unanswered(answer),
         };
-        if unanswered {
+        let took = now.since(asked);
+        // An error at once is no sign of a slow backend.
+        if unanswered && took >= SLOW {
             self.scheduler.unanswered(now);
         } else {
-            self.scheduler.answered(now.since(asked), now);
+            self.scheduler.answered(took, now);
         }
         match done.answer {
             Answered::Heartbeat(answer) => self.heartbeat(answer, asked, now),
+            // The next heartbeat says whether to go on.
+            Answered::Published(_) => {}
             Answered::Sync(group, Ok(changes)) => self.synced(group, changes, asked, now),
             Answered::Sync(group, Err(error)) => self.not_synced(group, &error, asked, now),
             Answered::Command(id, command, answer) => {
@@ -600,6 +691,9 @@ impl Replicator {
                 self.live_is_sure = self.heard && self.live == live;
                 self.live = live;
                 self.heard = true;
+                self.sweeps = true;
+                let watched = roster.watched.then_some((Class::Poll, now));
+                self.scheduler.request(Job::Publish, watched);
                 self.failing_since = None;
                 if self.degraded.take().is_some() {
                     self.recovered(now);
@@ -636,7 +730,7 @@ impl Replicator {
             let sync = &mut self.groups[usize::from(group.number())];
             sync.failing = None;
             let due = spread(now, RETURN_SPREAD, fastrand::u64(..));
-            sync.hurry(Class::Failures, due);
+            sync.restart(Class::Failures, due);
         }
         self.request_all();
     }
@@ -645,18 +739,17 @@ impl Replicator {
         let at = usize::from(group.number());
         let sync = &mut self.groups[at];
         sync.in_flight = false;
-        sync.failing = None;
         sync.answered = Some(now);
         sync.draw = fastrand::u64(..);
+        if sync.failing.take().is_some_and(|failing| failing.is_unreachable) {
+            sync.restart(Class::Failures, now);
+        }
         let batch = sync.unanswered.take().map(|(batch, _)| batch);
+        sync.acknowledged = batch.as_ref().map_or(0, |batch| batch.seen).max(sync.acknowledged);
         let reported: HashSet<CircuitName> =
             batch.into_iter().flat_map(|batch| batch.reports).map(|r| r.circuit).collect();
-        sync.cursor = changes.cursor;
-        sync.seen = sync.seen.max(changes.cursor.version);
-        if changes.restarted {
-            sync.listing = Some(HashSet::new());
-            sync.seen = changes.cursor.version;
-        }
+        sync.advance(&changes);
+        let mut rolled = false;
         for (name, view) in &changes.views {
             let sync = &mut self.groups[at];
             if let Some(listing) = &mut sync.listing {
@@ -667,9 +760,11 @@ impl Replicator {
                 let totals =
                     if reported.contains(name) { Totals::Present } else { Totals::Absent };
                 self.apply(id, Input::Answer { view, asked, at: now, totals });
-            } else if view.suspect.is_some_and(|roll| roll.age < self.pace().settling) {
-                self.groups[at].hurry(Class::Failures, now);
             }
+            rolled |= view.suspect.is_some_and(|roll| roll.age < self.pace().settling);
+        }
+        if rolled && self.groups[at].acknowledged < self.groups[at].seen {
+            self.groups[at].hurry(Class::Failures, now);
         }
         for (name, error) in changes.refused {
             if let Some(&id) = self.ids.get(&name) {
@@ -680,8 +775,7 @@ impl Replicator {
         let sync = &mut self.groups[at];
         if changes.more {
             sync.hurry(Class::Failures, now);
-        } else {
-            sync.is_current = true;
+        } else if !sync.restarts {
             let listed = sync.listing.take();
             self.read_to_the_end(group, listed.as_ref(), asked, now);
         }
@@ -708,7 +802,8 @@ impl Replicator {
                 let totals = Totals::Absent;
                 self.apply(id, Input::Answer { view: &plain, asked, at: now, totals });
             }
-            if self.members.get(&id).is_some_and(|member| !member.agenda.is_synced) {
+            let detached = |member: &Member| !member.agenda.is_synced && !member.agenda.is_unknown;
+            if self.members.get(&id).is_some_and(detached) {
                 self.apply(id, Input::Current);
             }
         }
@@ -837,23 +932,30 @@ impl Replicator {
     }
 
     fn publish_status(&mut self) {
-        let status = self.current_status();
+        let impairments = self.handle.backend.impairments();
+        let unpushed =
+            |impairment: &Impairment| matches!(impairment, Impairment::NotPushed { .. });
+        self.unpushed = impairments.iter().any(unpushed);
+        let status = self.current_status(&impairments);
         if *self.handle.status.borrow() == status {
             return;
         }
         let before = self.handle.status.send_replace(status.clone());
+        if before.is_like(&status) {
+            return;
+        }
         log::backend(&before, &status);
         self.notify(Notification::Status(status));
     }
 
-    fn current_status(&self) -> BackendStatus {
+    fn current_status(&self, impairments: &[Impairment]) -> BackendStatus {
         if let Some(reason) = &self.degraded {
             return BackendStatus::Degraded { reason: reason.clone() };
         }
         if !self.heard {
             return BackendStatus::Connecting;
         }
-        let mut what = self.handle.backend.impairments();
+        let mut what = impairments.to_vec();
         let unreachable = |sync: &&GroupSync| sync.failing.as_ref().is_some_and(|f| f.is_unreachable);
         let groups = self.groups.iter().filter(unreachable);
         let causes = groups.clone().filter_map(|sync| sync.failing.as_ref());

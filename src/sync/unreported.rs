@@ -24,8 +24,6 @@ pub(super) struct Unreported {
     last_success: Option<Timestamp>,
     /// When the first call ended that failed or was slow.
     failing_since: Option<Timestamp>,
-    /// When the first call ended that is reported only of suspect circuits.
-    succeeding_since: Option<Timestamp>,
     /// Failures were reported, and no success since.
     streak_is_known: bool,
 }
@@ -65,7 +63,6 @@ impl Unreported {
             failures: Vec::new(),
             last_success: None,
             failing_since: None,
-            succeeding_since: None,
             streak_is_known: false,
         }
     }
@@ -82,8 +79,6 @@ impl Unreported {
         }
         if mark.failed || mark.slow {
             self.failing_since.get_or_insert(now);
-        } else {
-            self.succeeding_since.get_or_insert(now);
         }
         if let Some(bucket) = self.bucket(now) {
             if mark.failed || mark.slow {
@@ -102,7 +97,6 @@ impl Unreported {
             return;
         }
         self.succeed(at);
-        self.succeeding_since.get_or_insert(at);
         if let Some(bucket) = self.bucket(at) {
             bucket.good += n;
         }
@@ -111,11 +105,6 @@ impl Unreported {
     /// When the first call ended that a report of a quiet circuit would have.
     pub(super) fn failing_since(&self) -> Option<Timestamp> {
         self.failing_since
-    }
-
-    /// When the first call ended that only a report of a suspect circuit would have.
-    pub(super) fn succeeding_since(&self) -> Option<Timestamp> {
-        self.succeeding_since
     }
 
     /// Whether a success has ended a streak that the backend knows.
@@ -141,9 +130,6 @@ impl Unreported {
         self.streak_is_known = !taken.failures.is_empty()
             || self.streak_is_known && taken.last_success.is_none();
         self.failing_since = None;
-        if detail == Detail::All {
-            self.succeeding_since = None;
-        }
         let Some(window) = self.window else { return taken };
         let (width, oldest) = (width(window), oldest(window, now));
         self.buckets.retain_mut(|bucket| {

@@ -27,8 +27,7 @@ impl Circuits {
     }
 
     pub(crate) fn sync(&mut self, batch: &Batch, now: u64) -> (Changes, Vec<Notice>) {
-        // A version of another epoch says nothing about this one.
-        let seen = if batch.since.epoch == self.index.epoch() { batch.seen } else { 0 };
+        let seen = self.index.seen(batch.since, batch.seen);
         let is_new = self.starts.record(&batch.sender.id, batch.seq, seen, now);
         let mut notices = Vec::new();
         for report in batch.reports.iter().filter(|_| is_new) {

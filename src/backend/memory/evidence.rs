@@ -56,7 +56,7 @@ impl Evidence {
         counted
             || report.failures.iter().any(|f| f.age < horizon && f.number > 0)
             || report.vote.is_some()
-            || matches!(report.attention, Some(Attention::RollCall { .. }))
+            || report.attention == Some(Attention::RollCall { after: 0 })
     }
 
     /// Adds a report, apart from what it proposes.

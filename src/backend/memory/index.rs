@@ -33,8 +33,10 @@ impl Index {
         Self { epoch, version: 0, floor: 0, changed: BTreeMap::new() }
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
+    /// Returns how far a replica has seen the changes. A version of another epoch says nothing
+    /// about this one, and no change is seen before it is made.
+    pub(super) fn seen(&self, since: Cursor, seen: u64) -> u64 {
+        if since.epoch == self.epoch { seen.min(self.version) } else { 0 }
     }
 
     pub(super) fn next_version(&self, now: u64) -> u64 {

@@ -149,7 +149,7 @@ fn node(text: &str, default_port: u16) -> Option<(String, u16)> {
 
 /// Decodes percent-encoding; `None` if the result is no text. A `+` stays a `+`: it is frequent in
 /// passwords.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

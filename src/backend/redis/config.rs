@@ -55,6 +55,7 @@ pub struct RedisConfig {
     pub(super) tls_ca_file: Option<PathBuf>,
     pub(super) prefix: String,
     pub(super) command_timeout: Duration,
+    pub(super) background_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub(crate) enum Part {
     CaFile,
     Prefix,
     CommandTimeout,
+    BackgroundTimeout,
 }
 
 impl RedisConfig {
@@ -85,6 +87,10 @@ impl RedisConfig {
     /// waits.
     pub(crate) const COMMAND_TIMEOUTS: RangeInclusive<Duration> =
         Duration::from_millis(1)..=Duration::from_secs(5);
+
+    /// The least is longer than a healthy server takes; after the largest, replicas are degraded.
+    pub(crate) const BACKGROUND_TIMEOUTS: RangeInclusive<Duration> =
+        Duration::from_millis(10)..=Duration::from_secs(10);
 
     /// Returns the configuration of one server.
     #[must_use]
@@ -163,7 +169,7 @@ impl RedisConfig {
         self.tls()
     }
 
-    /// Sets the first part of all keys and of the channel: 1 to 64 bytes. Default: `cb`. Services
+    /// Sets the first part of all keys and channels: 1 to 64 bytes. Default: `cb`. Services
     /// with the same prefix share their circuits.
     #[must_use]
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -171,11 +177,20 @@ impl RedisConfig {
         self
     }
 
-    /// Sets how long a command may take: 1 ms to 5 s. Default: 20 ms. Keep it shorter than the
-    /// store's [deadline](crate::StoreBuilder::deadline), after which no call waits for the answer.
+    /// Sets how long a command may take that a call waits for, which asks for a probe: 1 ms to 5 s.
+    /// Default: 50 ms. After the store's [deadline](crate::StoreBuilder::deadline), no call waits
+    /// for the answer.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a command may take that no call waits for: 10 ms to 10 s. Default: 1 s. While
+    /// it waits, circuits go on deciding by what they know.
+    #[must_use]
+    pub fn background_timeout(mut self, timeout: Duration) -> Self {
+        self.background_timeout = timeout;
         self
     }
 
@@ -198,7 +213,8 @@ impl RedisConfig {
             tls: false,
             tls_ca_file: None,
             prefix: "cb".to_owned(),
-            command_timeout: Duration::from_millis(20),
+            command_timeout: Duration::from_millis(50),
+            background_timeout: Duration::from_secs(1),
         }
     }
 
@@ -250,6 +266,11 @@ impl RedisConfig {
             Part::CommandTimeout,
             "the command timeout must be between 1ms and 5s",
         );
+        unless(
+            Self::BACKGROUND_TIMEOUTS.contains(&self.background_timeout),
+            Part::BackgroundTimeout,
+            "the background timeout must be between 10ms and 10s",
+        );
         problems
     }
 
@@ -287,6 +308,7 @@ impl fmt::Debug for RedisConfig {
             .field("tls_ca_file", &self.tls_ca_file)
             .field("prefix", &self.prefix)
             .field("command_timeout", &self.command_timeout)
+            .field("background_timeout", &self.background_timeout)
             .finish()
     }
 }

@@ -33,6 +33,12 @@ pub(super) fn fault(error: &Error) -> BackendError {
     if let Some(fault) = denied(said) {
         return fault;
     }
+    // What a script says that has found no list of numbers where one should be.
+    if has("attempt to ") || has("bad argument") {
+        return BackendError::refused(
+            "the record of the circuit is corrupt: delete the circuit's keys",
+        );
+    }
     if has("WRONGTYPE") {
         return BackendError::refused(
             "a key of the circuit holds data that is not ours: delete the key, or choose another \
@@ -58,18 +64,71 @@ pub(super) fn fault(error: &Error) -> BackendError {
         return BackendError::unavailable(format!("redis cannot do this now: {state}"));
     }
     match error.kind() {
-        ErrorKind::Timeout => BackendError::unavailable("redis did not answer in time"),
+        ErrorKind::Timeout => silent(),
         ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Routing | ErrorKind::Backpressure => {
-            BackendError::unavailable(format!("redis cannot be reached: {said}"))
+            BackendError::unavailable(format!("redis cannot be reached: {}", plain(said)))
         }
         ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand => {
             BackendError::refused(format!("redis refuses: {said}"))
         }
         kind => {
             let kind = kind.to_str();
-            BackendError::unavailable(format!("redis cannot be reached: {kind}: {said}"))
+            BackendError::unavailable(format!("redis cannot be reached: {kind}: {}", plain(said)))
         }
     }
+}
+
+/// Returns what an error of one circuit in a script means.
+pub(super) fn in_script(said: &str) -> BackendError {
+    fault(&Error::new(ErrorKind::Unknown, said.to_owned()))
+}
+
+/// Returns why a script could not publish.
+pub(super) fn unpublished(said: &str) -> BackendError {
+    match denied(said) {
+        Some(_) => BackendError::refused(
+            "redis denies PUBLISH: grant what docs/redis.md lists under \"Permissions\"",
+        ),
+        None => in_script(said),
+    }
+}
+
+/// Returns the error of a server that does not answer.
+pub(super) fn silent() -> BackendError {
+    BackendError::unavailable("redis did not answer in time")
+}
+
+/// Returns what an error of the system says. The client shows such an error as it is debugged:
+/// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
+fn plain(said: &str) -> String {
+    let within = |start: &str, end: &[char]| {
+        let rest = said.split_once(start)?.1;
+        Some(rest.split(end).next().unwrap_or(rest))
+    };
+    let text = within("message: \"", &['"']).or_else(|| within("error: \"", &['"']));
+    let kind = || within("kind: ", &[',', ' ', '}']).or_else(|| within("Kind(", &[')']));
+    let Some(text) = text.map(str::to_owned).or_else(|| kind().map(words)) else {
+        return lower(said.trim_end_matches('.'));
+    };
+    lower(&text)
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_lowercase);
+    first.chain(letters).collect()
+}
+
+/// `ConnectionRefused` as words.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 /// Returns whether there was no answer, or none that can be understood. A server that reports an
@@ -135,21 +194,21 @@ pub(super) fn eviction(info: &str) -> Option<String> {
 
 /// Checks what the tried commands answered: one line each, the command and the answer.
 pub(super) fn check_permissions(failed: &[String]) -> Result<(), BackendError> {
-    let mut missing = Vec::new();
+    let (mut missing, mut other) = (Vec::new(), None);
     for line in failed {
         let (command, said) = line.split_once('\t').unwrap_or((line, ""));
         if denied(said).is_none() {
-            return Err(fault(&Error::new(ErrorKind::Unknown, said.to_owned())));
-        }
-        if !missing.contains(&command) {
+            // Perhaps only because another one was denied before.
+            other = other.or_else(|| Some(in_script(said)));
+        } else if !missing.contains(&command) {
             missing.push(command);
         }
     }
     if missing.is_empty() {
-        return Ok(());
+        return other.map_or(Ok(()), Err);
     }
     Err(BackendError::refused(format!(
-        "redis denies {} on our keys or channel: grant what docs/redis.md lists under \
+        "redis denies {} on our keys or channels: grant what docs/redis.md lists under \
          \"Permissions\"",
         missing.join(", ")
     )))
@@ -166,6 +225,24 @@ mod tests {
         }
         for good in ["6.2.0", "7.0.15", "10.0.1", "255.255.255", "", "who knows"] {
             assert_eq!(check_version(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_system_are_shown_in_words() {
+        for (said, shown) in [
+            (
+                r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#,
+                "connection refused",
+            ),
+            (r#"Custom { kind: UnexpectedEof, error: "tls handshake eof" }"#, "tls handshake eof"),
+            ("Kind(BrokenPipe)", "broken pipe"),
+            ("Custom { kind: TimedOut, error: Elapsed(()) }", "timed out"),
+            ("Unresponsive connection.", "unresponsive connection"),
+            ("Connection closed.", "connection closed"),
+        ] {
+            let error = fault(&Error::new(ErrorKind::IO, said));
+            assert_eq!(error.to_string(), format!("redis cannot be reached: {shown}"));
         }
     }
 

@@ -5,35 +5,34 @@
 //! is sent while there is no connection, each has the client's own timeout, and each script carries
 //! the server's time after which it must not act.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, PubsubInterface};
+use fred::interfaces::ClientLike;
 use fred::types::config::Options;
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
 use fred::util::redis_keyslot;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
-use super::codec::{self, Args, Reply};
+use super::clocks::{self, Clocks, micros};
+use super::codec::{Keys, Reply, late};
 use super::config::RedisConfig;
 use super::fault;
-use super::scripts::{CHECK, Script};
-use crate::backend::{BackendError, Notice, View};
-use crate::clock;
-use crate::name::CircuitName;
+use super::pushing::Pushing;
+use super::scripts::Script;
+use crate::backend::{BackendError, Notice};
 
 /// Enough for a burst; commands beyond it would only wait.
 const MOST_IN_FLIGHT: usize = 256;
 
-/// The timeout of commands that no caller waits for.
+/// The timeout of commands of the link itself.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
-/// After this many pings without an answer, a connection that seems alive is replaced.
+/// After this many heartbeats and pings without an answer, a connection that seems alive is
+/// replaced.
 const LOST_PINGS: u32 = 4;
 
 /// Enough for a busy replica to catch up.
@@ -41,19 +40,20 @@ const NOTICES: usize = 1024;
 
 pub(super) struct Link {
     pub(super) client: Client,
-    pub(super) channel: String,
+    pub(super) keys: Keys,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) status: watch::Sender<Status>,
-    prefix: String,
-    clustered: bool,
+    pub(super) clocks: Clocks,
+    pub(super) pushing: Pushing,
     pub(super) tls: bool,
+    /// What a call waits for.
     pub(super) timeout: Duration,
+    /// What background tasks wait for.
+    pub(super) background_timeout: Duration,
+    clustered: bool,
     in_flight: AtomicUsize,
+    sent: AtomicU64,
     lost: AtomicU32,
-    /// By slot, how far the server's clock is ahead of ours, in milliseconds. Nodes of a cluster
-    /// have clocks of their own, and a slot has one node.
-    ahead: Mutex<HashMap<u16, i64>>,
-    caution: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,82 +63,114 @@ pub(super) enum Status {
     Subscribed,
 }
 
+/// A script with its arguments.
+pub(super) struct Call {
+    pub(super) script: &'static Script,
+    pub(super) keys: Vec<String>,
+    pub(super) request: String,
+    pub(super) timeout: Duration,
+}
+
 impl Link {
     pub(super) fn new(client: Client, config: &RedisConfig) -> Self {
         Self {
-            channel: format!("{}:views", config.prefix),
+            keys: Keys::new(&config.prefix),
             notices: broadcast::channel(NOTICES).0,
             status: watch::channel(Status::Connecting).0,
-            prefix: config.prefix.clone(),
-            clustered: client.is_clustered(),
+            clocks: Clocks::default(),
+            pushing: Pushing::default(),
             tls: config.tls,
             timeout: config.command_timeout,
+            background_timeout: config.background_timeout,
+            clustered: client.is_clustered(),
             client,
             in_flight: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
             lost: AtomicU32::new(0),
-            ahead: Mutex::default(),
-            caution: Mutex::default(),
         }
     }
 
     /// Runs an operation that must not happen after its caller has gone.
-    pub(super) async fn run(
-        &self,
-        verb: &Script,
-        circuit: &CircuitName,
-        args: Args,
-    ) -> Result<(View, Option<Duration>), BackendError> {
+    pub(super) async fn run(&self, call: &Call) -> Result<Reply, BackendError> {
+        self.try_run(call).await.map_err(|failure| self.explain(failure))
+    }
+
+    /// Runs a heartbeat, which shows whether the connection is alive.
+    pub(super) async fn run_heartbeat(&self, call: &Call) -> Result<Reply, BackendError> {
+        let answer = self.try_run(call).await;
+        match &answer {
+            Ok(_) => self.answered(Ok(())),
+            Err(Failure::Sent(error)) => self.answered(Err(error)),
+            Err(Failure::Said(_)) => {}
+        }
+        answer.map_err(|failure| self.explain(failure))
+    }
+
+    async fn try_run(&self, call: &Call) -> Result<Reply, Failure> {
         let _in_flight = self.begin_command()?;
-        let key = codec::key(&self.prefix, circuit.as_str());
-        let slot = self.slot(&key);
+        let (slot, began) = (self.slot(call), clocks::now());
         for _ in 0..2 {
-            let not_after = self.not_after(slot).await?;
-            if let Some(said) = self.ask(verb, &key, circuit, not_after, &args).await? {
-                return Ok(said);
+            if self.clocks.at(slot, began).is_none() {
+                self.learn(slot, call.timeout).await?;
+            }
+            let bound = clocks::now() + micros(call.timeout);
+            let not_after = self.clocks.at(slot, bound).ok_or_else(late)?;
+            let reply = self.ask(call, slot, began, not_after).await?;
+            if !reply.is_late() {
+                return Ok(reply.accepted()?);
             }
             // Its clock was not where we thought; now we know where it is.
         }
-        Err(late())
+        Err(late().into())
     }
 
     /// Runs an operation that is as right late as now.
-    pub(super) async fn run_whenever(
-        &self,
-        verb: &Script,
-        circuit: &CircuitName,
-        args: Args,
-    ) -> Result<View, BackendError> {
+    pub(super) async fn run_whenever(&self, call: &Call) -> Result<Reply, BackendError> {
         let _in_flight = self.begin_command()?;
-        let key = codec::key(&self.prefix, circuit.as_str());
-        let said = self.ask(verb, &key, circuit, 0, &args).await?;
-        said.map(|(view, _)| view).ok_or_else(late)
+        let reply = self.ask(call, self.slot(call), clocks::now(), 0).await;
+        reply.map_err(|failure| self.explain(failure))?.accepted()
     }
 
     async fn ask(
         &self,
-        verb: &Script,
-        key: &str,
-        circuit: &CircuitName,
+        call: &Call,
+        slot: u16,
+        began: u64,
         not_after: u64,
-        args: &Args,
-    ) -> Result<Option<(View, Option<Duration>)>, BackendError> {
-        let common = [
-            key.to_owned(),
-            format!("{key}:o"),
-            circuit.to_string(),
-            self.channel.clone(),
+    ) -> Result<Reply, Failure> {
+        let id = self.sent.fetch_add(1, Ordering::Relaxed);
+        let started = self.clocks.at(slot, began).unwrap_or(0);
+        let args = [
+            self.keys.changes(),
             not_after.to_string(),
+            started.to_string(),
+            id.to_string(),
+            call.request.clone(),
         ];
-        let all = common.into_iter().chain(args.0.iter().cloned()).collect();
-        let slot = self.slot(key);
-        let sent = now();
-        let answer = self.eval(verb, slot, all).await?;
-        let reply = Reply::parse(&answer)?;
-        // Measured from the sending, it is too large by the time of the way there: a caller that
-        // still waits is never refused, and a command whose caller has gone acts for no longer than
-        // the timeout.
-        self.ahead().insert(slot, reply.now.cast_signed() - sent.cast_signed());
-        reply.said()
+        let all = std::iter::once(call.keys.len().to_string())
+            .chain(call.keys.iter().cloned())
+            .chain(args)
+            .collect();
+        let sent = clocks::now();
+        let answer = self.eval(call.script, slot, all, call.timeout).await?;
+        let reply = Reply::parse(&answer.as_str_lossy().unwrap_or_default())?;
+        if reply.id != id {
+            // After an error that the client did not expect, it gives each command the answer to
+            // another one.
+            self.reconnect();
+            return Err(BackendError::unavailable("redis's answer is to another command").into());
+        }
+        if reply.is_late() {
+            self.clocks.jumped(slot, sent, reply.now);
+        } else {
+            self.clocks.found(slot, sent, reply.now);
+        }
+        match &reply.unpublished {
+            Some(error) => self.pushing.unpublished(&fault::unpublished(error)),
+            None if reply.published => self.pushing.published(),
+            None => {}
+        }
+        Ok(reply)
     }
 
     async fn eval(
@@ -146,22 +178,22 @@ impl Link {
         script: &Script,
         slot: u16,
         args: Vec<String>,
-    ) -> Result<String, BackendError> {
+        timeout: Duration,
+    ) -> Result<Value, Error> {
         let with = |script: &str| -> Vec<String> {
-            [script.to_owned(), "2".to_owned()].into_iter().chain(args.iter().cloned()).collect()
+            std::iter::once(script.to_owned()).chain(args.iter().cloned()).collect()
         };
-        match self.send("EVALSHA", slot, with(&script.hash), self.timeout).await {
+        match self.send("EVALSHA", slot, with(&script.hash), timeout).await {
             // Only to the node that needs it: the client's own method loads scripts on all nodes,
             // and one that hangs would delay all.
             Err(error) if error.details().contains("NOSCRIPT") => {
-                self.send("EVAL", slot, with(script.body), self.timeout).await
+                self.send("EVAL", slot, with(script.body), timeout).await
             }
             answer => answer,
         }
-        .map_err(|error| self.fault(&error))
     }
 
-    async fn send<T: FromValue>(
+    pub(super) async fn send<T: FromValue>(
         &self,
         command: &'static str,
         slot: u16,
@@ -174,38 +206,19 @@ impl Link {
         self.client.with_options(&options).custom(command, args).await
     }
 
-    /// Returns the server's time at which a command that is sent now will have timed out. If the
-    /// server's clock is unknown, reads it first: no command goes without a bound.
-    async fn not_after(&self, slot: u16) -> Result<u64, BackendError> {
-        let known = self.ahead().get(&slot).copied();
-        let ahead = match known {
-            Some(ahead) => ahead,
-            None => self.learn(slot).await?,
-        };
-        let bound = now().cast_signed() + ahead + millis(self.timeout).cast_signed();
-        Ok(bound.max(1).cast_unsigned())
+    /// Reads the server's time: no command goes without a bound.
+    async fn learn(&self, slot: u16, timeout: Duration) -> Result<(), Error> {
+        let sent = clocks::now();
+        let (seconds, micros): (u64, u64) = self.send("TIME", slot, Vec::new(), timeout).await?;
+        self.clocks.found(slot, sent, seconds.saturating_mul(1_000_000).saturating_add(micros));
+        Ok(())
     }
 
-    async fn learn(&self, slot: u16) -> Result<i64, BackendError> {
-        let sent = now();
-        let time: Result<(u64, u64), Error> =
-            self.send("TIME", slot, Vec::new(), self.timeout).await;
-        let (seconds, micros) = time.map_err(|error| self.fault(&error))?;
-        let ahead = (seconds * 1000 + micros / 1000).cast_signed() - sent.cast_signed();
-        self.ahead().insert(slot, ahead);
-        Ok(ahead)
+    fn slot(&self, call: &Call) -> u16 {
+        call.keys.first().map_or(0, |key| self.slot_of(key))
     }
 
-    /// Another server may answer now, with another clock.
-    pub(super) fn forget_clocks(&self) {
-        self.ahead().clear();
-    }
-
-    fn ahead(&self) -> MutexGuard<'_, HashMap<u16, i64>> {
-        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn slot(&self, key: &str) -> u16 {
+    pub(super) fn slot_of(&self, key: &str) -> u16 {
         if self.clustered { redis_keyslot(key.as_bytes()) } else { 0 }
     }
 
@@ -221,23 +234,6 @@ impl Link {
         }
     }
 
-    /// Waits until this connection receives what is published, or the reason is known why it
-    /// cannot.
-    pub(super) async fn subscribed(&self) -> Result<(), BackendError> {
-        let mut status = self.status.subscribe();
-        loop {
-            match &*status.borrow_and_update() {
-                Status::Subscribed => return Ok(()),
-                // A server that cannot be reached is tried again.
-                Status::Broken(why) if !why.is_unavailable() => return Err(why.clone()),
-                Status::Broken(_) | Status::Connecting => {}
-            }
-            if status.changed().await.is_err() {
-                return Err(self.why());
-            }
-        }
-    }
-
     /// Returns why there is no connection.
     pub(super) fn why(&self) -> BackendError {
         match &*self.status.borrow() {
@@ -246,35 +242,44 @@ impl Link {
         }
     }
 
-    fn fault(&self, error: &Error) -> BackendError {
+    pub(super) fn fault(&self, error: &Error) -> BackendError {
         if self.client.is_connected() { fault::fault(error) } else { self.why() }
+    }
+
+    fn explain(&self, failure: Failure) -> BackendError {
+        match failure {
+            Failure::Sent(error) => self.fault(&error),
+            Failure::Said(error) => error,
+        }
     }
 
     pub(super) fn broken(&self, why: BackendError) {
         self.status.send_replace(Status::Broken(why));
     }
 
-    /// Pings on the connection that receives what is published. A server that answers with an error
-    /// cannot be used now, and a new connection would not change that: only pings without an answer
-    /// lead to one.
-    pub(super) async fn ping(&self, patience: Duration) -> Result<(), BackendError> {
+    /// Pings on the connection that receives what is published. Returns whether there was an
+    /// answer.
+    pub(super) async fn ping(&self, patience: Duration) -> Result<bool, BackendError> {
         if !self.client.is_connected() {
             return Err(self.why());
         }
-        match self.send::<Value>("PING", self.own_slot(), Vec::new(), patience).await {
-            Ok(_) => {
-                self.lost.store(0, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                if !fault::unanswered(&error) {
-                    self.lost.store(0, Ordering::Relaxed);
-                } else if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= LOST_PINGS {
-                    self.lost.store(0, Ordering::Relaxed);
-                    self.reconnect();
-                }
-                Err(self.fault(&error))
-            }
+        let answer = self.send::<Value>("PING", self.own_slot(), Vec::new(), patience).await;
+        self.answered(answer.as_ref().map(|_| ()));
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if fault::unanswered(&error) => Ok(false),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    /// Counts what was not answered in a row. A server that answers with an error cannot be used
+    /// now, and a new connection would not change that: only silence leads to one.
+    fn answered(&self, answer: Result<(), &Error>) {
+        if answer.err().is_none_or(|error| !fault::unanswered(error)) {
+            self.lost.store(0, Ordering::Relaxed);
+        } else if self.lost.fetch_add(1, Ordering::Relaxed) + 1 >= LOST_PINGS {
+            self.lost.store(0, Ordering::Relaxed);
+            self.reconnect();
         }
     }
 
@@ -284,67 +289,43 @@ impl Link {
         tokio::spawn(async move { timeout(PATIENCE * 4, client.force_reconnection()).await });
     }
 
-    /// Subscribes, and publishes `hello` on the channel: only receiving it proves the subscription.
-    /// The client does not wait for the server's answer, and a denial may go unnoticed.
-    pub(super) async fn subscribe(&self, hello: &str) -> Result<(), BackendError> {
-        // A server that answers everything with an error would answer this so, too. It is asked
-        // again, on this connection.
-        self.ping(PATIENCE).await?;
-        let options = Options { timeout: Some(PATIENCE), ..Options::default() };
-        let client = self.client.with_options(&options);
-        let hash = ClusterHash::Custom(self.own_slot());
-        let publish = CustomCommand::new_static("PUBLISH", hash, false);
-        let args = vec![self.channel.clone(), hello.to_owned()];
-        let said = async {
-            client.subscribe(self.channel.as_str()).await?;
-            client.custom::<Value, _>(publish, args).await
-        };
-        said.await.map(drop).map_err(|error| {
-            if !fault::unanswered(&error) {
-                // This may be the answer to SUBSCRIBE. The client does not expect one there, and
-                // takes it for the next command's, and so on from there.
-                self.reconnect();
-            }
-            fault::fault(&error)
-        })
+    pub(super) async fn publish_circuits(&self, message: &str) -> Result<(), BackendError> {
+        let _in_flight = self.begin_command()?;
+        let said = self.publish(&self.keys.circuits(), message, self.background_timeout).await;
+        said.map_err(|error| self.fault(&error))
+    }
+
+    pub(super) async fn publish(
+        &self,
+        channel: &str,
+        text: &str,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let args = vec![channel.to_owned(), text.to_owned()];
+        self.send::<Value>("PUBLISH", self.own_slot(), args, timeout).await.map(drop)
     }
 
     /// Returns the slot to whose node the client sends its subscription in a cluster.
-    fn own_slot(&self) -> u16 {
+    pub(super) fn own_slot(&self) -> u16 {
         redis_keyslot(self.client.id().as_bytes())
     }
+}
 
-    pub(super) fn warning(&self) -> Option<String> {
-        self.caution.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// Why there is no answer: an error of the client, or one that is explained.
+enum Failure {
+    Sent(Error),
+    Said(BackendError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Sent(error)
     }
+}
 
-    /// Checks how the server evicts when it is full, if the user may know.
-    pub(super) async fn look_at_eviction(&self) {
-        let args = vec!["memory".to_owned()];
-        let info = self.send::<String>("INFO", self.own_slot(), args, PATIENCE).await;
-        let caution = info.ok().and_then(|info| fault::eviction(&info));
-        *self.caution.lock().unwrap_or_else(PoisonError::into_inner) = caution;
-    }
-
-    /// Checks that the server is new enough, and that the user has the permissions that are needed.
-    pub(super) async fn check(&self) -> Result<(), BackendError> {
-        self.ping(PATIENCE).await?;
-        let hello = self.send::<HashMap<String, Value>>("HELLO", self.own_slot(), vec![], PATIENCE);
-        let hello = hello.await.map_err(|error| self.fault(&error))?;
-        let version = hello.get("version").and_then(Value::as_string).unwrap_or_default();
-        fault::check_version(&version)?;
-
-        let key = codec::key(&self.prefix, "");
-        let slot = self.slot(&key);
-        // Both ways to run a script: without the first, the failure would show only when the server
-        // has lost its scripts.
-        for (command, script) in [("EVAL", CHECK.body), ("EVALSHA", &CHECK.hash)] {
-            let args = [script, "2", &key, &format!("{key}:o"), &self.channel];
-            let args = args.map(str::to_owned).to_vec();
-            let failed = self.send::<Vec<String>>(command, slot, args, PATIENCE).await;
-            fault::check_permissions(&failed.map_err(|error| self.fault(&error))?)?;
-        }
-        Ok(())
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Self::Said(error)
     }
 }
 
@@ -355,16 +336,4 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn late() -> BackendError {
-    BackendError::unavailable("redis ran the command too late, or its clock jumped")
-}
-
-fn now() -> u64 {
-    clock::now().as_nanos() / 1_000_000
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

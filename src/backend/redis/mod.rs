@@ -2,12 +2,15 @@
 
 mod address;
 mod client;
+mod clocks;
 mod codec;
 mod config;
 mod fault;
 mod link;
 mod listen;
+mod pushing;
 mod scripts;
+mod setup;
 #[cfg(feature = "redis-tls")]
 mod tls;
 
@@ -23,12 +26,15 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::{
-    Answer, Backend, BackendError, Lease, Move, Notice, OverrideRecord, Probed, Report, View,
+    Answer, Backend, BackendError, Batch, Changes, Group, Heartbeat, Impairment, Lease, Move,
+    Notice, OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
 use crate::name::CircuitName;
-use codec::Args;
-use link::Link;
-use scripts::{ACQUIRE, IMPOSE, LOAD, REPORT, RESTORE, SETTLE, TRANSITION};
+use codec::{BatchRequest, Request};
+use link::{Call, Link};
+use scripts::{
+    ACQUIRE, HEARTBEAT, OVERRIDE, REPLICAS, RESTORE, SETTLE, SYNC, Script, TRANSITION, WATCH,
+};
 
 pub(crate) use config::Part;
 pub use config::{RedisConfig, RedisConfigError};
@@ -44,22 +50,24 @@ const QUIT: Duration = Duration::from_millis(500);
 /// All clones share one connection (in a Cluster, one per node). It is closed when the last clone
 /// is dropped.
 ///
-/// A circuit is one hash, plus one more while it has an override. Each operation is one script on
-/// these. The scripts contain no rules but those of half-open rounds, as [`Backend`] requires.
-/// `docs/redis.md` describes guarantees, sizing and permissions.
+/// A circuit is one hash while there is something to say of it, plus one more while it has an
+/// override. Each operation is one script. The scripts contain no rules but those of half-open
+/// rounds, as [`Backend`] requires. `docs/redis.md` describes guarantees, sizing and permissions.
 ///
 /// # When Redis does not answer
 ///
-/// An operation takes at most as long as its commands' [timeout](RedisConfig::command_timeout);
-/// most operations are one command, and none is more than five. Without a connection, an operation
-/// fails at once, with the reason. The backend reconnects for as long as it takes, and then
-/// publishes a [gap](Notice::Gap). At most 256 operations run at once; more fail at once.
+/// A request for a probe, which a call waits for, takes at most as long as the
+/// [command timeout](RedisConfig::command_timeout) of each of its commands; everything else takes
+/// the [background timeout](RedisConfig::background_timeout). Most operations are one command, and
+/// none is more than five. Without a connection, an operation fails at once, with the reason. The
+/// backend reconnects for as long as it takes, and then publishes a [gap](Notice::Gap). At most 256
+/// operations run at once; more fail at once.
 ///
 /// # Cancellation
 ///
 /// After a timeout, or after its future was dropped, a command has no effect if the server runs it
-/// late: each command contains the server's time until which it may act, at most two timeouts after
-/// it was sent. The result of a probe has no such limit, because it is valid whenever it arrives.
+/// late: each command contains the server's time until which it may act, one timeout after it was
+/// sent. The result of a probe has no such limit, because it is valid whenever it arrives.
 #[derive(Clone)]
 pub struct RedisBackend {
     running: Arc<Running>,
@@ -98,8 +106,7 @@ impl RedisBackend {
     /// Starts to connect in the background, and retries until it succeeds. Use it for services that
     /// must be able to start without Redis.
     ///
-    /// Until there is a connection, operations fail, and [`ping`](Backend::ping) returns the
-    /// reason.
+    /// Until there is a connection, operations fail with the reason.
     ///
     /// # Errors
     ///
@@ -128,17 +135,44 @@ impl RedisBackend {
     fn link(&self) -> &Link {
         &self.running.link
     }
+
+    /// Returns a script on one circuit.
+    fn call(&self, script: &'static Script, circuit: &CircuitName, request: &Request) -> Call {
+        let link = self.link();
+        let mut keys = link.keys.group(Group::of(circuit));
+        keys.extend(link.keys.circuit(circuit));
+        Call { script, keys, request: request.json(), timeout: link.background_timeout }
+    }
+
+    async fn run(&self, call: Call) -> Result<View, BackendError> {
+        Ok(self.link().run(&call).await?.view()?.0)
+    }
+
+    /// Returns a script on the replicas.
+    fn replicas_call(&self, script: &'static Script, request: &Request) -> Call {
+        let link = self.link();
+        let (keys, request) = (link.keys.replicas(), request.json());
+        Call { script, keys, request, timeout: link.background_timeout }
+    }
 }
 
 impl Backend for RedisBackend {
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        Box::pin(async { Ok(self.link().run(&LOAD, circuit, Args::default()).await?.0) })
-    }
-
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        Box::pin(async {
-            let args = Args::default().report(report);
-            Ok(self.link().run(&REPORT, circuit, args).await?.0)
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
+        Box::pin(async move {
+            let link = self.link();
+            let (request, circuits) = BatchRequest::of(batch);
+            let mut keys = link.keys.group(group);
+            for circuit in circuits {
+                if Group::of(circuit) != group {
+                    return Err(BackendError::refused(
+                        "a circuit of the batch is of another group",
+                    ));
+                }
+                keys.extend(link.keys.circuit(circuit));
+            }
+            let (request, timeout) = (request.json(), link.background_timeout);
+            let call = Call { script: &SYNC, keys, request, timeout };
+            Ok(link.run(&call).await?.changes())
         })
     }
 
@@ -148,10 +182,8 @@ impl Backend for RedisBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        Box::pin(async move {
-            let args = Args::default().number(from).transition(to);
-            Ok(self.link().run(&TRANSITION, circuit, args).await?.0)
-        })
+        let request = Request::transition(circuit, from, to);
+        Box::pin(self.run(self.call(&TRANSITION, circuit, &request)))
     }
 
     fn acquire_probe<'a>(
@@ -161,8 +193,10 @@ impl Backend for RedisBackend {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
         Box::pin(async move {
-            let args = Args::default().number(generation).nonce(nonce);
-            let (view, remaining) = self.link().run(&ACQUIRE, circuit, args).await?;
+            let request = Request::acquire(circuit, generation, nonce);
+            let call = self.call(&ACQUIRE, circuit, &request);
+            let call = Call { timeout: self.link().timeout, ..call };
+            let (view, remaining) = self.link().run(&call).await?.view()?;
             let generation = view.generation;
             Ok((remaining.map(|remaining| Lease { generation, nonce, remaining }), view))
         })
@@ -175,26 +209,55 @@ impl Backend for RedisBackend {
         result: &'a Probed,
     ) -> Answer<'a, View> {
         Box::pin(async move {
-            let args = Args::default().number(lease.generation).nonce(lease.nonce).probed(result);
-            self.link().run_whenever(&SETTLE, circuit, args).await
+            let request = Request::settle(circuit, lease, result);
+            let call = self.call(&SETTLE, circuit, &request);
+            Ok(self.link().run_whenever(&call).await?.view()?.0)
         })
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        Box::pin(async {
-            let args = Args::default().view(view);
-            Ok(self.link().run(&RESTORE, circuit, args).await?.0)
-        })
+        let request = Request::restore(circuit, view);
+        Box::pin(self.run(self.call(&RESTORE, circuit, &request)))
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View> {
+        let request = Request::set_override(circuit, change);
+        Box::pin(self.run(self.call(&OVERRIDE, circuit, &request)))
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
         Box::pin(async move {
-            let args = Args::default().override_record(record);
-            Ok(self.link().run(&IMPOSE, circuit, args).await?.0)
+            let call = self.replicas_call(&HEARTBEAT, &Request::heartbeat(heartbeat));
+            Ok(self.link().run_heartbeat(&call).await?.roster())
+        })
+    }
+
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
+        Box::pin(async {
+            let call = self.replicas_call(&REPLICAS, &Request::default());
+            Ok(self.link().run(&call).await?.replicas())
+        })
+    }
+
+    fn watch(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let call = self.replicas_call(&WATCH, &Request::default());
+            self.link().run(&call).await?;
+            self.link().pushing.watch();
+            self.link().follow_watching().await
+        })
+    }
+
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if circuits.len() > codec::MAX_CIRCUITS {
+                return Err(BackendError::refused("the circuits are more than 64 KiB"));
+            }
+            self.link().publish_circuits(&codec::circuits_message(sender, circuits)).await
         })
     }
 
@@ -202,12 +265,9 @@ impl Backend for RedisBackend {
         self.link().notices.subscribe()
     }
 
-    fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(self.link().ping(self.link().timeout))
-    }
-
-    fn warning(&self) -> Option<String> {
-        self.link().warning()
+    fn impairments(&self) -> Vec<Impairment> {
+        let link = self.link();
+        link.pushing.impairments(link.client.is_connected())
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -8,4 +8,5 @@ mod laws;
 mod partial;
 mod rejoin;
 mod replicas;
+mod scale;
 mod simulation;

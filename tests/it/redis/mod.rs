@@ -7,4 +7,5 @@ mod data_loss;
 mod processes;
 mod records;
 mod replicas;
+mod scale;
 mod unreachable;

@@ -17,6 +17,7 @@ pub(crate) mod redis;
 pub(crate) mod replica;
 pub(crate) mod schedule;
 pub(crate) mod sim;
+pub(crate) mod traffic;
 pub(crate) mod upstream;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};

@@ -33,7 +33,7 @@ impl InRedis {
 }
 
 impl World for InRedis {
-    fn replicas(&self) -> (Arc<dyn Backend>, Arc<dyn Backend>) {
+    fn connections(&self) -> (Arc<dyn Backend>, Arc<dyn Backend>) {
         (Arc::new(self.one.clone()), Arc::new(self.other.clone()))
     }
 

@@ -1,0 +1,209 @@
+//! The replicas of a cluster, and their circuits, for pages and programs that show them all.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::store::Store;
+use crate::backend::{BackendError, Notice, ReplicaInfo};
+use crate::circuit::Snapshot;
+use crate::machine::{State, Tally};
+use crate::sync::Handle;
+
+/// The longest time that [`Store::replicas`] waits.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How often the wish to watch is renewed. Backends forget it after 15 seconds.
+const RENEW: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Returns the replicas that use the same backend, and have sent a heartbeat within the last
+    /// minute. Without a backend it returns none.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the backend does not answer within one second.
+    pub async fn replicas(&self) -> Result<Vec<ReplicaInfo>, BackendError> {
+        let Some(replicator) = &self.registry.replicator else { return Ok(Vec::new()) };
+        let answer = timeout(ANSWER, replicator.backend().replicas()).await;
+        answer.unwrap_or_else(|_| {
+            Err(BackendError::unavailable(format!("no answer within {ANSWER:?}")))
+        })
+    }
+
+    /// Watches the circuits of all replicas that use the same backend. Returns `None` without a
+    /// backend.
+    ///
+    /// Replicas send nothing about healthy circuits, so a page that shows the whole cluster must
+    /// ask for it. While the returned value is read, each replica publishes its circuits once a
+    /// second.
+    ///
+    /// # Cost
+    ///
+    /// One command a second for each replica, with up to 60 KiB, until 15 seconds after the last
+    /// call of [`ClusterWatch::next`].
+    #[must_use]
+    pub fn watch(&self) -> Option<ClusterWatch> {
+        let handle = self.registry.replicator.clone()?;
+        let notices = handle.backend().subscribe();
+        let mut renew = interval(RENEW);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Some(ClusterWatch { handle, notices, renew })
+    }
+}
+
+/// Returns the circuits of all replicas, one replica after the other. [`Store::watch`] returns it.
+#[must_use]
+pub struct ClusterWatch {
+    handle: Arc<Handle>,
+    notices: broadcast::Receiver<Notice>,
+    renew: tokio::time::Interval,
+}
+
+impl ClusterWatch {
+    /// Returns the circuits of the next replica that publishes them, or `None` once the backend is
+    /// closed.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<ReplicaCircuits> {
+        loop {
+            tokio::select! {
+                notice = self.notices.recv() => match notice {
+                    Ok(Notice::Circuits { sender, circuits }) => {
+                        let circuits = circuits.lines().filter_map(CircuitSummary::read).collect();
+                        return Some(ReplicaCircuits { name: sender.name, id: sender.id, circuits });
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                },
+                _ = self.renew.tick() => {
+                    // A backend that does not answer is asked again.
+                    let _ = timeout(ANSWER, self.handle.backend().watch()).await;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ClusterWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterWatch").finish_non_exhaustive()
+    }
+}
+
+/// The circuits of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplicaCircuits {
+    /// The name of the replica, which it keeps over restarts.
+    pub name: String,
+    /// Unique for each start of a process.
+    pub id: String,
+    /// Its circuits, those that are not closed first. A replica with very many leaves out closed
+    /// ones.
+    pub circuits: Vec<CircuitSummary>,
+}
+
+/// A circuit, as a replica describes it to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitSummary {
+    /// The name of the circuit.
+    pub name: String,
+    /// The state.
+    pub state: State,
+    /// The generation of that state.
+    pub generation: u64,
+    /// How long the state has lasted.
+    pub since: Duration,
+    /// What this replica has counted in that state.
+    pub tally: Tally,
+    /// Whether the circuit decides without the backend.
+    pub detached: bool,
+}
+
+impl CircuitSummary {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        Self {
+            name: snapshot.name.to_string(),
+            state: snapshot.state,
+            generation: snapshot.generation,
+            since: snapshot.since,
+            tally: snapshot.tally,
+            detached: snapshot.detached,
+        }
+    }
+
+    /// Fields with tabs between them, the name last: it may contain anything but the end of a line,
+    /// which is escaped.
+    pub(super) fn line(&self) -> String {
+        let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = self.tally;
+        format!(
+            "{}\t{}\t{}\t{calls}\t{failures}\t{slow_calls}\t{consecutive_failures}\t{unanswered}\t\
+             {}\t{}\n",
+            self.state.as_str(),
+            self.generation,
+            self.since.as_millis(),
+            u8::from(self.detached),
+            self.name.replace('%', "%25").replace('\n', "%0a").replace('\r', "%0d"),
+        )
+    }
+
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(10, '\t');
+        let state = State::from_name(fields.next()?)?;
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let (generation, since) = (number()?, number()?);
+        let tally = Tally {
+            calls: number()?,
+            failures: number()?,
+            slow_calls: number()?,
+            consecutive_failures: number()?,
+            unanswered: number()?,
+        };
+        let detached = number()? != 0;
+        let name = fields.next()?.replace("%0d", "\r").replace("%0a", "\n").replace("%25", "%");
+        Some(Self {
+            name,
+            state,
+            generation,
+            since: Duration::from_millis(since),
+            tally,
+            detached,
+        })
+    }
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_reads_as_it_was_described_whatever_its_name() {
+        for name in ["payments", "a\tb", "a\nb", "100%", "%0a", "\r\n", "ä {x}:y"] {
+            let summary = CircuitSummary {
+                name: name.to_owned(),
+                state: State::HalfOpen,
+                generation: 1_700_000_000_000,
+                since: Duration::from_millis(17),
+                tally: Tally { calls: 9, failures: 4, ..Tally::default() },
+                detached: true,
+            };
+            let line = summary.line();
+            assert_eq!(line.lines().count(), 1);
+            assert_eq!(CircuitSummary::read(line.trim_end_matches('\n')), Some(summary));
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_version_is_skipped() {
+        for line in ["", "closed", "closed\t1\t2", "what\t1\t2\t3\t4\t5\t6\t7\t0\tname"] {
+            assert_eq!(CircuitSummary::read(line), None, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Commands: what a circuit sends by itself, one at a time.
+
+use std::mem::take;
+use std::time::Duration;
+
+use super::circuit::{CircuitSync, Command, Context, Detached, Outbox};
+use super::scheduler::Class;
+use crate::backend::{BackendError, Move, RecordState, View};
+use crate::policy::Policy;
+use crate::timestamp::Timestamp;
+
+/// A command that failed is sent again after so long.
+const SEND_AGAIN: Duration = Duration::from_millis(250);
+
+impl CircuitSync {
+    pub(super) fn next_class(&self, policy: &Policy) -> Option<Class> {
+        let Outbox { restore, settled, busy, .. } = &self.outbox;
+        if *busy || !self.is_synced() {
+            None
+        } else if !settled.is_empty() || self.has_change_to_send() {
+            Some(Class::Settle)
+        } else if *restore || self.proposal(policy).is_some() {
+            Some(Class::Transition)
+        } else {
+            None
+        }
+    }
+
+    fn has_change_to_send(&self) -> bool {
+        // If a newer override was pushed, an answer first tells whether it supersedes this one.
+        let pushed = self.hint.as_ref().map_or(0, |hint| hint.view.overridden.version);
+        let change = self.outbox.change.as_ref();
+        change.is_some_and(|change| !change.sent && pushed <= change.version)
+    }
+
+    /// Takes the next command, in an order in which nothing contradicts what was sent before.
+    pub(crate) fn command(&mut self, now: Timestamp, policy: &Policy) -> Option<Command> {
+        self.next_class(policy)?;
+        self.outbox.busy = true;
+        if take(&mut self.outbox.restore) {
+            return Some(Command::Restore(self.known_now(now)));
+        }
+        if !self.outbox.settled.is_empty() {
+            return Some(Command::Settle(self.outbox.settled.remove(0)));
+        }
+        let sends_change = self.has_change_to_send();
+        if let Some(change) = self.outbox.change.as_mut().filter(|_| sends_change) {
+            change.sent = true;
+            return Some(Command::Override(change.now(now)));
+        }
+        let to = self.proposal(policy)?;
+        self.outbox.proposal = None;
+        Some(Command::Transition { from: self.followed.generation, to })
+    }
+
+    /// What is proposed: by the totals, or by this replica's own evidence, where that is enough.
+    fn proposal(&self, policy: &Policy) -> Option<Move> {
+        let closed = self.followed.state == RecordState::Closed;
+        self.outbox.proposal.or(self.trip.filter(|_| closed && policy.quorum() == 1))
+    }
+}
+
+/// Commands that were answered, or were not.
+impl CircuitSync {
+    pub(super) fn done(
+        &mut self,
+        command: Command,
+        result: Result<&View, &BackendError>,
+        asked: Timestamp,
+        cx: &mut Context<'_>,
+    ) {
+        self.outbox.busy = false;
+        match result {
+            Ok(view) => {
+                match command {
+                    Command::Override(_) => self.acknowledge(view, cx),
+                    Command::Restore(_) => self.outbox.restored = Some(cx.now),
+                    Command::Settle(_) | Command::Transition { .. } => {}
+                }
+                self.answered(view, asked, cx.now, cx);
+            }
+            Err(error) => {
+                self.outbox.not_before = cx.now.after(SEND_AGAIN);
+                self.put_back(command);
+                self.supersede_returned(cx);
+                if !error.is_unavailable() {
+                    self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
+                }
+            }
+        }
+    }
+
+    /// What was not acknowledged waits to be sent again, unless it is superseded.
+    fn put_back(&mut self, command: Command) {
+        let generation = self.followed.generation;
+        let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
+        match command {
+            Command::Restore(_) => *restore = true,
+            Command::Settle(one) => {
+                if one.lease.generation == generation {
+                    settled.insert(0, one);
+                }
+            }
+            Command::Override(_) => {
+                if let Some(change) = change {
+                    change.sent = false;
+                }
+            }
+            Command::Transition { from, to } => {
+                // What this replica's own evidence proposes is not forgotten by being taken.
+                if from == generation && self.trip != Some(to) {
+                    *proposal = proposal.take().or(Some(to));
+                }
+            }
+        }
+    }
+
+}
+

@@ -1,0 +1,68 @@
+//! What one replica does is the same for all.
+
+use tokio::time::sleep;
+use tower_breaker::backend::MemoryBackend;
+use tower_breaker::{Outcome, State, Store};
+
+use crate::support::log::Log;
+use crate::support::replica::Replica;
+use crate::support::traffic::{Fault, Traffic};
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_fails_after_its_lease_still_opens_the_circuit() {
+    let backend = MemoryBackend::new();
+    let policy = || fragile().probes(1).successes_to_close(2).probe_lease(s(5));
+    let [one, other] = [(); 2].map(|()| Replica::join(&Traffic::over(&backend), policy()));
+    sleep(s(1)).await;
+    trip(&one.circuit);
+    sleep(s(11)).await;
+    let late = one.circuit.acquire().await.unwrap();
+    assert!(late.is_probe());
+    sleep(s(4)).await;
+    one.line.set(Fault::Pauses);
+    late.settle(Outcome::failure());
+    sleep(s(2)).await;
+    let good = other.circuit.acquire().await.unwrap();
+    assert!(good.is_probe(), "the lease of the first is over");
+    good.settle(Outcome::Success);
+    sleep(ms(100)).await;
+    assert_state(&other.circuit, State::HalfOpen);
+    one.line.set(Fault::None);
+    sleep(s(3)).await;
+    if let Ok(second) = other.circuit.acquire().await {
+        second.settle(Outcome::Success);
+    }
+    sleep(ms(100)).await;
+    for replica in [one, other] {
+        assert_state(&replica.circuit, State::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trip_has_the_same_evidence_on_every_replica() {
+    let (backend, log) = (MemoryBackend::new(), Log::default());
+    let _listening = log.listen();
+    let [one, other] = [(); 2]
+        .map(|()| Replica::join(&Traffic::over(&backend), fragile().consecutive_failures(5)));
+    sleep(s(1)).await;
+    let [ours, theirs] = [&one, &other].map(|replica| observe(&replica.circuit, |it| it.tally));
+    times(5, fail, &one.circuit);
+    sleep(s(1)).await;
+    assert_eq!(ours.try_recv().unwrap().consecutive_failures, 5);
+    assert_eq!(theirs.try_recv().unwrap().consecutive_failures, 5);
+    let opened = log.lines().into_iter().filter(|line| line.contains("opened"));
+    for line in opened {
+        assert!(line.contains("consecutive_failures=5"), "{line}");
+    }
+}
+
+#[test]
+fn a_layer_and_its_key_are_never_another_layer_and_key() {
+    let store = Store::in_memory();
+    let one = store.keyed("a").circuit("b:c").unwrap();
+    let other = store.keyed("a:b").circuit("c").unwrap();
+    assert_ne!(one.name(), other.name());
+    trip(&one);
+    assert_state(&other, State::Closed);
+}
