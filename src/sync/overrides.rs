@@ -19,7 +19,8 @@ impl CircuitSync {
         effects: &mut Effects,
     ) -> Acknowledgement {
         let (waiter, answer) = oneshot::channel();
-        let version = self.known.overridden.version;
+        // What was only pushed is in force here too, so an operator has seen it.
+        let version = self.known.overridden.version.max(self.followed.overridden.version);
         let change = Change { change, at: now, version, waiter: Some(waiter), sent: false };
         if let Some(before) = self.outbox.change.replace(change) {
             before.end(Err(superseded()), effects);
@@ -39,7 +40,7 @@ impl CircuitSync {
         let version = self.known.overridden.version;
         let first = self.state == SyncState::Unknown;
         let Some(change) = &mut self.outbox.change else { return };
-        if change.sent {
+        if change.sent || version <= change.version {
             return;
         }
         if first {
@@ -59,12 +60,9 @@ impl CircuitSync {
 
     /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
     pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
-        let known = self.known.overridden.version;
-        if self.outbox.change.as_ref().is_some_and(|change| !change.sent && known > change.version) {
-            self.supersede(cx);
-            if self.is_synced() && self.hint.is_none() {
-                self.follow_known(cx);
-            }
+        self.supersede(cx);
+        if self.is_synced() && self.hint.is_none() {
+            self.follow_known(cx);
         }
     }
 

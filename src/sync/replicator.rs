@@ -111,6 +111,9 @@ pub(super) struct Replicator {
     /// Why circuits are detached although the backend answers.
     refused: BTreeMap<NodeId, String>,
     live: u64,
+    /// Two heartbeats in a row have brought this number. Otherwise replicas that have just started
+    /// may be missing in it.
+    live_is_sure: bool,
     /// When the last heartbeat was sent that was answered.
     heard: Option<Timestamp>,
     failing_since: Option<Timestamp>,
@@ -143,6 +146,7 @@ impl Replicator {
             sweeps: false,
             refused: BTreeMap::new(),
             live: 1,
+            live_is_sure: false,
             heard: None,
             failing_since: None,
             degraded: None,
@@ -197,7 +201,10 @@ impl Replicator {
     }
 
     fn pace(&self) -> Pace {
-        self.handle.settings.pace(self.live)
+        let pace = self.handle.settings.pace(self.live);
+        // A roll call then counts as answered when the settling time is over.
+        let live = if self.live_is_sure { self.live } else { u64::MAX };
+        Pace { live, ..pace }
     }
 }
 
@@ -681,7 +688,9 @@ impl Replicator {
         let draw = fastrand::u64(..);
         let wait = match answer {
             Ok(roster) => {
-                self.live = roster.live.max(1);
+                let live = roster.live.max(1);
+                self.live_is_sure = self.heard.is_some() && self.live == live;
+                self.live = live;
                 self.heard = Some(asked);
                 self.sweeps = true;
                 let watched = roster.watched.then_some((Class::Poll, now));
@@ -693,6 +702,7 @@ impl Replicator {
                 HEARTBEAT
             }
             Err(error) => {
+                self.live_is_sure = false;
                 let since = *self.failing_since.get_or_insert(asked);
                 if self.degraded.is_some() || now.since(since) >= DEGRADED_AFTER {
                     let first = self.degraded.replace(error.to_string()).is_none();
