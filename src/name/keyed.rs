@@ -22,6 +22,13 @@ impl KeyedName {
     /// The largest length of a layer's name in bytes, so that there is room for keys.
     pub(crate) const MOST_PREFIX: usize = 64;
 
+    /// Returns the name of a layer as the names of its circuits begin. What could be taken for the
+    /// mark between layer and key is escaped.
+    pub(crate) fn prefix(layer: &str) -> String {
+        layer.replace('%', "%25").replace(':', "%3A")
+    }
+
+    /// `layer` is a [prefix](Self::prefix).
     pub(crate) fn new(layer: &str, key: &str) -> Self {
         let mut name = Self { bytes: [0; CircuitName::MAX_BYTES], len: 0 };
         let written = name

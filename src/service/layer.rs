@@ -170,7 +170,7 @@ impl<S, C: Clone, M: Clone, U, K: Clone> Layer<S> for CircuitBreakerLayer<C, M, 
 
     fn layer(&self, inner: S) -> Self::Service {
         let Named { store, name, sharing, policy } = self.circuit.clone();
-        let circuits = KeyedCircuits { store, layer: name, policy, sharing };
+        let circuits = KeyedCircuits::new(store, name, policy, sharing);
         let (classifier, on_rejected) = (self.classifier.clone(), self.on_rejected.clone());
         KeyedCircuitBreaker::new(inner, circuits, self.which.clone(), classifier, on_rejected)
     }
@@ -183,7 +183,10 @@ impl Named {
         if self.sharing == Sharing::Process {
             self.name = shortened(self.name.as_str(), longest);
         }
-        let bytes = self.name.as_str().len();
+        let bytes = match longest {
+            CircuitName::MAX_BYTES => self.name.as_str().len(),
+            _ => KeyedCircuits::prefix(&self.name, self.sharing).len(),
+        };
         assert!(
             bytes <= longest,
             "the name of a layer with keys has at most {longest} bytes, this one has {bytes}"

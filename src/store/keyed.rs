@@ -1,6 +1,7 @@
 //! Circuits of keys: one for each key of one name.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::entry::{Ask, Used};
 use super::keys::Room;
@@ -54,11 +55,13 @@ use crate::policy::Policy;
 /// that is in use, or under an override, is never evicted.
 #[derive(Clone)]
 pub struct KeyedCircuits {
-    pub(crate) store: Store,
+    store: Store,
     /// The name of the layer.
     pub(crate) layer: CircuitName,
-    pub(crate) policy: Option<Policy>,
-    pub(crate) sharing: Sharing,
+    /// The same, as the names of the circuits begin.
+    prefix: Arc<str>,
+    policy: Option<Policy>,
+    sharing: Sharing,
 }
 
 impl Store {
@@ -75,16 +78,36 @@ impl Store {
         N::Error: fmt::Display,
     {
         let layer = CircuitName::expect(name);
-        let (bytes, most) = (layer.as_str().len(), KeyedName::MOST_PREFIX);
+        let bytes = KeyedCircuits::prefix(&layer, Sharing::Cluster).len();
+        let most = KeyedName::MOST_PREFIX;
         assert!(
             bytes <= most,
             "the name of keyed circuits has at most {most} bytes, this one has {bytes}"
         );
-        KeyedCircuits { store: self.clone(), layer, policy: None, sharing: Sharing::Cluster }
+        KeyedCircuits::new(self.clone(), layer, None, Sharing::Cluster)
     }
 }
 
 impl KeyedCircuits {
+    pub(crate) fn new(
+        store: Store,
+        layer: CircuitName,
+        policy: Option<Policy>,
+        sharing: Sharing,
+    ) -> Self {
+        let prefix = Self::prefix(&layer, sharing).into();
+        Self { store, layer, prefix, policy, sharing }
+    }
+
+    /// How the names of a layer's circuits begin. The name of a place in the code, which no replica
+    /// shares, stays as it is.
+    pub(crate) fn prefix(layer: &CircuitName, sharing: Sharing) -> String {
+        match sharing {
+            Sharing::Cluster => KeyedName::prefix(layer.as_str()),
+            Sharing::Process => layer.as_str().to_owned(),
+        }
+    }
+
     /// Sets the policy of these circuits. Default: that of the store.
     ///
     /// A policy that the store has for the full name of a circuit (`name:key`) takes precedence, as
@@ -109,7 +132,7 @@ impl KeyedCircuits {
             return None;
         }
         let registry = &*self.store.registry;
-        let name = KeyedName::new(self.layer.as_str(), key);
+        let name = KeyedName::new(&self.prefix, key);
         let ask = registry.ask();
         if registry.keys.is_time_to_look(ask.now) {
             for entry in registry.keys.forget_idle(&registry.circuits, ask.now) {

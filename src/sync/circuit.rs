@@ -222,6 +222,11 @@ pub(crate) struct CircuitSync {
     pub(super) unreported: Unreported,
     /// Opened by this replica's own evidence, in the generation that is followed.
     pub(super) trip: Option<Move>,
+    /// The generation that was followed when this replica's own evidence last opened the circuit.
+    pub(super) opened_in: Option<u64>,
+    /// The version of the override that the machine follows; `None` after a change that was made
+    /// here.
+    pub(super) override_followed: Option<u64>,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -253,6 +258,8 @@ impl CircuitSync {
             followed_override_at: Timestamp::default(),
             unreported: Unreported::new(Geometry::of(policy)),
             trip: None,
+            opened_in: None,
+            override_followed: Some(0),
             voted: false,
             outbox: Outbox::default(),
             asking: false,

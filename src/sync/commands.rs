@@ -74,6 +74,7 @@ impl CircuitSync {
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
                 self.put_back(command);
+                self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
                 }

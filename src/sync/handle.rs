@@ -46,10 +46,12 @@ impl Default for SyncSettings {
 }
 
 /// Between two reports of a circuit that is suspect and far from any threshold.
-const FAR: Duration = Duration::from_millis(500);
+const FAR: Duration = Duration::from_millis(300);
 
-/// So much longer for each live replica: all of them report the same circuits.
-const FAR_PER_REPLICA: Duration = Duration::from_millis(10);
+/// So much longer for each live replica, since all of them report the same circuits; and the
+/// longest.
+const FAR_PER_REPLICA: Duration = Duration::from_millis(30);
+const LONGEST_FAR: Duration = Duration::from_secs(10);
 
 /// The longest time for which a roll call waits for replicas that do not answer.
 const LONGEST_SETTLING: Duration = Duration::from_secs(2);
@@ -60,7 +62,7 @@ impl SyncSettings {
         let replicas = u32::try_from(live.min(1_000)).unwrap_or(1_000);
         Pace {
             near,
-            far: near.max(FAR + FAR_PER_REPLICA * replicas),
+            far: near.max((FAR + FAR_PER_REPLICA * replicas).min(LONGEST_FAR)),
             settling: (near * 2).max(self.deadline).min(LONGEST_SETTLING),
             live,
         }

@@ -24,7 +24,7 @@ impl CircuitSync {
         at: Timestamp,
         cx: &mut Context<'_>,
     ) {
-        self.learn(view, at, cx);
+        self.learn(view, asked, at, cx);
         let confirmed = self.hint.as_ref().is_none_or(|hint| {
             asked > hint.at
                 || self.known.rank() >= hint.view.rank()
@@ -42,17 +42,20 @@ impl CircuitSync {
     }
 
     /// Takes over what an answer says, as far as it is newer or contradicts what is known.
-    fn learn(&mut self, view: &View, at: Timestamp, cx: &mut Context<'_>) {
+    fn learn(&mut self, view: &View, asked: Timestamp, at: Timestamp, cx: &mut Context<'_>) {
         let known = &self.known;
         let vanished = is_absent(view) && known.state == RecordState::Closed;
-        let behind = view.rank() < known.rank() && !vanished;
+        // A detached circuit judges by itself what the loss of a record means: see `attach`.
+        let replaced = !self.is_synced() && asked >= self.at;
+        let behind = view.rank() < known.rank() && !vanished && !replaced;
         let override_behind = view.overridden.version < known.overridden.version;
         if behind || override_behind {
             self.lost(cx);
         }
         let known = &self.known;
         let contradicts = view.rank() == known.rank() && !says_as(&view.state, &known.state);
-        if !behind && (vanished || contradicts || view.rank() >= known.rank()) && at >= self.at {
+        let newer = view.rank() >= known.rank();
+        if !behind && (vanished || replaced || contradicts || newer) && at >= self.at {
             let overridden = take(&mut self.known.overridden);
             self.known = View { overridden, ..view.clone() };
             self.at = at;
@@ -126,8 +129,11 @@ impl CircuitSync {
         let new = &self.followed;
         if is_absent(new) && old.state == RecordState::Closed {
             // The record of a closed circuit has expired: nothing has changed.
+            if self.opened_in == Some(old.generation) {
+                self.opened_in = Some(self.followed.generation);
+            }
             self.outbox.attention = None;
-            self.follow_override(&old, cx);
+            self.follow_override(cx);
             return;
         }
         let next = new.generation != old.generation;
@@ -139,7 +145,7 @@ impl CircuitSync {
             self.drop_evidence(cx.policy);
             self.forget_findings();
         }
-        if self.follow_override(&old, cx) || cx.machine.state().is_overridden() {
+        if self.follow_override(cx) || cx.machine.state().is_overridden() {
             return;
         }
         if next && !evidence_goes_on || newer && !same_kind {
@@ -150,12 +156,13 @@ impl CircuitSync {
     }
 
     /// Follows a change of the override. Returns whether there was one.
-    fn follow_override(&mut self, old: &View, cx: &mut Context<'_>) -> bool {
-        let changed = self.followed.overridden.version != old.overridden.version;
+    fn follow_override(&mut self, cx: &mut Context<'_>) -> bool {
+        let version = Some(self.followed.overridden.version);
         // What was changed here since is still to be sent, and holds until then.
-        if !changed || self.outbox.change.is_some() {
+        if self.override_followed == version || self.outbox.change.is_some() {
             return false;
         }
+        self.override_followed = version;
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
                 if let Some(remaining) = &mut record.remaining {
@@ -244,7 +251,10 @@ impl CircuitSync {
     /// Puts the state beneath an override in force: that of the record, or what this replica opened
     /// by itself before.
     fn give_back(&mut self, reason: Reason, cx: &mut Context<'_>) {
-        let own = self.followed.state == RecordState::Closed && cx.machine.covers_own_phase();
+        let own = self.followed.state == RecordState::Closed
+            && cx.machine.covers_own_phase()
+            // It may be over meanwhile, for example because another replica has closed the circuit.
+            && self.opened_in == Some(self.followed.generation);
         if self.is_synced() && !own {
             self.apply(Some(reason), cx);
         } else {

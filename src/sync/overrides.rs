@@ -25,6 +25,7 @@ impl CircuitSync {
             before.end(Err(superseded()), effects);
         }
         self.trip = None;
+        self.override_followed = None;
         self.outbox.proposal = None;
         answer
     }
@@ -54,6 +55,17 @@ impl CircuitSync {
         let result = if same { Ok(()) } else { Err(superseded()) };
         let change = take(&mut self.outbox.change);
         change.into_iter().for_each(|change| change.end(result.clone(), cx.effects));
+    }
+
+    /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
+    pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
+        let known = self.known.overridden.version;
+        if self.outbox.change.as_ref().is_some_and(|change| !change.sent && known > change.version) {
+            self.supersede(cx);
+            if self.is_synced() && self.hint.is_none() {
+                self.follow_known(cx);
+            }
+        }
     }
 
     /// The backend has stored the override that was changed here.

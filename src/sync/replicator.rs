@@ -562,6 +562,13 @@ impl Replicator {
         }
         let unknown = sync.unknown.iter().filter_map(|id| self.members.get(id));
         circuits.extend(unknown.map(|member| member.node.name().clone()).take(MOST_ASKED));
+        if class == Class::Poll {
+            // An operator may have edited a record, which then is no change of the group.
+            let active = |id: &NodeId| self.members.get(id).filter(|m| !m.agenda.is_plain);
+            let active = sync.nodes.iter().filter_map(active).map(|m| m.node.name().clone());
+            circuits.extend(active.filter(|name| reports.iter().all(|r| r.circuit != *name)));
+            circuits.truncate(MOST_ASKED);
+        }
         let reads = due || sync.failing.is_some() || matches!(class, Class::Probe | Class::Poll);
         if reports.is_empty() && circuits.is_empty() && !reads {
             return None;
@@ -923,6 +930,9 @@ impl Replicator {
             return;
         }
         let before = self.handle.status.send_replace(status.clone());
+        if before.is_like(&status) {
+            return;
+        }
         log::backend(&before, &status);
         self.notify(Notification::Status(status));
     }

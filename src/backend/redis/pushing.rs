@@ -35,7 +35,7 @@ impl Pushing {
     }
 
     pub(super) fn unpublished(&self, error: &BackendError) {
-        self.lock().unpublished = Some(error.to_string());
+        self.lock().unpublished = Some(format!("PUBLISH on the channel fails: {error}"));
     }
 
     pub(super) fn subscribed(&self) {
@@ -43,7 +43,8 @@ impl Pushing {
     }
 
     pub(super) fn unsubscribed(&self, error: &BackendError) {
-        self.lock().unsubscribed = Some(error.to_string());
+        let cause = format!("SUBSCRIBE and PUBLISH on the channel do not work: {error}");
+        self.lock().unsubscribed = Some(cause);
     }
 
     pub(super) fn evicts(&self, caution: Option<String>) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::sleep;
-use tower_breaker::backend::{Backend, RecordState};
+use tower_breaker::backend::RecordState;
 use tower_breaker::overrides::Override;
 use tower_breaker::{Circuit, Outcome, State};
 
@@ -60,7 +60,7 @@ async fn circuits_closed_while_detached_stay_closed_over_an_emptied_backend() {
     }
     sleep(s(3)).await;
     assert_all(&replicas, State::Closed);
-    let view = network.backend.load(replicas[0].circuit.name()).await.unwrap();
+    let view = network.load(replicas[0].circuit.name());
     assert_eq!(view.state, RecordState::Closed);
     trip(&replicas[0].circuit);
     sleep(ms(50)).await;
@@ -192,12 +192,14 @@ async fn the_second_of_two_overrides_holds() {
 #[tokio::test(start_paused = true)]
 async fn shutdown_returns_whether_everything_was_sent() {
     let (_, replicas) = join(1).await;
-    succeed_when_admitted(&replicas[0].circuit).await;
     replicas[0].line.cut();
+    fail(&replicas[0].circuit);
     assert!(!replicas[0].store.shutdown(s(5)).await);
-    let (_, replicas) = join(1).await;
-    succeed_when_admitted(&replicas[0].circuit).await;
+    let (network, replicas) = join(1).await;
+    fail(&replicas[0].circuit);
     assert!(replicas[0].store.shutdown(s(5)).await);
+    let view = network.load(replicas[0].circuit.name());
+    assert!(matches!(view.state, RecordState::Open { .. }), "{view:?}");
 }
 
 #[tokio::test(start_paused = true)]

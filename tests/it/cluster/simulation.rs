@@ -84,7 +84,9 @@ fn play(seed: u64, trace: bool) -> (Vec<String>, Stats) {
         let mut cluster = Cluster::new(world);
         cluster.meet_faults().await;
         cluster.recover().await;
-        let checker = cluster.world.network.checker();
+        let mut checker = cluster.world.network.checker();
+        checker.stats.opened_by_own = checker.order.opened_by_own;
+        checker.stats.opened_by_totals = checker.order.opened_by_totals;
         (checker.violations.clone(), checker.stats)
     })
 }
@@ -110,10 +112,10 @@ impl Cluster {
         let end = now() + self.world.schedule.trouble;
         while now() < end {
             sleep(ms(self.rng.u64(50..900))).await;
-            let Schedule { partitions, crashes, forgets, overrides, .. } = self.world.schedule;
-            let upstream = 3;
+            let Schedule { is_healthy, partitions, crashes, forgets, overrides, .. } = self.world.schedule;
+            let upstream = if is_healthy { 0 } else { 3 };
             let all = [upstream, partitions, partitions, crashes, forgets, overrides];
-            let mut draw = self.rng.u32(..all.iter().sum::<u32>());
+            let mut draw = self.rng.u32(..all.iter().sum::<u32>().max(1));
             let kind = all.iter().position(|&chance| {
                 let hit = draw < chance;
                 draw = draw.saturating_sub(chance);
@@ -158,14 +160,17 @@ impl Cluster {
         }
         let agree = |world: &World, replicas: &[Replica]| {
             let view = world.view();
-            replicas.iter().all(|replica| replica.agrees(&view))
+            let detached = |replica: &Replica| replica.circuit.snapshot().detached;
+            replicas.iter().all(|replica| replica.agrees(&view) && !detached(replica))
         };
         let bound = self.world.schedule.bound();
         self.within(bound, "all agree with the backend", agree).await;
         let overridden = self.world.view().overridden.record.is_some();
         if overridden || self.world.schedule.overrides > 0 {
-            // An override that a replica has not sent yet would replace this one.
-            sleep(s(3)).await;
+            // An override that a replica has not sent yet would replace this one, and a request from
+            // before that is not answered may still detach a circuit.
+            sleep(s(5)).await;
+            self.within(bound, "all agree with the backend", agree).await;
             let at = self.any();
             drop(self.replicas[at].circuit.force_open("at last"));
             let forced = |replica: &Replica| replica.circuit.state() == State::ForcedOpen;

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_breaker::backend::{Delta, Lease, Move, OpenTerms, Probed, RecordState, Report, View};
+use tower_breaker::backend::{
+    Batch, Changes, Lease, Move, OpenTerms, Probed, RecordState, Report, View,
+};
 use tower_breaker::event::Reason;
 
 use super::now;
+use super::order::Order;
 
 /// The history of the backend, and its violations of what must never happen.
 #[derive(Debug, Default)]
@@ -20,18 +23,20 @@ pub(crate) struct Checker {
     leases: BTreeMap<u64, Out>,
     /// The generation that the last proposal would close.
     proposed: Option<u64>,
-    /// The content of each report of each replica.
-    reports: BTreeMap<(String, u64), (u64, Delta)>,
-    /// Which reports have arrived since the backend was emptied.
-    arrived: BTreeSet<(String, u64)>,
-    /// What was reported in each generation, every report once.
-    reported: BTreeMap<u64, Delta>,
+    /// The content of each batch of each start of a replica, when it arrived for the first time.
+    batches: BTreeMap<(u64, u64), (u64, Sum)>,
+    /// Which batches have arrived since the backend was emptied.
+    arrived: BTreeSet<(u64, u64)>,
+    /// What was reported in each generation, every batch once.
+    reported: BTreeMap<u64, Sum>,
     /// Calls that each start of a replica admitted while it was closed, and how many those were
     /// when a generation began.
-    admitted: BTreeMap<String, u64>,
-    began: BTreeMap<u64, BTreeMap<String, u64>>,
-    /// How many calls each start of a replica reported in each generation, every report once.
-    reported_by: BTreeMap<(String, u64), u64>,
+    admitted: BTreeMap<u64, u64>,
+    began: BTreeMap<u64, BTreeMap<u64, u64>>,
+    /// How many calls each start of a replica reported in each generation, every batch once.
+    reported_by: BTreeMap<(u64, u64), u64>,
+    /// The true order of the ends of all calls, and what opened circuits.
+    pub(crate) order: Order,
     /// Successful probes that counted, by start of a replica.
     pub(crate) passed: BTreeMap<u64, u64>,
     pub(crate) stats: Stats,
@@ -46,6 +51,9 @@ pub(crate) struct Stats {
     pub(crate) closed: u64,
     pub(crate) restored: u64,
     pub(crate) resent: u64,
+    /// Proposals to open by a replica's own evidence, and by totals.
+    pub(crate) opened_by_own: u64,
+    pub(crate) opened_by_totals: u64,
 }
 
 impl Stats {
@@ -56,6 +64,44 @@ impl Stats {
         self.closed += other.closed;
         self.restored += other.restored;
         self.resent += other.resent;
+        self.opened_by_own += other.opened_by_own;
+        self.opened_by_totals += other.opened_by_totals;
+    }
+}
+
+/// What a report adds up to, whatever its ages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    calls: u64,
+    failures: u64,
+    slow_calls: u64,
+    streak: u64,
+}
+
+impl Sum {
+    fn of(report: &Report) -> Self {
+        let mut sum = Self::default();
+        for count in &report.counts {
+            sum.calls += count.calls;
+            sum.failures += count.failures;
+            sum.slow_calls += count.slow_calls;
+        }
+        sum.streak = report.failures.iter().map(|failures| failures.number).sum();
+        sum
+    }
+
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.failures += other.failures;
+        self.slow_calls += other.slow_calls;
+        self.streak += other.streak;
+    }
+
+    fn is_at_most(&self, most: Self) -> bool {
+        self.calls <= most.calls
+            && self.failures <= most.failures
+            && self.slow_calls <= most.slow_calls
+            && self.streak <= most.streak
     }
 }
 
@@ -108,21 +154,17 @@ impl Checker {
     }
 
     /// This start of a replica admits a call, and is closed.
-    pub(crate) fn admitted(&mut self, start: &str) {
-        match self.admitted.get_mut(start) {
-            Some(admitted) => *admitted += 1,
-            None => drop(self.admitted.insert(start.to_owned(), 1)),
-        }
+    pub(crate) fn admitted(&mut self, start: u64) {
+        *self.admitted.entry(start).or_default() += 1;
     }
 
     /// A replica may report as many calls of a generation as it admitted in it: evidence of an
     /// earlier one is void.
-    fn reported_more(&mut self, report: &Report) {
-        let start = report.replica.split('#').next().unwrap_or_default();
-        let reported = self.reported_by.entry((start.to_owned(), report.generation)).or_default();
-        *reported += report.delta.calls;
-        let before = self.began.get(&report.generation).and_then(|admitted| admitted.get(start));
-        let admitted = self.admitted.get(start).copied().unwrap_or_default();
+    fn reported_more(&mut self, start: u64, generation: u64, sum: Sum) {
+        let reported = self.reported_by.entry((start, generation)).or_default();
+        *reported += sum.calls;
+        let before = self.began.get(&generation).and_then(|admitted| admitted.get(&start));
+        let admitted = self.admitted.get(&start).copied().unwrap_or_default();
         let most = admitted - before.copied().unwrap_or_default();
         if *reported > most {
             let reported = *reported;
@@ -131,18 +173,20 @@ impl Checker {
     }
 
     pub(crate) fn saw(&mut self, view: &View) {
-        // The first generation has no beginning.
-        if view.generation > View::FIRST {
-            let admitted = &self.admitted;
-            self.began.entry(view.generation).or_insert_with(|| admitted.clone());
+        // The first generation has no beginning, and one that is restored has begun before.
+        if view.generation > View::FIRST && !self.began.contains_key(&view.generation) {
+            self.began.insert(view.generation, self.admitted.clone());
+            if view.state == RecordState::Closed {
+                self.order.closed();
+            }
         }
         let rank = |view: &View| (view.generation, view.revision, view.overridden.version);
         if let Some(last) = self.last.take() {
             let (before, after) = (rank(&last), rank(view));
-            if before.0 > after.0
-                || before.2 > after.2
-                || (before.0 == after.0 && before.1 > after.1)
-            {
+            // The record of a closed circuit may expire.
+            let expired = last.state == RecordState::Closed && after.0 == View::FIRST && after.1 == 0;
+            let back = before.0 > after.0 || before.0 == after.0 && before.1 > after.1;
+            if before.2 > after.2 || back && !expired {
                 self.violation(format!("the backend went back from {before:?} to {after:?}"));
             }
             if before.0 < after.0 {
@@ -162,10 +206,16 @@ impl Checker {
         self.last = Some(view.clone());
     }
 
-    /// A replica proposes to close the circuit, as it probed while it was detached. To be called
-    /// before [`saw`](Self::saw).
-    pub(crate) fn proposed(&mut self, from: u64, to: Move) {
+    /// A replica proposes a transition: to close the circuit, as it probed while it was detached,
+    /// or to open it. To be called before [`saw`](Self::saw).
+    pub(crate) fn proposed(&mut self, start: u64, from: u64, to: Move) {
         self.proposed = matches!(to, Move::Closed { .. }).then_some(from);
+        if let Move::Open { reason, tally, .. } = to
+            && self.last.as_ref().is_none_or(|last| last.generation == from)
+        {
+            let wrong = self.order.opens(start, reason, tally);
+            wrong.into_iter().for_each(|wrong| self.violation(wrong));
+        }
     }
 
     /// The backend is in a new generation.
@@ -229,39 +279,46 @@ impl Checker {
         }
     }
 
-    pub(crate) fn reported(&mut self, report: &Report, view: &View) {
-        if report.seq > 0 {
-            let key = (report.replica.clone(), report.seq);
-            let content = (report.generation, report.delta);
-            match self.reports.insert(key.clone(), content) {
-                Some(before) if before != content => {
-                    self.violation(format!("one number, two reports: {before:?}, {content:?}"));
+    pub(crate) fn reported(&mut self, start: u64, batch: &Batch, changes: &Changes) {
+        let [report] = &batch.reports[..] else { return };
+        let sum = Sum::of(report);
+        let key = (start, batch.seq);
+        match self.batches.get(&key) {
+            // What is too old by now is left out.
+            Some((generation, before)) => {
+                if *generation != report.generation || !sum.is_at_most(*before) {
+                    let before = *before;
+                    self.violation(format!("one number, two reports: {before:?}, {report:?}"));
                 }
-                Some(_) => self.stats.resent += 1,
-                None => self.reported_more(report),
+                self.stats.resent += 1;
             }
-            if self.arrived.insert(key) {
-                let reported = self.reported.entry(report.generation).or_default();
-                reported.calls += report.delta.calls;
-                reported.failures += report.delta.failures;
-                reported.slow_calls += report.delta.slow_calls;
-                reported.streak += report.delta.streak;
+            None => {
+                self.batches.insert(key, (report.generation, sum));
+                self.reported_more(start, report.generation, sum);
             }
         }
+        if self.arrived.insert(key) {
+            self.reported.entry(report.generation).or_default().add(sum);
+        }
+        let Some((_, view)) = changes.views.iter().find(|(name, _)| *name == report.circuit) else {
+            return self.violation(format!("no view of what was reported: {changes:?}"));
+        };
         if view.state != RecordState::Closed || view.generation != report.generation {
             return;
         }
         let reported = self.reported.get(&view.generation).copied().unwrap_or_default();
         let tally = view.tally;
-        if tally.calls > reported.calls
-            || tally.failures > reported.failures
-            || tally.slow_calls > reported.slow_calls
-            || tally.consecutive_failures > reported.streak
-        {
+        let counted = Sum {
+            calls: tally.calls,
+            failures: tally.failures,
+            slow_calls: tally.slow_calls,
+            streak: tally.consecutive_failures,
+        };
+        if !counted.is_at_most(reported) {
             self.violation(format!("counted {tally:?}, reported {reported:?}"));
         }
         let shares: u64 = view.shares.iter().map(|share| share.failures).sum();
-        if report.shares && shares > reported.failures {
+        if shares > reported.failures {
             self.violation(format!("shares of {shares} failures, reported {reported:?}"));
         }
     }

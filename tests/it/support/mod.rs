@@ -9,6 +9,7 @@ pub(crate) mod layers;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod network;
+pub(crate) mod order;
 pub(crate) mod outage;
 pub(crate) mod partial;
 #[cfg(feature = "redis")]

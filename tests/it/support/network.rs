@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_breaker::backend::{
-    Answer, Backend, Delta, Geometry, MemoryBackend, RecordState, Report, View,
+    Answer, Backend, Batch, Cursor, Geometry, Group, MemoryBackend, OverrideChange, RecordState,
+    Report, Sender, Shares, View,
 };
 use tower_breaker::event::Tally;
 use tower_breaker::{CircuitName, State};
@@ -44,6 +46,13 @@ impl Plan {
         delay_push: 0,
         fail_fast: 0,
     };
+
+    /// Returns a plan of delays and repetitions only, so short that a roll call is answered within
+    /// the settling time.
+    pub(crate) fn without_faults(self, rng: &mut fastrand::Rng) -> Self {
+        let (delay, delay_push) = ([0, 8, 20][rng.usize(..3)], [0, 0, 20][rng.usize(..3)]);
+        Self { delay, delay_push, duplicate: self.duplicate, ..Self::NONE }
+    }
 }
 
 /// The backend, what may happen on the way to it, and the checker of every operation.
@@ -52,6 +61,7 @@ pub(crate) struct Network {
     pub(crate) backend: MemoryBackend,
     checker: Mutex<Checker>,
     faults: Mutex<(fastrand::Rng, Plan)>,
+    emptied: Mutex<Option<Instant>>,
     start: Instant,
     trace: bool,
 }
@@ -62,6 +72,7 @@ impl Network {
             backend: MemoryBackend::new(),
             checker: Mutex::default(),
             faults: Mutex::new((fastrand::Rng::with_seed(seed), Plan::NONE)),
+            emptied: Mutex::default(),
             start: now(),
             trace,
         })
@@ -85,26 +96,33 @@ impl Network {
     pub(crate) fn forget(&self) {
         self.trace(|| "the backend is emptied".into());
         self.checker().emptied();
+        *self.emptied.lock().unwrap() = Some(now());
         self.backend.forget();
+    }
+
+    pub(crate) fn was_emptied_within(&self, time: Duration) -> bool {
+        self.emptied.lock().unwrap().is_some_and(|at| at.elapsed() < time)
     }
 
     /// The circuit as the backend describes it.
     pub(crate) fn load(&self, circuit: &CircuitName) -> View {
-        at_once(self.backend.load(circuit))
+        load(&self.backend, circuit)
     }
 
     /// What the backend has counted in the last `window`, in the current generation.
     pub(crate) fn totals(&self, circuit: &CircuitName, window: Geometry) -> Tally {
         let report = Report {
-            replica: String::new(),
-            seq: 0,
+            circuit: circuit.clone(),
             generation: self.load(circuit).generation,
-            delta: Delta::default(),
             window: Some(window),
+            counts: Vec::new(),
+            failures: Vec::new(),
+            last_success: None,
             vote: None,
-            shares: false,
+            shares: Shares::None,
+            attention: None,
         };
-        at_once(self.backend.report(circuit, &report)).tally
+        read(&self.backend, circuit, vec![report]).tally
     }
 
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
@@ -118,9 +136,30 @@ impl Network {
     }
 }
 
+/// The circuit as a backend in memory describes it.
+pub(crate) fn load(backend: &MemoryBackend, circuit: &CircuitName) -> View {
+    read(backend, circuit, Vec::new())
+}
+
+/// Reads a circuit as one that is no replica: its batches have no number, and so add nothing.
+fn read(backend: &MemoryBackend, circuit: &CircuitName, reports: Vec<Report>) -> View {
+    let batch = Batch {
+        sender: Sender { name: String::new(), id: String::new() },
+        seq: 0,
+        since: Cursor::default(),
+        seen: 0,
+        reports,
+        circuits: vec![circuit.clone()],
+    };
+    let changes = at_once(backend.sync(Group::of(circuit), &batch));
+    let view = changes.views.into_iter().find(|(name, _)| name == circuit);
+    view.expect("a view of the circuit").1
+}
+
 /// The time of all memory backends in this process, which new generations are drawn from.
 pub(crate) fn millis() -> u64 {
-    at_once(MemoryBackend::new().set_override(&CircuitName::new("clock").unwrap(), None)).generation
+    let name = CircuitName::new("clock").unwrap();
+    at_once(MemoryBackend::new().set_override(&name, &OverrideChange::Reset)).generation
 }
 
 /// The answer of a backend in memory, which never waits.
@@ -140,6 +179,6 @@ pub(crate) fn state_of(view: &View) -> State {
 }
 
 pub(crate) fn brief(view: &View) -> String {
-    let View { generation, revision, state, tally, votes, overridden, .. } = view;
-    format!("{generation}.{revision} {state:?} {tally:?} votes {votes} {overridden:?}")
+    let View { generation, revision, state, tally, votes, suspect, overridden, .. } = view;
+    format!("{generation}.{revision} {state:?} {tally:?} {suspect:?} votes {votes} {overridden:?}")
 }

@@ -1,5 +1,5 @@
-//! A backend that serves a part of its operations: reads and no writes, or some circuits and not
-//! others.
+//! A backend that serves a part of its operations: reads and no writes, or some groups of circuits
+//! and not others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,9 +8,9 @@ use tokio::sync::broadcast;
 use tokio::time::sleep;
 use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Lease, MemoryBackend, Move, Notice, Probed, Report, View,
+    Answer, Backend, BackendError, Batch, Changes, Group, Heartbeat, Lease, MemoryBackend, Move,
+    Notice, OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
-use tower_breaker::overrides::OverrideRecord;
 
 use super::ms;
 
@@ -23,8 +23,8 @@ pub(crate) enum Fault {
     RefusesWrites,
     /// Writes fail for now, as on a read-only replica.
     CannotWrite,
-    /// The server of the circuits whose names begin like this hangs.
-    Hangs(&'static str),
+    /// The server of the groups below this number hangs.
+    Hangs(u8),
 }
 
 /// Clones are the same backend.
@@ -58,33 +58,29 @@ impl PartialBackend {
 
     fn send<'a, T: Send + 'a>(
         &'a self,
-        circuit: &CircuitName,
+        group: Group,
         writes: bool,
-        answer: Answer<'a, T>,
+        serve: impl FnOnce() -> Answer<'a, T>,
     ) -> Answer<'a, T> {
         let error = match *self.fault.lock().unwrap() {
             Fault::RefusesWrites if writes => BackendError::refused("no permission"),
             Fault::CannotWrite if writes => BackendError::unavailable("read only"),
-            Fault::Hangs(start) if circuit.as_str().starts_with(start) => {
+            Fault::Hangs(groups) if group.number() < groups => {
                 self.hung.fetch_add(1, Ordering::Relaxed);
                 return Box::pin(async {
                     sleep(ms(20)).await;
                     Err(BackendError::unavailable("no answer"))
                 });
             }
-            _ => return answer,
+            _ => return serve(),
         };
         Box::pin(std::future::ready(Err(error)))
     }
 }
 
 impl Backend for PartialBackend {
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        self.send(circuit, false, self.backend.load(circuit))
-    }
-
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        self.send(circuit, report.seq > 0, self.backend.report(circuit, report))
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
+        self.send(group, !batch.reports.is_empty(), || self.backend.sync(group, batch))
     }
 
     fn transition<'a>(
@@ -93,7 +89,7 @@ impl Backend for PartialBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.backend.transition(circuit, from, to))
+        self.send(Group::of(circuit), true, || self.backend.transition(circuit, from, to))
     }
 
     fn acquire_probe<'a>(
@@ -103,7 +99,7 @@ impl Backend for PartialBackend {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
         self.acquires.fetch_add(1, Ordering::Relaxed);
-        self.send(circuit, true, self.backend.acquire_probe(circuit, generation, nonce))
+        self.send(Group::of(circuit), true, || self.backend.acquire_probe(circuit, generation, nonce))
     }
 
     fn settle_probe<'a>(
@@ -112,26 +108,38 @@ impl Backend for PartialBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.backend.settle_probe(circuit, lease, result))
+        self.send(Group::of(circuit), true, || self.backend.settle_probe(circuit, lease, result))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        self.send(circuit, true, self.backend.restore(circuit, view))
+        self.send(Group::of(circuit), true, || self.backend.restore(circuit, view))
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View> {
-        self.send(circuit, true, self.backend.set_override(circuit, record))
+        self.send(Group::of(circuit), true, || self.backend.set_override(circuit, change))
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
+        self.backend.heartbeat(heartbeat)
+    }
+
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
+        self.backend.replicas()
+    }
+
+    fn watch(&self) -> Answer<'_, ()> {
+        self.backend.watch()
+    }
+
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
+        self.backend.publish(sender, circuits)
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.backend.subscribe()
-    }
-
-    fn ping(&self) -> Answer<'_, ()> {
-        self.backend.ping()
     }
 }

@@ -1,5 +1,7 @@
 //! One replica of a cluster: a store on the backend, and the circuit that it shares.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tower_breaker::backend::Backend;
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::{Circuit, Store};
@@ -23,7 +25,11 @@ impl Replica {
 
 impl<L: Backend + Clone> Replica<L> {
     pub(crate) fn join(line: &L, policy: PolicyBuilder) -> Self {
-        let Replica { store, circuit, .. } = Replica::of(store_on(line.clone(), policy).build());
+        // All replicas of a test run on one host, whose name would make them one voter.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("replica {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let store = store_on(line.clone(), policy).replica(name).build();
+        let Replica { store, circuit, .. } = Replica::of(store);
         Self { line: line.clone(), store, circuit }
     }
 }

@@ -6,11 +6,16 @@ use tower_breaker::Policy;
 use tower_breaker::policy::{Cancelled, PolicyBuilder};
 
 use super::network::Plan;
+use super::order::Proof;
 use super::{ms, s};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
+    /// There are no faults but delays: what opens the circuit must be true.
+    pub(crate) is_honest: bool,
+    /// The upstream is up all the time, but for failures in the background.
+    pub(crate) is_healthy: bool,
     pub(crate) replicas: usize,
     /// Callers of each replica, each with one call at a time.
     pub(crate) callers: u64,
@@ -58,6 +63,10 @@ impl Schedule {
             delay_push: [0, 0, 20, 300][rng.usize(..4)],
             fail_fast: [0, 500, 1000][rng.usize(..3)],
         };
+        let is_honest = rng.u32(..4) == 0;
+        let is_healthy = is_honest && rng.bool();
+        let plan = if is_honest { plan.without_faults(rng) } else { plan };
+        let faults = |weight: u32| if is_honest { 0 } else { weight };
         let lease = ms(rng.u64(5..=15) * 100);
         let open_for = ms(rng.u64(5..=15) * 100);
         let longest = open_for * [1, 2, 4][rng.usize(..3)];
@@ -75,12 +84,14 @@ impl Schedule {
         });
         Self {
             seed,
-            replicas: rng.usize(3..=7),
+            is_honest,
+            is_healthy,
+            replicas: rng.usize(if is_honest { 3..=12 } else { 3..=7 }),
             callers: rng.u64(1..=3),
             pause: [150, 400, 800][rng.usize(..3)],
             at_once: [0, 0, 0, 300, 1000][rng.usize(..5)],
             cancelled: some(rng, 200),
-            background: [0, 0, 20][rng.usize(..3)],
+            background: if is_healthy { rng.u32(10..=100) } else { [0, 0, 20][rng.usize(..3)] },
             long: some(rng, 200),
             policy: policy.build().unwrap(),
             other_policy,
@@ -90,11 +101,25 @@ impl Schedule {
             report_interval: ms([50, 100][rng.usize(..2)]),
             trouble: s(rng.u64(6..=12)),
             plan,
-            partitions: some(rng, 4),
-            crashes: some(rng, 2),
-            forgets: u32::from(rng.u32(..3) == 0),
-            overrides: if rng.u32(..4) == 0 { 2 } else { 0 },
+            partitions: faults(some(rng, 4)),
+            crashes: faults(some(rng, 2)),
+            forgets: faults(u32::from(rng.u32(..3) == 0)),
+            overrides: faults(if rng.u32(..4) == 0 { 2 } else { 0 }),
         }
+    }
+
+    /// How much the true order of calls proves.
+    pub(crate) fn proof(&self) -> Proof {
+        if self.is_honest {
+            // A roll call counts for three times the settling time, and messages take a while.
+            Proof::Condition { lag: self.settling() * 3 + ms(100) }
+        } else {
+            Proof::Failures
+        }
+    }
+
+    fn settling(&self) -> Duration {
+        (self.report_interval * 2).max(ms(50))
     }
 
     /// Whether the number of probes in flight can be known from outside.
@@ -103,11 +128,11 @@ impl Schedule {
         self.forgets == 0 && self.at_once == 0
     }
 
-    /// The longest that a cluster may take to recover once the faults end: one and a half polls
+    /// The longest that a cluster may take to recover once the faults end: one and a quarter polls
     /// where pushes were dropped, leases whose replicas have crashed, and two open intervals, as a
     /// call from before can still fail.
     pub(crate) fn bound(&self) -> Duration {
-        s(17) + self.lease * 4 + self.longest_open * 3
+        s(27) + self.lease * 4 + self.longest_open * 3
     }
 }
 

@@ -59,15 +59,21 @@ pub(super) struct Replica {
     _store: Store,
 }
 
-/// What really happened to the calls of one circuit, in their order.
+/// What really happened to the calls of one circuit: of all replicas, and of each by itself, since
+/// its own evidence opens the circuit too.
 #[derive(Clone, Debug, Default)]
 struct Truth {
+    all: Order,
+    own: BTreeMap<usize, Order>,
+    opened: Option<Instant>,
+}
+
+/// Calls in their order.
+#[derive(Clone, Debug, Default)]
+struct Order {
     streak: u64,
-    /// The same for the calls of each replica: its own evidence opens the circuit too.
-    own: BTreeMap<usize, u64>,
     /// The second in which the streak last was long enough to open the circuit.
     reached: Option<u64>,
-    opened: Option<Instant>,
     /// Seconds with calls: which, how many calls, and how many of them failed.
     seconds: VecDeque<(u64, u64, u64)>,
 }
@@ -164,21 +170,26 @@ impl Fleet {
         }
         truth.opened = Some(at);
         self.opened += 1;
-        let held = match reason {
-            Reason::ConsecutiveFailures => truth.reached.is_some_and(|then| second - then <= LAG),
-            Reason::FailureRate => truth.rate_was_reached(second),
+        let held = std::iter::once(&truth.all).chain(truth.own.values()).any(|order| match reason {
+            Reason::ConsecutiveFailures => order.reached.is_some_and(|then| second - then <= LAG),
+            Reason::FailureRate => order.rate_was_reached(second),
             _ => false,
-        };
+        });
         (!held).then(|| format!("circuit {circuit}: {reason}"))
     }
 }
 
 impl Truth {
     fn called(&mut self, replica: usize, failed: bool, second: u64) {
+        self.all.called(failed, second);
+        self.own.entry(replica).or_default().called(failed, second);
+    }
+}
+
+impl Order {
+    fn called(&mut self, failed: bool, second: u64) {
         self.streak = if failed { self.streak + 1 } else { 0 };
-        let own = self.own.entry(replica).or_default();
-        *own = if failed { *own + 1 } else { 0 };
-        if self.streak.max(*own) >= Policy::default().consecutive_failures().unwrap_or(u64::MAX) {
+        if self.streak >= Policy::default().consecutive_failures().unwrap_or(u64::MAX) {
             self.reached = Some(second);
         }
         match self.seconds.back_mut() {

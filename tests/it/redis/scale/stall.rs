@@ -12,7 +12,7 @@ use super::{is_synced, within};
 use crate::support::redis::{Server, real};
 use crate::support::{ms, s, wait_for};
 
-/// A server that is stopped nine of ten milliseconds, until this is dropped.
+/// A server that is stopped eight of ten milliseconds, until this is dropped.
 struct Slowed {
     shell: Child,
     server: String,
@@ -27,7 +27,7 @@ impl Slowed {
         // or with the test.
         let script = "exec 3<> <(:); parent=$PPID
             while kill -0 $parent && kill -STOP $1; do
-                read -t 0.009 -u 3; kill -CONT $1 || exit; read -t 0.001 -u 3
+                read -t 0.008 -u 3; kill -CONT $1 || exit; read -t 0.002 -u 3
             done; kill -CONT $1";
         let mut shell = Command::new("bash");
         shell.args(["-c", script, "slow", &server]).stderr(std::process::Stdio::null());
@@ -107,6 +107,8 @@ fn a_stall_of_400_ms_is_over_in_five_seconds() {
         let fleet = Fleet::join(&server, 24, 1000).await;
         let _slowed = Slowed::new(&server);
         fleet.call().await;
+        fleet.call().await;
+        assert_eq!(fleet.detached(), 0, "a slow server is no stall");
         assert_eq!(server.cli(&["CLIENT", "PAUSE", "400", "ALL"]), "OK");
         fleet.call().await;
         fleet.is_back_in_five_seconds().await;
@@ -120,6 +122,8 @@ fn the_loss_of_all_connections_is_over_in_five_seconds() {
         let fleet = Fleet::join(&server, 24, 1000).await;
         let _slowed = Slowed::new(&server);
         fleet.call().await;
+        fleet.call().await;
+        assert_eq!(fleet.detached(), 0, "a slow server is no stall");
         for kind in ["normal", "pubsub"] {
             server.cli(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
         }

@@ -6,60 +6,59 @@
 use tokio::sync::broadcast;
 use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Answer, Backend, Lease, MemoryBackend, Move, Notice, Probed, Report, View,
+    Answer, Backend, Batch, Changes, Group, Heartbeat, Lease, MemoryBackend, Move, Notice,
+    OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
-use tower_breaker::overrides::OverrideRecord;
 
 use super::Faulty;
 use crate::support::checker::Checker;
 use crate::support::network::{at_once, brief};
+use crate::support::now;
 
-/// An answer of the backend, which may have a view in it.
-pub(super) trait HasView {
-    fn view(&self) -> Option<&View>;
-}
-
-impl HasView for View {
-    fn view(&self) -> Option<&View> {
-        Some(self)
+/// An answer of the backend, which may have views in it.
+pub(super) trait HasViews {
+    fn views(&self) -> Vec<&View> {
+        Vec::new()
     }
 }
 
-impl HasView for (Option<Lease>, View) {
-    fn view(&self) -> Option<&View> {
-        Some(&self.1)
+impl HasViews for View {
+    fn views(&self) -> Vec<&View> {
+        vec![self]
     }
 }
 
-impl HasView for () {
-    fn view(&self) -> Option<&View> {
-        None
+impl HasViews for (Option<Lease>, View) {
+    fn views(&self) -> Vec<&View> {
+        vec![&self.1]
     }
 }
+
+impl HasViews for Changes {
+    fn views(&self) -> Vec<&View> {
+        self.views.iter().map(|(_, view)| view).collect()
+    }
+}
+
+impl HasViews for Roster {}
+impl HasViews for Vec<ReplicaInfo> {}
+impl HasViews for () {}
 
 /// As `Backend` demands, an operation whose future is dropped happens soon or not at all: within
 /// the time that a message takes.
 impl Backend for Faulty {
-    fn load<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, View> {
-        let circuit = circuit.clone();
-        self.send("load", true, move |line| {
-            line.at_backend("load", |backend, _| ((), at_once(backend.load(&circuit)))).1
-        })
-    }
-
-    fn report<'a>(&'a self, circuit: &'a CircuitName, report: &'a Report) -> Answer<'a, View> {
-        let (circuit, report) = (circuit.clone(), report.clone());
-        self.send("report", true, move |line| {
-            line.network.trace(|| {
-                let Report { seq, generation, delta, vote, .. } = &report;
-                format!("r{} report {seq} of {generation}: {delta:?} {vote:?}", line.replica)
-            });
-            let act = |backend: &MemoryBackend, checker: &mut Checker| {
-                let view = at_once(backend.report(&circuit, &report));
-                checker.reported(&report, &view);
-                ((), view)
-            };
-            line.at_backend("report", act).1
+    fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
+        let (batch, sent) = (batch.clone(), now());
+        self.send("sync", true, move |line| {
+            let mut batch = batch.clone();
+            // What was on its way for so long is older, also when it arrives for the second time.
+            batch.reports.iter_mut().for_each(|report| report.grow_older(sent.elapsed()));
+            line.trace_batch(&batch);
+            line.at_backend("sync", |backend, checker| {
+                let changes = at_once(backend.sync(group, &batch));
+                checker.reported(line.start, &batch, &changes);
+                changes
+            })
         })
     }
 
@@ -73,10 +72,10 @@ impl Backend for Faulty {
         self.send("transition", true, move |line| {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
             let act = |backend: &MemoryBackend, checker: &mut Checker| {
-                checker.proposed(from, to);
-                ((), at_once(backend.transition(&circuit, from, &to)))
+                checker.proposed(line.start, from, to);
+                at_once(backend.transition(&circuit, from, &to))
             };
-            line.at_backend("transition", act).1
+            line.at_backend("transition", act)
         })
     }
 
@@ -114,9 +113,9 @@ impl Backend for Faulty {
             let act = |backend: &MemoryBackend, checker: &mut Checker| {
                 let view = at_once(backend.settle_probe(&circuit, lease, &probed));
                 checker.settled(line.start, lease, probed, &view);
-                ((), view)
+                view
             };
-            line.at_backend("settle", act).1
+            line.at_backend("settle", act)
         })
     }
 
@@ -127,32 +126,49 @@ impl Backend for Faulty {
             let act = |backend: &MemoryBackend, checker: &mut Checker| {
                 let restored = at_once(backend.restore(&circuit, &view));
                 checker.stats.restored += u64::from(restored.generation == view.generation);
-                ((), restored)
+                restored
             };
-            line.at_backend("restore", act).1
+            line.at_backend("restore", act)
         })
     }
 
     fn set_override<'a>(
         &'a self,
         circuit: &'a CircuitName,
-        record: Option<&'a OverrideRecord>,
+        change: &'a OverrideChange,
     ) -> Answer<'a, View> {
-        let (circuit, record) = (circuit.clone(), record.cloned());
+        let (circuit, change) = (circuit.clone(), change.clone());
         self.send("override", false, move |line| {
-            line.network.trace(|| format!("r{} overrides {record:?}", line.replica));
-            let act = |backend: &MemoryBackend, _: &mut _| {
-                ((), at_once(backend.set_override(&circuit, record.as_ref())))
-            };
-            line.at_backend("override", act).1
+            line.network.trace(|| format!("r{} overrides {change:?}", line.replica));
+            let act =
+                |backend: &MemoryBackend, _: &mut _| at_once(backend.set_override(&circuit, &change));
+            line.at_backend("override", act)
+        })
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
+        let heartbeat = heartbeat.clone();
+        self.send("heartbeat", false, move |line| {
+            at_once(line.network.backend.heartbeat(&heartbeat))
+        })
+    }
+
+    fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
+        self.send("replicas", false, |line| at_once(line.network.backend.replicas()))
+    }
+
+    fn watch(&self) -> Answer<'_, ()> {
+        self.send("watch", false, |line| at_once(line.network.backend.watch()))
+    }
+
+    fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
+        let (sender, circuits) = (sender.clone(), circuits.to_owned());
+        self.send("publish", false, move |line| {
+            at_once(line.network.backend.publish(&sender, &circuits))
         })
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.line.notices.subscribe()
-    }
-
-    fn ping(&self) -> Answer<'_, ()> {
-        self.send("ping", false, |_| ())
     }
 }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::sleep;
 use tower_breaker::State;
-use tower_breaker::backend::{Answer, Backend, BackendError, MemoryBackend, Notice, View};
-use tower_breaker::event::{Event, Origin, Reason};
+use tower_breaker::backend::{Answer, Backend, BackendError, Batch, MemoryBackend, Notice, View};
+use tower_breaker::event::{Event, Origin, Reason, Transition};
 
-use self::backend::HasView;
+use self::backend::HasViews;
 use super::checker::Checker;
-use super::ms;
+use super::{ms, s};
 use super::network::{Network, brief, state_of};
 
 /// One replica's connection to the backend. Clones are the same connection.
@@ -102,10 +102,19 @@ impl Faulty {
         network.trace(|| format!("r{replica}: {transition} {} {origin:?}", transition.generation));
         // An open interval of the cluster ends by itself where the backend does not answer.
         let by_itself = transition.reason == Reason::IntervalOver;
+        if (origin, transition.from, to) == (Origin::Local, State::Closed, State::Open) {
+            let Transition { reason, tally, .. } = *transition;
+            network.checker().order.opened(self.line.start, reason, tally);
+        }
         if origin == Origin::Local || to.is_overridden() {
             return;
         }
         let received = &mut *self.line.received.lock().unwrap();
+        // What was only pushed before the backend was emptied is not restored, even if it arrives
+        // later: the replica may have to go back.
+        if network.was_emptied_within(s(2)) {
+            received.at = 0;
+        }
         let mut later = received.states.range(received.at..);
         match later.find(|(_, states)| states.contains(&to)) {
             Some((generation, _)) => received.at = *generation,
@@ -140,7 +149,7 @@ impl Faulty {
     }
 
     /// Sends a request and waits for its answer.
-    fn send<T: HasView + Send + 'static>(
+    fn send<T: HasViews + Send + 'static>(
         &self,
         what: &'static str,
         may_repeat: bool,
@@ -153,9 +162,7 @@ impl Faulty {
             let answer = line.carry(what, &fate, &act).await;
             match answer {
                 Some(answer) => {
-                    if let Some(view) = answer.view() {
-                        line.receives(view);
-                    }
+                    answer.views().into_iter().for_each(|view| line.receives(view));
                     // The caller may have stopped waiting.
                     let _ = sender.send(Ok(answer));
                 }
@@ -237,7 +244,7 @@ impl Line {
     }
 
     fn deliver(&self, notice: Notice) {
-        if let Notice::View(_, view) = &notice {
+        if let Notice::Changed { view, .. } = &notice {
             self.receives(view);
         }
         // Its replica may have crashed.
@@ -264,19 +271,30 @@ impl Line {
     }
 
     /// Does an operation on the backend, and lets the checker see it.
-    fn at_backend<T>(
+    fn at_backend<T: HasViews>(
         &self,
         what: &'static str,
-        act: impl FnOnce(&MemoryBackend, &mut Checker) -> (T, View),
-    ) -> (T, View) {
+        act: impl FnOnce(&MemoryBackend, &mut Checker) -> T,
+    ) -> T {
         let checker = &mut *self.network.checker();
         let before = checker.violations.len();
-        let (answer, view) = act(&self.network.backend, checker);
-        checker.saw(&view);
-        self.network.trace(|| format!("r{} {what}: {}", self.replica, brief(&view)));
+        let answer = act(&self.network.backend, checker);
+        for view in answer.views() {
+            checker.saw(view);
+            self.network.trace(|| format!("r{} {what}: {}", self.replica, brief(view)));
+        }
         for violation in &checker.violations[before..] {
             self.network.trace(|| format!("VIOLATION {violation}"));
         }
-        (answer, view)
+        answer
+    }
+
+    fn trace_batch(&self, batch: &Batch) {
+        for report in &batch.reports {
+            self.network.trace(|| {
+                let Batch { seq, seen, .. } = batch;
+                format!("r{} batch {seq}, seen {seen}: {report:?}", self.replica)
+            });
+        }
     }
 }

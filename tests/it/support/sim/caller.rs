@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, sleep, timeout};
 use tower_breaker::circuit::{Permit, Snapshot};
 use tower_breaker::event::Origin;
+use tower_breaker::policy::Cancelled;
 use tower_breaker::{Circuit, Outcome, State, Store};
 
 use super::replica::Seen;
@@ -90,7 +91,7 @@ impl Caller {
         let probing = match snapshot.state {
             State::Closed => {
                 self.seen.calls.fetch_add(1, Ordering::Relaxed);
-                self.world.network.checker().admitted(&self.seen.name);
+                self.world.network.checker().admitted(self.seen.start);
                 None
             }
             // Whether the backend or the replica granted this permit cannot be seen from outside.
@@ -116,7 +117,11 @@ impl Caller {
         };
         sleep(ms(lasts)).await;
         drop(in_flight);
+        let counts = self.counts_as(&snapshot);
         if self.happens(cancelled) {
+            if counts && self.circuit.policy().cancelled() == Cancelled::Failure {
+                self.world.network.checker().order.ended(true);
+            }
             return drop(permit);
         }
         let calm = self.world.faults_ended.load(Ordering::Relaxed);
@@ -129,7 +134,18 @@ impl Caller {
         if succeeds && snapshot.state != State::Closed {
             self.seen.passed.fetch_add(1, Ordering::Relaxed);
         }
+        if counts {
+            self.world.network.checker().order.ended(!succeeds);
+        }
         permit.settle(if succeeds { Outcome::Success } else { Outcome::failure() });
+    }
+
+    /// Whether the result of a call is evidence: the circuit was closed when it began, and is still.
+    fn counts_as(&self, began: &Snapshot) -> bool {
+        let ends = self.circuit.snapshot();
+        began.state == State::Closed
+            && ends.state == State::Closed
+            && began.generation == ends.generation
     }
 
     /// Checks what must hold of a replica at any time.

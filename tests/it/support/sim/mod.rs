@@ -47,6 +47,7 @@ impl World {
         advance(ms(1_000 - network::millis() % 1_000)).await;
         let network = Network::new(schedule.seed ^ 0x5eed, trace);
         network.set_plan(schedule.plan);
+        network.checker().order.set_proof(schedule.proof());
         Arc::new(Self {
             schedule,
             network,
@@ -95,6 +96,7 @@ impl World {
         let start = self.starts.fetch_add(1, Ordering::Relaxed);
         let seen = Arc::new(Seen { start, name: format!("r{index}.{start}"), ..Seen::default() });
         self.network.trace(|| format!("{} starts", seen.name));
+        self.network.checker().order.starts(start, self.policy(index));
         let line = Faulty::new(index, start, self.network.clone());
         let (network, observer) = (self.network.clone(), line.clone());
         let connected = seen.clone();
@@ -105,7 +107,7 @@ impl World {
                 network.trace(|| format!("r{index}: {status}"));
             })
             .backend(line.clone())
-            .replica(&seen.name)
+            .replica(format!("r{index}"))
             .report_interval(self.schedule.report_interval)
             .default_policy(self.policy(index))
             .on_change(move |_, event| observer.changed(event))
