@@ -16,8 +16,10 @@ use super::{Circuit, Held};
 use crate::backend::{OverrideRecord, View};
 use crate::clock;
 use crate::machine::{Begin, Event, OverrideState, State};
+use crate::name::CircuitName;
 use crate::outcome::Outcome;
 use crate::policy::{Policy, PolicyBuilder};
+use crate::sync::{Input, Pace, Reported, Totals, Unclaimed};
 use crate::timestamp::Timestamp;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -129,7 +131,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
                 other.record(grant, Outcome::failure());
             }
         });
-        engine.force(overriding(OverrideState::ForcedOpen));
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         engine.reset();
         thread.join().unwrap();
         let reading = engine.read();
@@ -174,7 +176,7 @@ fn a_rejection_is_of_one_moment() {
             let overriding = (State::ForcedOpen, 3, None);
             assert!(moment == by_itself || moment == overriding, "{moment:?}");
         });
-        engine.force(overriding(OverrideState::ForcedOpen));
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
     });
 }

@@ -172,15 +172,19 @@ pub(super) struct Change {
     pub(super) at: Timestamp,
     /// The version that was known then. A newer one supersedes it.
     pub(super) version: u64,
+    /// An earlier one, which was under way when this one was made.
+    pub(super) overtakes: Option<OverrideChange>,
     pub(super) waiter: Option<oneshot::Sender<Result<(), BackendError>>>,
     pub(super) sent: bool,
 }
 
-/// A view that was published, and that no answer has confirmed.
+/// A view that was published, and that no answer has confirmed. Its override and the rest of it
+/// may be of different pushes.
 #[derive(Clone, Debug)]
 pub(super) struct Hint {
     pub(super) view: View,
     pub(super) at: Timestamp,
+    pub(super) override_at: Timestamp,
 }
 
 /// Arrives when the backend has stored an override, or will not.

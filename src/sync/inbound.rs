@@ -25,20 +25,45 @@ impl CircuitSync {
         cx: &mut Context<'_>,
     ) {
         self.learn(view, asked, at, cx);
-        let confirmed = self.hint.as_ref().is_none_or(|hint| {
-            asked > hint.at
-                || self.known.rank() >= hint.view.rank()
-                    && self.known.overridden.version >= hint.view.overridden.version
-        });
-        if confirmed {
-            self.hint = None;
-            if self.is_synced() {
-                self.follow_known(cx);
-            }
-        }
+        self.confirm(asked, cx);
         if self.state == SyncState::Unknown {
             self.attach(cx);
         }
+    }
+
+    /// What is known replaces what was only pushed, as far as it was asked for after that, or is
+    /// as new.
+    fn confirm(&mut self, asked: Timestamp, cx: &mut Context<'_>) {
+        let Some(hint) = &self.hint else {
+            if self.is_synced() {
+                self.follow_known(cx);
+            }
+            return;
+        };
+        let known = &self.known;
+        let rest = asked > hint.at || known.rank() >= hint.view.rank();
+        let version = hint.view.overridden.version;
+        let overridden = asked > hint.override_at || known.overridden.version >= version;
+        if !rest && !overridden {
+            return;
+        }
+        let (mut view, mut times) = (hint.view.clone(), (hint.at, hint.override_at));
+        if rest {
+            view = View { overridden: take(&mut view.overridden), ..known.clone() };
+            times.0 = self.at;
+        }
+        if overridden {
+            view.overridden = known.overridden.clone();
+            times.1 = self.override_at;
+        }
+        self.hint = None;
+        if !self.is_synced() {
+            return;
+        }
+        if !(rest && overridden) {
+            self.hint = Some(Hint { view: view.clone(), at: times.0, override_at: times.1 });
+        }
+        self.follow(view, times, cx);
     }
 
     /// Takes over what an answer says, as far as it is newer or contradicts what is known.
@@ -105,9 +130,9 @@ impl CircuitSync {
         } else {
             target.overridden = self.followed.overridden.clone();
         }
-        self.hint = Some(Hint { view: target.clone(), at: cx.now });
         let at = if newer { cx.now } else { self.followed_at };
         let override_at = if override_newer { cx.now } else { self.followed_override_at };
+        self.hint = Some(Hint { view: target.clone(), at, override_at });
         self.follow(target, (at, override_at), cx);
     }
 
@@ -120,7 +145,12 @@ impl CircuitSync {
     /// push, or it would not be known which of the two is newer.
     pub(super) fn confirms_at(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().filter(|_| self.is_synced())?;
-        Some(hint.at.after(CONFIRM_AFTER))
+        let known = &self.known;
+        let rest = (known.rank() < hint.view.rank()).then_some(hint.at);
+        let version = hint.view.overridden.version;
+        let overridden = (known.overridden.version < version).then_some(hint.override_at);
+        let first = rest.into_iter().chain(overridden).min().unwrap_or(hint.at);
+        Some(first.after(CONFIRM_AFTER))
     }
 
     /// Makes the machine follow a view, as far as it differs from the one it followed before.

@@ -749,7 +749,7 @@ impl Replicator {
         sync.acknowledged = batch.as_ref().map_or(0, |batch| batch.seen).max(sync.acknowledged);
         let reported: HashSet<CircuitName> =
             batch.into_iter().flat_map(|batch| batch.reports).map(|r| r.circuit).collect();
-        sync.advance(&changes);
+        sync.advance(&changes, asked);
         let mut rolled = false;
         for (name, view) in &changes.views {
             let sync = &mut self.groups[at];
@@ -871,17 +871,14 @@ impl Replicator {
         &mut self,
         circuit: &CircuitName,
         view: &View,
-        (previous, version): (u64, u64),
+        versions: (u64, u64),
         now: Timestamp,
     ) {
         let group = Group::of(circuit);
         self.handle.directory().changed(group, circuit);
         let pace = self.pace();
         let sync = &mut self.groups[usize::from(group.number())];
-        if sync.seen == previous {
-            sync.seen = version;
-        } else if version > sync.seen {
-            // Something was missed.
+        if sync.push(versions, now) {
             sync.hurry(Class::Poll, spread(now, RETURN_SPREAD, fastrand::u64(..)));
         }
         if view.suspect.is_some_and(|roll| roll.age < pace.settling) {

@@ -251,13 +251,15 @@ impl World {
     pub(super) fn check_settles(&self, scenario: &Scenario) -> Result<(), Violation> {
         let mut world = self.clone();
         let calm = Scenario { wire: Wire::AtOnce, ..scenario.clone() };
-        for _ in 0..ROUNDS {
-            world.round(&calm)?;
+        for round in 1..=ROUNDS {
+            let after = |why| format!("in round {round} without faults: {why}");
+            world.round(&calm).map_err(after)?;
             if world.disagreement().is_none() {
-                return world.check_overrides(scenario);
+                return world.check_overrides(scenario).map_err(after);
             }
         }
-        Err(world.disagreement().unwrap_or_default())
+        let why = world.disagreement().unwrap_or_default();
+        Err(format!("after {ROUNDS} rounds without faults: {why}"))
     }
 
     fn round(&mut self, scenario: &Scenario) -> Result<(), Violation> {
