@@ -252,7 +252,7 @@ fn everything_is_told_once_and_in_order() {
             }
         }));
         let other = engine.clone();
-        let thread = thread::spawn(move || other.force(overriding(OverrideState::Disabled)));
+        let thread = thread::spawn(move || other.set_override(overriding(OverrideState::Disabled)));
         engine.reset();
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);
