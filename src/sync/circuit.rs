@@ -231,6 +231,8 @@ pub(crate) struct CircuitSync {
     /// The version of the override that the machine follows; `None` after a change that was made
     /// here.
     pub(super) override_followed: Option<u64>,
+    /// How often in a row it was refused: since a lease or a command was answered.
+    pub(super) refusals: u32,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -264,6 +266,7 @@ impl CircuitSync {
             trip: None,
             opened_in: None,
             override_followed: Some(0),
+            refusals: 0,
             voted: false,
             outbox: Outbox::default(),
             asking: false,
