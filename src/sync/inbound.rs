@@ -62,7 +62,11 @@ impl CircuitSync {
     /// Takes over what an answer says, as far as it is newer or contradicts what is known.
     fn learn(&mut self, view: &View, asked: Timestamp, at: Timestamp, cx: &mut Context<'_>) {
         let known = &self.known;
-        let vanished = is_absent(view) && known.state == RecordState::Closed;
+        // The record of a closed circuit expires, and the next report makes a new one.
+        let anew = is_absent(view) || is_first(view) && asked >= self.at;
+        let both_closed =
+            view.state == RecordState::Closed && known.state == RecordState::Closed;
+        let vanished = both_closed && anew && view.rank() < known.rank();
         // A detached circuit judges by itself what the loss of a record means: see `attach`.
         let replaced = !self.is_synced() && asked >= self.at;
         let behind = view.rank() < known.rank() && !vanished && !replaced;
@@ -154,12 +158,14 @@ impl CircuitSync {
         let old = std::mem::replace(&mut self.followed, view);
         (self.followed_at, self.followed_override_at) = times;
         let new = &self.followed;
-        if is_absent(new) && old.state == RecordState::Closed {
+        let both_closed =
+            new.state == RecordState::Closed && old.state == RecordState::Closed;
+        if both_closed && is_first(new) && new.rank() < old.rank() {
             // The record of a closed circuit has expired: nothing has changed.
             if self.opened_in == Some(old.generation) {
                 self.opened_in = Some(self.followed.generation);
             }
-            self.outbox.attention = None;
+            (self.voted, self.outbox.attention) = (false, None);
             self.follow_override(cx);
             return;
         }

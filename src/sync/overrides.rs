@@ -20,7 +20,8 @@ impl CircuitSync {
         effects: &mut Effects,
     ) -> Acknowledgement {
         let (waiter, answer) = oneshot::channel();
-        let version = self.known.overridden.version;
+        // What was only pushed is in force here too, so an operator has seen it.
+        let version = self.known.overridden.version.max(self.followed.overridden.version);
         let waiter = Some(waiter);
         let mut change = Change { change, at: now, version, overtakes: None, waiter, sent: false };
         if let Some(mut before) = self.outbox.change.take() {
@@ -64,12 +65,9 @@ impl CircuitSync {
 
     /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
     pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
-        let known = self.known.overridden.version;
-        if self.outbox.change.as_ref().is_some_and(|change| !change.sent && known > change.version) {
-            self.supersede(cx);
-            if self.is_synced() && self.hint.is_none() {
-                self.follow_known(cx);
-            }
+        self.supersede(cx);
+        if self.is_synced() && self.hint.is_none() {
+            self.follow_known(cx);
         }
     }
 
