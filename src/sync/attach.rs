@@ -27,7 +27,6 @@ impl CircuitSync {
             return;
         }
         self.state = SyncState::Detached { since: cx.now, why };
-        self.hint = None;
         self.outbox.restore = false;
         cx.machine.set_backing(Backing::Detached);
         let generation = self.followed.generation;
@@ -58,8 +57,13 @@ impl CircuitSync {
         self.state = SyncState::Synced;
         cx.machine.set_backing(Backing::Attached);
         self.voted = false;
-        let ahead = self.known.rank() > self.followed.rank() || first;
-        let lost = self.known.generation < self.followed.generation;
+        // Not of the revision: in the same phase, this replica may still have gone on by itself.
+        let ahead = first
+            || self.known.generation > self.followed.generation
+            || !self.known.state.is_like(&self.followed.state);
+        // What was only pushed may be forged: it is not restored.
+        let hinted = self.hint.take().is_some();
+        let lost = !hinted && self.known.generation < self.followed.generation;
         let overridden = cx.machine.state().is_overridden();
         let nothing_lost = is_absent(&self.known) && cx.machine.state() == State::Closed;
         if lost && !nothing_lost {

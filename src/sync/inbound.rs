@@ -34,12 +34,10 @@ impl CircuitSync {
     /// What is known replaces what was only pushed, as far as it was asked for after that, or is
     /// as new.
     fn confirm(&mut self, asked: Timestamp, cx: &mut Context<'_>) {
-        let Some(hint) = &self.hint else {
-            if self.is_synced() {
-                self.follow_known(cx);
-            }
+        if !self.is_synced() {
             return;
-        };
+        }
+        let Some(hint) = &self.hint else { return self.follow_known(cx) };
         let known = &self.known;
         let rest = asked > hint.at || known.rank() >= hint.view.rank();
         let version = hint.view.overridden.version;
@@ -56,13 +54,8 @@ impl CircuitSync {
             view.overridden = known.overridden.clone();
             times.1 = self.override_at;
         }
-        self.hint = None;
-        if !self.is_synced() {
-            return;
-        }
-        if !(rest && overridden) {
-            self.hint = Some(Hint { view: view.clone(), at: times.0, override_at: times.1 });
-        }
+        let hint = || Hint { view: view.clone(), at: times.0, override_at: times.1 };
+        self.hint = (!rest || !overridden).then(hint);
         self.follow(view, times, cx);
     }
 
@@ -80,6 +73,10 @@ impl CircuitSync {
         let override_behind = view.overridden.version < known.overridden.version;
         if behind || override_behind {
             self.lost(cx);
+        }
+        if override_behind && !self.is_synced() {
+            // Nothing that this replica finds out while it is detached ends an override.
+            self.outbox.restore = true;
         }
         let known = &self.known;
         let contradicts = view.rank() == known.rank() && !says_as(&view.state, &known.state);

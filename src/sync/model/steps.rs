@@ -42,6 +42,9 @@ pub(super) enum Step {
 /// How far the backend's clock jumps, in microseconds.
 const JUMP: u64 = 3_600_000_000;
 
+/// How long a call takes.
+const CALL: Duration = Duration::from_millis(1);
+
 /// A forged version.
 const FAR_AHEAD: u64 = 1 << 53;
 
@@ -210,6 +213,8 @@ impl World {
 
     fn call(&mut self, n: usize, outcome: Outcome, scenario: &Scenario) -> Result<(), Violation> {
         self.calls -= 1;
+        // No two calls end at the same time: then their order would be unknown.
+        self.now = self.now.after(CALL);
         let name = circuit();
         let around = self.around(&name, scenario);
         let generation = self.replicas[n].sync.generation();
