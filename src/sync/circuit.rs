@@ -1,7 +1,7 @@
 //! One circuit, between the machine and the backend: a pure reducer.
 //!
-//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in this
-//! process) and changes the machine accordingly. It says what is to be sent: one
+//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in
+//! this process) and changes the machine accordingly. It says what is to be sent: one
 //! [command](Command) at a time, and [reports](CircuitSync::report). It neither waits nor reads a
 //! clock.
 //!

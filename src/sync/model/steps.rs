@@ -385,7 +385,7 @@ impl World {
         self.history.issued.push(issued);
     }
 
-    /// Notes what operators were told.
+    /// Notes what operators got as an answer.
     fn note_confirmations(&mut self) {
         for replica in &mut self.replicas {
             for result in std::mem::take(&mut replica.confirmed) {
