@@ -38,7 +38,7 @@ impl CircuitSync {
         self.next_class(policy)?;
         self.outbox.busy = true;
         if take(&mut self.outbox.restore) {
-            return Some(Command::Restore(self.known_now(now)));
+            return Some(Command::Restore(Box::new(self.known_now(now))));
         }
         if !self.outbox.settled.is_empty() {
             return Some(Command::Settle(self.outbox.settled.remove(0)));
@@ -82,7 +82,7 @@ impl CircuitSync {
             }
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
-                self.put_back(command);
+                self.put_back(&command);
                 self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
@@ -92,14 +92,14 @@ impl CircuitSync {
     }
 
     /// What was not acknowledged waits to be sent again, unless it is superseded.
-    fn put_back(&mut self, command: Command) {
+    fn put_back(&mut self, command: &Command) {
         let generation = self.followed.generation;
         let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
         match command {
             Command::Restore(_) => *restore = true,
             Command::Settle(one) => {
                 if one.lease.generation == generation {
-                    settled.insert(0, one);
+                    settled.insert(0, *one);
                 }
             }
             Command::Override(_) => {
@@ -109,12 +109,10 @@ impl CircuitSync {
             }
             Command::Transition { from, to } => {
                 // What this replica's own evidence proposes is not forgotten by being taken.
-                if from == generation && self.trip != Some(to) {
-                    *proposal = proposal.take().or(Some(to));
+                if *from == generation && self.trip != Some(*to) {
+                    *proposal = proposal.take().or(Some(*to));
                 }
             }
         }
     }
-
 }
-

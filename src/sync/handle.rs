@@ -120,7 +120,7 @@ impl Handle {
         backend: Arc<dyn Backend>,
         settings: SyncSettings,
         observers: Vec<BackendObserver>,
-        ) -> Arc<Self> {
+    ) -> Arc<Self> {
         let runtime = Runtime::current();
         let notices = backend.subscribe();
         let id = format!("{}#{:016x}", settings.replica, fastrand::u64(..));

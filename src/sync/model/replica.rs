@@ -264,8 +264,9 @@ impl Replica {
             Admission::Ask => match self.sync.begin_asking(&self.machine) {
                 Some(generation) => {
                     self.nonces += 1;
-                    let nonce =
-                        (self.number as u64 + 1) * 10_000 + u64::from(self.start) * 100 + self.nonces;
+                    let nonce = (self.number as u64 + 1) * 10_000
+                        + u64::from(self.start) * 100
+                        + self.nonces;
                     let (tries, since) = (TRIES, at.now);
                     self.asking = Some(Asking { generation, nonce, tries, since });
                     Called::Asks

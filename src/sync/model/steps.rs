@@ -379,7 +379,8 @@ impl World {
         let change = scenario.overrides[kind].clone();
         let replica = &mut self.replicas[n];
         let start = replica.start;
-        let issued = Issued { replica: n, start, change: change.clone(), executed: false, result: None };
+        let issued =
+            Issued { replica: n, start, change: change.clone(), executed: false, result: None };
         replica.change_override(&change, &around);
         self.note_confirmations();
         self.history.issued.push(issued);

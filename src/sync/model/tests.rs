@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::old::Old;
 use super::search::{ALL, explore, walk};
 use super::world::{Fault, Pushes, Scenario, Wire};
-use crate::backend::{OpenTerms, OverrideChange, OverrideRecord, Overridden, RecordState, View};
+use crate::backend::{OpenTerms, Overridden, OverrideChange, OverrideRecord, RecordState, View};
 use crate::machine::OverrideState;
 use crate::policy::{Policy, PolicyBuilder};
 
@@ -68,14 +68,18 @@ fn forged(generation: u64, state: RecordState) -> View {
 }
 
 fn forged_views() -> Vec<View> {
-    let terms = OpenTerms { interval: 3 * SECOND, probes: 1, lease: SECOND, ..OpenTerms::default() };
+    let terms =
+        OpenTerms { interval: 3 * SECOND, probes: 1, lease: SECOND, ..OpenTerms::default() };
     let open = RecordState::Open { terms, remaining: 3 * SECOND };
-    let (version, record) = (u64::MAX, Some(OverrideRecord {
-        state: OverrideState::ForcedOpen,
-        reason: "forged".to_owned(),
-        actor: None,
-        remaining: None,
-    }));
+    let (version, record) = (
+        u64::MAX,
+        Some(OverrideRecord {
+            state: OverrideState::ForcedOpen,
+            reason: "forged".to_owned(),
+            actor: None,
+            remaining: None,
+        }),
+    );
     vec![
         forged(u64::MAX, open),
         forged(u64::MAX, RecordState::Closed),
@@ -86,7 +90,11 @@ fn forged_views() -> Vec<View> {
 
 #[test]
 fn totals_open_only_what_failed_so_often_in_the_true_order() {
-    holds(&Scenario { policy: policy(|it| it.consecutive_failures(3)), calls: 5, ..scenario("totals") });
+    holds(&Scenario {
+        policy: policy(|it| it.consecutive_failures(3)),
+        calls: 5,
+        ..scenario("totals")
+    });
 }
 
 #[test]
@@ -153,8 +161,15 @@ fn an_override_reaches_the_backend_and_its_operator_hears_the_truth() {
     let overrides =
         vec![forced(OverrideState::ForcedOpen), OverrideChange::Clear, OverrideChange::Reset];
     let wire = Wire::Requests(2);
-    let overrides =
-        Scenario { kinds, wire, overrides, faults: 1, changes: 2, calls: 2, ..scenario("overrides") };
+    let overrides = Scenario {
+        kinds,
+        wire,
+        overrides,
+        faults: 1,
+        changes: 2,
+        calls: 2,
+        ..scenario("overrides")
+    };
     holds(&overrides);
     holds(&Scenario { begins_open: true, ..overrides });
 }
@@ -207,7 +222,10 @@ fn the_checker_finds_votes_of_one_replica_that_starts_again() {
     let policy = policy(|it| it.quorum(2).consecutive_failures(1));
     let old = Old::VotesById;
     let (calls, ticks) = (2, 0);
-    fails(&Scenario { old, kinds, policy, calls, ticks, faults: 1, ..scenario("finding 6") }, "are needed");
+    fails(
+        &Scenario { old, kinds, policy, calls, ticks, faults: 1, ..scenario("finding 6") },
+        "are needed",
+    );
 }
 
 #[test]
