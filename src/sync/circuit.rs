@@ -231,6 +231,8 @@ pub(crate) struct CircuitSync {
     pub(super) unreported: Unreported,
     /// Opened by this replica's own evidence, in the generation that is followed.
     pub(super) trip: Option<Move>,
+    /// When its open phase ends in this replica.
+    pub(super) trip_until: Timestamp,
     /// The generation that was followed when this replica's own evidence last opened the circuit.
     pub(super) opened_in: Option<u64>,
     /// The version of the override that the machine follows; `None` after a change that was made
@@ -269,6 +271,7 @@ impl CircuitSync {
             followed_override_at: Timestamp::default(),
             unreported: Unreported::new(Geometry::of(policy)),
             trip: None,
+            trip_until: Timestamp::default(),
             opened_in: None,
             override_followed: Some(0),
             refusals: 0,

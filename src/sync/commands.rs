@@ -12,6 +12,9 @@ use crate::timestamp::Timestamp;
 /// A command that failed is sent again after so long.
 const SEND_AGAIN: Duration = Duration::from_millis(250);
 
+/// The shortest interval that is proposed.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl CircuitSync {
     pub(super) fn next_class(&self, policy: &Policy) -> Option<Class> {
         let Outbox { restore, settled, busy, .. } = &self.outbox;
@@ -48,9 +51,26 @@ impl CircuitSync {
             change.sent = true;
             return Some(Command::Override(change.now(now)));
         }
-        let to = self.proposal(policy)?;
+        let mut to = self.proposal(policy)?;
+        if self.is_trip(&to)
+            && let Move::Open { terms, .. } = &mut to
+        {
+            // The rest of it: the others are not to stay open for longer than this replica.
+            let rest = self.trip_until.since(now).max(SHORTEST);
+            terms.interval = terms.interval.min(rest);
+        }
         self.outbox.proposal = None;
         Some(Command::Transition { from: self.followed.generation, to })
+    }
+
+    /// Whether a proposal is what this replica's own evidence proposes, but for its interval.
+    fn is_trip(&self, proposal: &Move) -> bool {
+        match (self.trip, proposal) {
+            (Some(Move::Open { reason, tally, .. }), Move::Open { reason: r, tally: t, .. }) => {
+                (reason, tally) == (*r, *t)
+            }
+            _ => false,
+        }
     }
 
     /// What is proposed: by the totals, or by this replica's own evidence, where that is enough.
@@ -94,6 +114,7 @@ impl CircuitSync {
     /// What was not acknowledged waits to be sent again, unless it is superseded.
     fn put_back(&mut self, command: &Command) {
         let generation = self.followed.generation;
+        let is_trip = matches!(command, Command::Transition { to, .. } if self.is_trip(to));
         let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
         match command {
             Command::Restore(_) => *restore = true,
@@ -109,7 +130,7 @@ impl CircuitSync {
             }
             Command::Transition { from, to } => {
                 // What this replica's own evidence proposes is not forgotten by being taken.
-                if *from == generation && self.trip != Some(*to) {
+                if *from == generation && !is_trip {
                     *proposal = proposal.take().or(Some(*to));
                 }
             }

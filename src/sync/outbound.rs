@@ -66,6 +66,7 @@ impl CircuitSync {
                 let terms = terms(policy, machine, transition.open_for.unwrap_or_default());
                 let (reason, tally) = (transition.reason, transition.tally);
                 self.trip = Some(Move::Open { terms, reason, tally });
+                self.trip_until = machine.rejects_until(policy).unwrap_or_default();
                 self.opened_in = Some(self.followed.generation);
                 self.outbox.proposal = None;
                 self.voted = false;
