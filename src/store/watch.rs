@@ -16,7 +16,7 @@ use crate::sync::Handle;
 /// The longest time that [`Store::replicas`] waits.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How often the wish to watch is renewed. Backends forget it after 15 seconds.
+/// How often the backend is asked again to have replicas publish. It forgets that after 15 seconds.
 const RENEW: Duration = Duration::from_secs(5);
 
 impl Store {
@@ -34,17 +34,32 @@ impl Store {
         })
     }
 
-    /// Watches the circuits of all replicas that use the same backend. Returns `None` without a
-    /// backend.
+    /// Watches the circuits of all replicas that use the same backend. Returns `None` if the store
+    /// has no backend.
     ///
     /// Replicas send nothing about healthy circuits, so a page that shows the whole cluster must
-    /// ask for it. While the returned value is read, each replica publishes its circuits once a
-    /// second.
+    /// ask for them. While [`ClusterWatch::next`] is called again and again, each replica publishes
+    /// its circuits about once a second.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let store = tower_breaker::Store::in_memory();
+    /// if let Some(mut watch) = store.watch() {
+    ///     while let Some(replica) = watch.next().await {
+    ///         for circuit in replica.circuits {
+    ///             println!("{}: {} is {}", replica.name, circuit.name, circuit.state);
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Cost
     ///
-    /// One command a second for each replica, with up to 60 KiB, until 15 seconds after the last
-    /// call of [`ClusterWatch::next`].
+    /// One command a second for each replica, with up to 60 KiB, within the
+    /// [budget](crate::StoreBuilder::budget) of its store. It ends 15 seconds after the last call
+    /// of [`ClusterWatch::next`].
     #[must_use]
     pub fn watch(&self) -> Option<ClusterWatch> {
         let handle = self.registry.replicator.clone()?;
@@ -55,7 +70,7 @@ impl Store {
     }
 }
 
-/// Returns the circuits of all replicas, one replica after the other. [`Store::watch`] returns it.
+/// Yields the circuits of all replicas, one replica at a time. [`Store::watch`] returns it.
 #[must_use]
 pub struct ClusterWatch {
     handle: Arc<Handle>,
@@ -69,7 +84,7 @@ impl ClusterWatch {
     ///
     /// # Cancellation
     ///
-    /// Nothing is lost if the future is dropped.
+    /// Dropping the future drops no description: the next call returns it.
     pub async fn next(&mut self) -> Option<ReplicaCircuits> {
         loop {
             tokio::select! {
@@ -104,12 +119,11 @@ pub struct ReplicaCircuits {
     pub name: String,
     /// Unique for each start of a process.
     pub id: String,
-    /// Its circuits, those that are not closed first. A replica with very many leaves out closed
-    /// ones.
+    /// Its circuits. If they do not fit into 60 KiB, some closed ones are missing.
     pub circuits: Vec<CircuitSummary>,
 }
 
-/// A circuit, as a replica describes it to the others.
+/// A circuit, as a replica publishes it while a program watches the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitSummary {
@@ -121,9 +135,9 @@ pub struct CircuitSummary {
     pub generation: u64,
     /// How long the state has lasted.
     pub since: Duration,
-    /// What this replica has counted in that state.
+    /// What that replica has counted in that state.
     pub tally: Tally,
-    /// Whether the circuit decides without the backend.
+    /// Whether the circuit is detached on that replica: it decides without the backend.
     pub detached: bool,
 }
 

@@ -1,7 +1,7 @@
 //! One circuit, between the machine and the backend: a pure reducer.
 //!
-//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in this
-//! process) and changes the machine accordingly. It says what is to be sent: one
+//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in
+//! this process) and changes the machine accordingly. It says what is to be sent: one
 //! [command](Command) at a time, and [reports](CircuitSync::report). It neither waits nor reads a
 //! clock.
 //!
@@ -231,6 +231,8 @@ pub(crate) struct CircuitSync {
     /// The version of the override that the machine follows; `None` after a change that was made
     /// here.
     pub(super) override_followed: Option<u64>,
+    /// How often in a row it was refused: since a lease or a command was answered.
+    pub(super) refusals: u32,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -264,6 +266,7 @@ impl CircuitSync {
             trip: None,
             opened_in: None,
             override_followed: Some(0),
+            refusals: 0,
             voted: false,
             outbox: Outbox::default(),
             asking: false,

@@ -72,6 +72,7 @@ impl CircuitSync {
         self.outbox.busy = false;
         match result {
             Ok(view) => {
+                self.refusals = 0;
                 match command {
                     Command::Override(_) => self.acknowledge(view, cx),
                     Command::Restore(_) => self.outbox.restored = Some(cx.now),

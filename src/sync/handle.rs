@@ -37,7 +37,7 @@ pub(crate) struct SyncSettings {
 impl Default for SyncSettings {
     fn default() -> Self {
         Self {
-            replica: super::host::name(),
+            replica: super::host::replica_name(""),
             deadline: Duration::from_millis(50),
             report_interval: Duration::from_millis(100),
             budget: 50,

@@ -78,6 +78,7 @@ pub(crate) use circuit::{
     Totals,
 };
 pub(crate) use group::NodeId;
+pub(crate) use host::replica_name;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
 pub(crate) use leases::Unclaimed;
 pub(crate) use node::{LeaseRequest, Node, Then};

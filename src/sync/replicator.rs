@@ -40,7 +40,7 @@ const HEARTBEAT_AGAIN: Duration = Duration::from_millis(500);
 /// Heartbeats, or the batches of a group, without an answer for so long: the circuits detach.
 const DEGRADED_AFTER: Duration = Duration::from_secs(2);
 
-/// What everybody sends after a gap or an outage is spread over this.
+/// What all replicas send after a gap or an outage is spread over this.
 const RETURN_SPREAD: Duration = Duration::from_millis(500);
 
 /// An operation without an answer for so long is a sign of a slow backend.

@@ -7,7 +7,7 @@ use crate::backend::{Count, Failures, Geometry, Report};
 use crate::machine::Mark;
 use crate::timestamp::Timestamp;
 
-/// Times of consecutive failures that are told apart; more are merged, the older time kept. So a
+/// Times of consecutive failures that are kept apart; more are merged, the older time kept. So a
 /// success of another replica ends rather too many of them than too few.
 const MOST_TIMES: usize = 16;
 

@@ -109,7 +109,7 @@ impl World {
         Ok(())
     }
 
-    /// Operators are told the truth.
+    /// What operators get as an answer is true.
     fn check_confirmations(&self, scenario: &Scenario) -> Result<(), Violation> {
         for issued in &self.history.issued {
             let others = self.history.issued.len() > 1;

@@ -55,7 +55,7 @@ pub(super) struct Issued {
     pub(super) start: u32,
     pub(super) change: OverrideChange,
     pub(super) executed: bool,
-    /// What the operator was told.
+    /// What the operator got as an answer.
     pub(super) result: Option<Result<(), String>>,
 }
 
