@@ -44,6 +44,14 @@ impl BackendStatus {
         matches!(self, Self::Connected | Self::Impaired { .. })
     }
 
+    /// Returns whether both are the same kind of status. Causes and numbers change while it lasts.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let among = |one: &[Impairment], all: &[Impairment]| one.iter().all(|i| i.is_among(all));
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && among(self.impairments(), other.impairments())
+            && among(other.impairments(), self.impairments())
+    }
+
     /// Returns what is impaired. Empty unless the status is [`Impaired`](Self::Impaired).
     #[must_use]
     pub fn impairments(&self) -> &[Impairment] {

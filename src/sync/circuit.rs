@@ -172,15 +172,19 @@ pub(super) struct Change {
     pub(super) at: Timestamp,
     /// The version that was known then. A newer one supersedes it.
     pub(super) version: u64,
+    /// An earlier one, which was under way when this one was made.
+    pub(super) overtakes: Option<OverrideChange>,
     pub(super) waiter: Option<oneshot::Sender<Result<(), BackendError>>>,
     pub(super) sent: bool,
 }
 
-/// A view that was published, and that no answer has confirmed.
+/// A view that was published, and that no answer has confirmed. Its override and the rest of it
+/// may be of different pushes.
 #[derive(Clone, Debug)]
 pub(super) struct Hint {
     pub(super) view: View,
     pub(super) at: Timestamp,
+    pub(super) override_at: Timestamp,
 }
 
 /// Arrives when the backend has stored an override, or will not.
@@ -227,6 +231,8 @@ pub(crate) struct CircuitSync {
     /// The version of the override that the machine follows; `None` after a change that was made
     /// here.
     pub(super) override_followed: Option<u64>,
+    /// How often in a row it was refused: since a lease or a command was answered.
+    pub(super) refusals: u32,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -260,6 +266,7 @@ impl CircuitSync {
             trip: None,
             opened_in: None,
             override_followed: Some(0),
+            refusals: 0,
             voted: false,
             outbox: Outbox::default(),
             asking: false,

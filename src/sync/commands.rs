@@ -14,16 +14,23 @@ const SEND_AGAIN: Duration = Duration::from_millis(250);
 
 impl CircuitSync {
     pub(super) fn next_class(&self, policy: &Policy) -> Option<Class> {
-        let Outbox { restore, settled, change, busy, .. } = &self.outbox;
+        let Outbox { restore, settled, busy, .. } = &self.outbox;
         if *busy || !self.is_synced() {
             None
-        } else if !settled.is_empty() || change.as_ref().is_some_and(|change| !change.sent) {
+        } else if !settled.is_empty() || self.has_change_to_send() {
             Some(Class::Settle)
         } else if *restore || self.proposal(policy).is_some() {
             Some(Class::Transition)
         } else {
             None
         }
+    }
+
+    fn has_change_to_send(&self) -> bool {
+        // If a newer override was pushed, an answer first tells whether it supersedes this one.
+        let pushed = self.hint.as_ref().map_or(0, |hint| hint.view.overridden.version);
+        let change = self.outbox.change.as_ref();
+        change.is_some_and(|change| !change.sent && pushed <= change.version)
     }
 
     /// Takes the next command, in an order in which nothing contradicts what was sent before.
@@ -36,7 +43,8 @@ impl CircuitSync {
         if !self.outbox.settled.is_empty() {
             return Some(Command::Settle(self.outbox.settled.remove(0)));
         }
-        if let Some(change) = self.outbox.change.as_mut().filter(|change| !change.sent) {
+        let sends_change = self.has_change_to_send();
+        if let Some(change) = self.outbox.change.as_mut().filter(|_| sends_change) {
             change.sent = true;
             return Some(Command::Override(change.now(now)));
         }
@@ -64,6 +72,7 @@ impl CircuitSync {
         self.outbox.busy = false;
         match result {
             Ok(view) => {
+                self.refusals = 0;
                 match command {
                     Command::Override(_) => self.acknowledge(view, cx),
                     Command::Restore(_) => self.outbox.restored = Some(cx.now),

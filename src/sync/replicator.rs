@@ -111,7 +111,11 @@ pub(super) struct Replicator {
     /// Why circuits are detached although the backend answers.
     refused: BTreeMap<NodeId, String>,
     live: u64,
-    heard: bool,
+    /// Two heartbeats in a row have brought this number. Otherwise replicas that have just started
+    /// may be missing in it.
+    live_is_sure: bool,
+    /// When the last heartbeat was sent that was answered.
+    heard: Option<Timestamp>,
     failing_since: Option<Timestamp>,
     /// Why no heartbeat is answered, since that is so for too long.
     degraded: Option<String>,
@@ -142,7 +146,8 @@ impl Replicator {
             sweeps: false,
             refused: BTreeMap::new(),
             live: 1,
-            heard: false,
+            live_is_sure: false,
+            heard: None,
             failing_since: None,
             degraded: None,
             finishing: false,
@@ -196,7 +201,10 @@ impl Replicator {
     }
 
     fn pace(&self) -> Pace {
-        self.handle.settings.pace(self.live)
+        let pace = self.handle.settings.pace(self.live);
+        // A roll call then counts as answered when the settling time is over.
+        let live = if self.live_is_sure { self.live } else { u64::MAX };
+        Pace { live, ..pace }
     }
 }
 
@@ -625,7 +633,8 @@ impl Replicator {
     fn done(&mut self, done: Done) {
         let (now, asked) = (clock::now(), done.asked);
         let unanswered = match &done.answer {
-            Answered::Heartbeat(answer) => is_unanswered(answer),
+            // There is one a second at most, whatever the rate.
+            Answered::Heartbeat(_) => false,
             Answered::Published(answer) => is_unanswered(answer),
             Answered::Sync(_, answer) => is_unanswered(answer),
             Answered::Command(_, _, answer) => is_unanswered(answer),
@@ -679,8 +688,10 @@ impl Replicator {
         let draw = fastrand::u64(..);
         let wait = match answer {
             Ok(roster) => {
-                self.live = roster.live.max(1);
-                self.heard = true;
+                let live = roster.live.max(1);
+                self.live_is_sure = self.heard.is_some() && self.live == live;
+                self.live = live;
+                self.heard = Some(asked);
                 self.sweeps = true;
                 let watched = roster.watched.then_some((Class::Poll, now));
                 self.scheduler.request(Job::Publish, watched);
@@ -691,6 +702,7 @@ impl Replicator {
                 HEARTBEAT
             }
             Err(error) => {
+                self.live_is_sure = false;
                 let since = *self.failing_since.get_or_insert(asked);
                 if self.degraded.is_some() || now.since(since) >= DEGRADED_AFTER {
                     let first = self.degraded.replace(error.to_string()).is_none();
@@ -737,7 +749,7 @@ impl Replicator {
         sync.acknowledged = batch.as_ref().map_or(0, |batch| batch.seen).max(sync.acknowledged);
         let reported: HashSet<CircuitName> =
             batch.into_iter().flat_map(|batch| batch.reports).map(|r| r.circuit).collect();
-        sync.advance(&changes);
+        sync.advance(&changes, asked);
         let mut rolled = false;
         for (name, view) in &changes.views {
             let sync = &mut self.groups[at];
@@ -812,9 +824,12 @@ impl Replicator {
             sync.unanswered = None;
         }
         sync.failed(error.to_string(), asked, now, fastrand::u64(..));
+        let heard = self.heard;
         if let Some(failing) = &mut sync.failing
             && !failing.is_unreachable
-            && (now.since(failing.since) >= DEGRADED_AFTER || !error.is_unavailable())
+            // It is this group, and not the whole backend.
+            && (now.since(failing.since) >= DEGRADED_AFTER && heard > Some(failing.since)
+                || !error.is_unavailable())
         {
             failing.is_unreachable = true;
             for id in sync.nodes.clone() {
@@ -847,7 +862,7 @@ impl Replicator {
 
     /// A connection is back: perhaps the backend answers again.
     fn hurry_heartbeat(&mut self, now: Timestamp) {
-        if self.failing_since.is_some() || !self.heard {
+        if self.failing_since.is_some() || self.heard.is_none() {
             self.scheduler.request(Job::Heartbeat, Some((Class::Heartbeat, now)));
         }
     }
@@ -856,17 +871,14 @@ impl Replicator {
         &mut self,
         circuit: &CircuitName,
         view: &View,
-        (previous, version): (u64, u64),
+        versions: (u64, u64),
         now: Timestamp,
     ) {
         let group = Group::of(circuit);
         self.handle.directory().changed(group, circuit);
         let pace = self.pace();
         let sync = &mut self.groups[usize::from(group.number())];
-        if sync.seen == previous {
-            sync.seen = version;
-        } else if version > sync.seen {
-            // Something was missed.
+        if sync.push(versions, now) {
             sync.hurry(Class::Poll, spread(now, RETURN_SPREAD, fastrand::u64(..)));
         }
         if view.suspect.is_some_and(|roll| roll.age < pace.settling) {
@@ -930,6 +942,9 @@ impl Replicator {
             return;
         }
         let before = self.handle.status.send_replace(status.clone());
+        if before.is_like(&status) {
+            return;
+        }
         log::backend(&before, &status);
         self.notify(Notification::Status(status));
     }
@@ -938,7 +953,7 @@ impl Replicator {
         if let Some(reason) = &self.degraded {
             return BackendStatus::Degraded { reason: reason.clone() };
         }
-        if !self.heard {
+        if self.heard.is_none() {
             return BackendStatus::Connecting;
         }
         let mut what = impairments.to_vec();

@@ -1,6 +1,7 @@
 //! What has truly happened, which no part of the cluster knows.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::backend::{OverrideChange, View};
 use crate::timestamp::Timestamp;
@@ -75,14 +76,21 @@ impl History {
         }
     }
 
-    /// The most consecutive failures there have been in a generation, in the true order.
-    pub(super) fn longest_streak(&self, generation: u64) -> u64 {
-        let mut streak = 0;
-        let of = |result: &&Recorded| result.generation == generation;
-        self.results.iter().filter(of).fold(0, |longest: u64, result| {
-            streak = if result.failed { streak + 1 } else { 0 };
-            longest.max(streak)
-        })
+    /// The most consecutive failures there have been in a generation, in the true order. What was
+    /// under way for a while seems to be later by that: failures count that are older than a
+    /// success by no more than `lag`.
+    pub(super) fn longest_streak(&self, generation: u64, lag: Duration) -> u64 {
+        let of: Vec<&Recorded> =
+            self.results.iter().filter(|result| result.generation == generation).collect();
+        let streak = |until: usize| {
+            let past = &of[..=until];
+            let success = past.iter().rfind(|result| !result.failed).map(|result| result.at);
+            let counts = |result: &&&Recorded| {
+                result.failed && success.is_none_or(|at| result.at.after(lag) > at)
+            };
+            past.iter().filter(counts).count() as u64
+        };
+        (0..of.len()).map(streak).max().unwrap_or_default()
     }
 
     /// The failures in a generation that are not too old to count.

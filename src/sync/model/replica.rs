@@ -29,6 +29,7 @@ pub(super) const TRIES: u32 = 2;
 pub(super) struct GroupState {
     pub(super) cursor: Cursor,
     pub(super) seen: u64,
+    pub(super) pushed: Timestamp,
     pub(super) acknowledged: u64,
     pub(super) restarts: bool,
     pub(super) seq: u64,
@@ -49,10 +50,12 @@ impl GroupState {
         self.cursor
     }
 
-    fn advance(&mut self, changes: &Changes) {
+    fn advance(&mut self, changes: &Changes, asked: Timestamp) {
         if changes.restarted {
             (self.seen, self.acknowledged) = (0, 0);
             self.listing = Some(false);
+        } else if asked > self.pushed && !changes.more {
+            self.seen = 0;
         }
         self.cursor = changes.cursor;
         self.seen = self.seen.max(changes.cursor.version);
@@ -386,7 +389,7 @@ impl Replica {
         let batch = group.unanswered.take().map(|(batch, _)| batch);
         let reported = batch.as_ref().is_some_and(|batch| !batch.reports.is_empty());
         group.acknowledged = batch.map_or(0, |batch| batch.seen).max(group.acknowledged);
-        group.advance(changes);
+        group.advance(changes, asked);
         let mut rolled = false;
         for (_, view) in &changes.views {
             self.group.listing = self.group.listing.map(|_| true);
@@ -417,7 +420,7 @@ impl Replica {
     pub(super) fn pushed(&mut self, view: &View, (previous, version): (u64, u64), at: &Around<'_>) {
         let group = &mut self.group;
         if group.seen == previous {
-            group.seen = version;
+            (group.seen, group.pushed) = (version, at.now);
         } else if version > group.seen {
             group.due = true;
         }

@@ -42,6 +42,12 @@ pub(super) enum Step {
 /// How far the backend's clock jumps, in microseconds.
 const JUMP: u64 = 3_600_000_000;
 
+/// How long a call takes.
+const CALL: Duration = Duration::from_millis(1);
+
+/// A forged version.
+const FAR_AHEAD: u64 = 1 << 53;
+
 impl World {
     pub(super) fn steps(&self, scenario: &Scenario) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -174,7 +180,8 @@ impl World {
             Step::Forge(n, kind) => {
                 self.faults -= 1;
                 let view = scenario.forged[kind].clone();
-                let versions = (0, 0);
+                // As if it were the next change of the group, and far ahead.
+                let versions = (self.replicas[n].group.seen, FAR_AHEAD);
                 self.arrive(Message::Push { to: n, view, versions, forged: true }, scenario)?;
             }
             Step::Crash(n) => self.crash(n, scenario),
@@ -206,6 +213,8 @@ impl World {
 
     fn call(&mut self, n: usize, outcome: Outcome, scenario: &Scenario) -> Result<(), Violation> {
         self.calls -= 1;
+        // No two calls end at the same time: then their order would be unknown.
+        self.now = self.now.after(CALL);
         let name = circuit();
         let around = self.around(&name, scenario);
         let generation = self.replicas[n].sync.generation();
@@ -302,8 +311,6 @@ impl World {
                 if scenario.old == Old::PushesAreAnswers {
                     let (asked, at, totals) = (self.now, self.now, Totals::Absent);
                     replica.input(Input::Answer { view: &view, asked, at, totals }, &around);
-                } else if forged {
-                    replica.input(Input::Push(&view), &around);
                 } else {
                     replica.pushed(&view, versions, &around);
                 }

@@ -8,7 +8,7 @@ use tower_breaker::overrides::Override;
 use tower_breaker::{Circuit, Outcome, State};
 
 use crate::support::faulty::{Faulty, Gap};
-use crate::support::network::Network;
+use crate::support::network::{Network, Plan};
 use crate::support::outage::{While, unreachable_while, until_detached};
 use crate::support::replica::Replica;
 use crate::support::*;
@@ -94,6 +94,21 @@ async fn an_unsent_override_does_not_replace_a_newer_one() {
     sleep(s(60)).await;
     replicas[0].line.heal(Gap::Notified);
     sleep(s(3)).await;
+    assert_all(&replicas, State::Disabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_override_whose_answer_was_dropped_gives_way_to_a_newer_one() {
+    let network = Network::new(7, false);
+    let line = |number| Faulty::new(number, 0, network.clone());
+    let replicas: Vec<_> = (0..2).map(|n| Replica::join(&line(n), fragile())).collect();
+    sleep(ms(20)).await;
+    network.set_plan(Plan { drop_reply: 1000, ..Plan::NONE });
+    drop(replicas[0].circuit.force_open("first"));
+    sleep(ms(10)).await;
+    network.set_plan(Plan::NONE);
+    replicas[1].circuit.disable("second").await.unwrap();
+    sleep(s(5)).await;
     assert_all(&replicas, State::Disabled);
 }
 

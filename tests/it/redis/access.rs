@@ -1,14 +1,16 @@
 //! Access to Redis: permissions, passwords, and servers that cannot be used.
 
 use tower_breaker::Store;
-use tower_breaker::backend::{Backend, Move, OpenTerms, Probed, RedisBackend, RedisConfig};
+use tower_breaker::backend::{
+    Backend, Impairment, Move, Notice, OpenTerms, OverrideChange, Probed, RedisBackend, RedisConfig, Sender,
+};
 use tower_breaker::event::{Reason, Tally};
 use tower_breaker::overrides::OverrideRecord;
 
 use super::records::{OPEN, TERMS, forced, name, report};
 use crate::support::log::Log;
-use crate::support::redis::{Cluster, Server, connect, eventually, real};
-use crate::support::s;
+use crate::support::redis::{Ask, Cluster, Server, connect, eventually, on_this_thread, real};
+use crate::support::{s, wait_for};
 
 const DOCS: &str = include_str!("../../../docs/redis.md");
 
@@ -53,11 +55,20 @@ fn the_permissions_in_the_docs_are_sufficient_and_all_needed() {
         let backend = connect(&config).await;
         let mut notices = backend.subscribe();
         let opened = backend.transition(&name("a"), 1, &OPEN).await.unwrap();
-        backend.set_override(&name("a"), Some(&forced())).await.unwrap();
-        backend.set_override(&name("a"), None).await.unwrap();
-        backend.report(&name("b"), &report("r", 1, 10)).await.unwrap();
+        backend.set_override(&name("a"), &OverrideChange::Set(forced())).await.unwrap();
+        backend.set_override(&name("a"), &OverrideChange::Clear).await.unwrap();
+        backend.report("r", 1, &report("b", 10)).await.unwrap();
         backend.restore(&name("c"), &opened).await.unwrap();
+        backend.ping().await.unwrap();
+        assert_eq!(backend.replicas().await.unwrap().len(), 1);
         tokio::time::timeout(s(20), notices.recv()).await.expect("a notice").unwrap();
+        backend.watch().await.unwrap();
+        let sender = Sender { name: "r".to_owned(), id: "r 1".to_owned() };
+        backend.publish(&sender, "all closed").await.unwrap();
+        let described = async {
+            while !matches!(notices.recv().await.unwrap(), Notice::Circuits { .. }) {}
+        };
+        tokio::time::timeout(s(20), described).await.expect("a description");
         backend.close().await.unwrap();
 
         for missing in &rules {
@@ -124,7 +135,8 @@ fn a_script_without_some_permissions_loses_no_data() {
             let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
             let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
             let lease = lease.expect("a lease");
-            let overridden = owner.set_override(&forced_open, Some(&forced())).await.unwrap();
+            let set = OverrideChange::Set(forced());
+            let overridden = owner.set_override(&forced_open, &set).await.unwrap();
             let mut newer = overridden.clone();
             newer.generation = opened.generation + 1;
             newer.overridden.version += 1;
@@ -158,11 +170,13 @@ fn a_script_without_some_permissions_loses_no_data() {
             kept("a probe that passed", did.is_err()).await;
             let did = user.settle_probe(&half, lease, &failed).await;
             kept("a probe that failed", did.is_err()).await;
-            let did = user.set_override(&forced_open, None).await;
+            let did = user.set_override(&forced_open, &OverrideChange::Clear).await;
             kept("the end of an override", did.is_err()).await;
             let other = OverrideRecord { reason: "another".to_owned(), ..forced() };
-            let did = user.set_override(&forced_open, Some(&other)).await;
+            let did = user.set_override(&forced_open, &OverrideChange::Set(other)).await;
             kept("an override", did.is_err()).await;
+            let did = user.set_override(&forced_open, &OverrideChange::Reset).await;
+            kept("a reset", did.is_err()).await;
             for circuit in [&open, &forced_open] {
                 let did = user.restore(circuit, &newer).await;
                 kept("a restored view", did.is_err()).await;
@@ -174,25 +188,28 @@ fn a_script_without_some_permissions_loses_no_data() {
 
 #[test]
 fn a_server_that_may_evict_overrides_is_warned_of() {
-    real(async {
+    on_this_thread(async {
         let server = Server::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
         let backend = connect(&server.config()).await;
         let log = Log::default();
-        let listening = log.listen();
+        let _listening = log.listen();
         let store = Store::builder().backend(backend.clone()).build();
-        drop(listening);
+        wait_for("the status", || store.backend().is_connected()).await;
+        let status = store.backend();
+        assert!(matches!(status.impairments(), [Impairment::Unsafe { .. }]), "{status}");
         let lines = log.lines();
-        assert!(matches!(&lines[..], [line] if line.contains("allkeys-lru")), "{lines:?}");
+        let warned = lines.iter().filter(|it| it.contains("WARN") && it.contains("allkeys-lru"));
+        assert_eq!(warned.count(), 1, "{lines:?}");
         store.shutdown(s(5)).await;
 
         // A user without permission to ask gets no warning, and no error either.
         allow(&server, &permissions("ACL SETUSER breaker on >secret resetchannels "));
         let config = server.config().username("breaker").password("hunter2");
-        assert_eq!(connect(&config).await.warning(), None);
+        assert_eq!(connect(&config).await.impairments(), []);
 
         for harmless in [["maxmemory", "0"], ["maxmemory-policy", "volatile-lru"]] {
             server.cli(&[&["CONFIG", "SET"], &harmless[..]].concat());
-            assert_eq!(connect(&server.config()).await.warning(), None);
+            assert_eq!(connect(&server.config()).await.impairments(), []);
             server.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
         }
     });

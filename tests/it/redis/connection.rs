@@ -5,13 +5,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
+use tower_breaker::CircuitName;
 use tower_breaker::backend::{
-    Answer, Backend, BackendError, Move, Notice, OpenTerms, RedisBackend, RedisConfig,
+    Answer, Backend, BackendError, Move, Notice, OpenTerms, OverrideChange, RedisBackend,
+    RedisConfig, View,
 };
 use tower_breaker::event::{Reason, Tally};
 
 use super::records::{name, unavailable};
-use crate::support::redis::{Server, connect, eventually, real, until};
+use crate::support::redis::{Ask, Server, connect, eventually, real, tag, until};
 use crate::support::{ms, s};
 
 const CLOSE: Move = Move::Closed { reason: Reason::Override };
@@ -21,7 +23,19 @@ async fn gap(notices: &mut Receiver<Notice>) {
     tokio::time::timeout(s(20), gap).await.expect("a gap notice");
 }
 
-/// Connects with the timeout that services have.
+/// Waits for the next change.
+async fn next_change(notices: &mut Receiver<Notice>) -> (CircuitName, View) {
+    let next = async {
+        loop {
+            if let Notice::Changed { circuit, view, .. } = notices.recv().await.unwrap() {
+                return (circuit, *view);
+            }
+        }
+    };
+    tokio::time::timeout(s(20), next).await.expect("a change")
+}
+
+/// Connects with the timeouts that services have.
 async fn quick(server: &Server) -> RedisBackend {
     let backend = RedisBackend::connect(&server.config()).await.unwrap();
     eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
@@ -48,13 +62,18 @@ fn a_frozen_server_delays_no_call_and_is_used_again_when_it_thaws() {
         let server = Server::start();
         let backend = quick(&server).await;
         server.freeze();
-        // The timeout is 20 ms; a busy machine may be late to notice.
-        unavailable(within(ms(200), backend.load(&name("a"))).await);
+        // What a call waits for. The timeout is 50 ms; a busy machine may be late to notice.
+        let circuit = name("a");
+        unavailable(within(ms(400), backend.acquire_probe(&circuit, 1, 1)).await);
         eventually("the connection to be given up", async || {
-            unavailable(within(ms(200), backend.ping()).await);
+            unavailable(within(ms(1_500), backend.ping()).await);
             broken(&backend)
         })
         .await;
+        // Without a connection, nothing waits.
+        for _ in 0..100 {
+            unavailable(within(ms(400), backend.load(&circuit)).await);
+        }
         server.thaw();
         eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
     });
@@ -72,17 +91,8 @@ fn a_restarted_server_is_used_again_with_a_gap_notice() {
         server.restart();
         gap(&mut notices).await;
         let moved = backend.transition(&name("a"), 1, &CLOSE).await.unwrap();
-        let next = async {
-            loop {
-                // On a busy machine the connection may break twice.
-                let notice = notices.recv().await.unwrap();
-                if notice != Notice::Gap {
-                    return notice;
-                }
-            }
-        };
-        let notice = tokio::time::timeout(s(20), next).await.unwrap();
-        assert_eq!(notice, Notice::View(name("a"), Box::new(moved)));
+        // On a busy machine the connection may break twice.
+        assert_eq!(next_change(&mut notices).await, (name("a"), moved));
     });
 }
 
@@ -135,8 +145,7 @@ async fn assert_works(backend: &RedisBackend) {
     let opened = backend.transition(&a, 1, &open).await.unwrap();
     assert_eq!(backend.load(&b).await.unwrap().generation, 1);
     assert_eq!(backend.load(&a).await.unwrap().generation, opened.generation);
-    let notice = tokio::time::timeout(s(20), notices.recv()).await.unwrap().unwrap();
-    assert_eq!(notice, Notice::View(a, Box::new(opened)));
+    assert_eq!(next_change(&mut notices).await, (a, opened));
 }
 
 /// How many connections there have been, this one included.
@@ -269,22 +278,23 @@ fn a_command_given_up_by_its_caller_has_no_effect_later() {
         let warm = name("warm");
         eventually("an answer", async || {
             let moved = backend.transition(&warm, 1, &CLOSE).await.is_ok();
-            moved && backend.set_override(&warm, None).await.is_ok()
+            moved && backend.set_override(&warm, &OverrideChange::Clear).await.is_ok()
         })
         .await;
         let before = server.calls("evalsha");
         server.freeze();
         for n in 0..20 {
-            let circuit = name(&format!("ghost {n}"));
+            let circuit = name(&format!("ghost-{n}"));
             // Given up by the timeout, or by dropping the future.
-            if n % 2 == 0 {
+            if n == 0 {
                 unavailable(backend.transition(&circuit, 1, &CLOSE).await);
             } else {
-                let _ = tokio::time::timeout(ms(1), backend.set_override(&circuit, None)).await;
+                let clear = backend.set_override(&circuit, &OverrideChange::Clear);
+                let _ = tokio::time::timeout(ms(1), clear).await;
             }
         }
         // After this time no command may have an effect.
-        tokio::time::sleep(ms(100)).await;
+        tokio::time::sleep(ms(1_100)).await;
         server.thaw();
         until("the server to read them", || server.calls("evalsha") > before);
         eventually("an answer", async || backend.load(&name("a")).await.is_ok()).await;
@@ -298,7 +308,7 @@ fn a_clock_jump_costs_one_more_command_and_no_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let server = Server::start();
-        let config = server.config().command_timeout(ms(500));
+        let config = server.config().background_timeout(ms(500));
         let backend = RedisBackend::connect(&config).await.unwrap();
         backend.load(&name("a")).await.unwrap();
         let (before, start) = (server.calls("evalsha"), server.millis());
@@ -374,7 +384,8 @@ fn sentinels_lead_to_the_new_master() {
         let tally = Tally::default();
         let open = Move::Open { terms, reason: Reason::FailureCount, tally };
         let opened = backend.transition(&name("a"), 1, &open).await.unwrap();
-        until("replication", || replica.cli(&["KEYS", "*"]).contains("{cb:a}"));
+        let record = format!("{}:c:a", tag("a"));
+        until("replication", || replica.cli(&["KEYS", "*"]).contains(&record));
 
         let mut notices = backend.subscribe();
         master.kill();

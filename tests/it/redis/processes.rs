@@ -18,7 +18,7 @@ use tokio::sync::broadcast::Receiver;
 use tower_breaker::backend::{Backend, Notice, RecordState, RedisBackend, RedisConfig, View};
 use tower_breaker::{CircuitName, Outcome, Policy, State, Store};
 
-use crate::support::redis::{LONG, Server, connect, real, until};
+use crate::support::redis::{Ask, LONG, Server, connect, real, until};
 use crate::support::*;
 
 const PROBES: u64 = 2;
@@ -156,6 +156,8 @@ fn replica() {
         // Patience, so that a busy machine is not taken for a Redis that is down.
         let backend = connect(&RedisConfig::from_url(&redis).unwrap()).await;
         let store = Store::builder().default_policy(policy()).deadline(s(5)).backend(backend);
+        // All of them run on one host, whose name would make them one replica.
+        let store = store.replica(format!("process {}", std::process::id()));
         let store = store.on_change(|_, event| println!("{event:?}")).build();
         let circuit = store.circuit("test");
         println!("started");
@@ -199,7 +201,7 @@ impl Monitor {
             self.see(&view);
         }
         while let Ok(notice) = self.notices.try_recv() {
-            if let Notice::View(_, view) = notice {
+            if let Notice::Changed { view, .. } = notice {
                 self.see(&view);
             }
         }

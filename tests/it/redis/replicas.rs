@@ -1,10 +1,9 @@
 //! Replicas on a Redis that works: what they count together, and how they leave.
 
 use tower_breaker::State;
-use tower_breaker::backend::Backend;
 
 use crate::support::redis::replicas::*;
-use crate::support::redis::{Server, real};
+use crate::support::redis::{Ask, Server, real};
 use crate::support::*;
 
 #[test]

@@ -25,7 +25,8 @@ impl InRedis {
 
     async fn of(servers: Vec<Server>, config: &RedisConfig) -> Self {
         // Tests run in parallel, and a machine may be busy.
-        let config = config.clone().command_timeout(Duration::from_secs(2));
+        let patience = Duration::from_secs(2);
+        let config = config.clone().command_timeout(patience).background_timeout(patience);
         let one = RedisBackend::connect(&config).await.unwrap();
         let other = RedisBackend::connect(&config).await.unwrap();
         Self { servers: Arc::new(servers), one, other }
@@ -45,8 +46,9 @@ impl World for InRedis {
 
     async fn wait(&self, time: Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap();
-        for server in &*self.servers {
-            let end = server.millis() + millis;
+        let ends: Vec<_> =
+            self.servers.iter().map(|server| (server, server.millis() + millis)).collect();
+        for (server, end) in ends {
             eventually("time to pass", async || server.millis() > end).await;
         }
     }

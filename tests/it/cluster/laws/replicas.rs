@@ -45,6 +45,7 @@ pub(super) async fn heartbeats_say_that_the_cluster_is_watched(world: impl World
 
 pub(super) async fn what_a_replica_publishes_reaches_every_subscriber(world: impl World) {
     let (one, other) = world.replicas();
+    other.watch().await.unwrap();
     let mut notices = other.subscribe();
     let circuits = "{\"a\": \"ü\"}\n".repeat(1_000);
     one.publish(&one.sender, &circuits).await.unwrap();

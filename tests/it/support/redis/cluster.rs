@@ -3,7 +3,7 @@
 use tower_breaker::backend::RedisConfig;
 
 use super::server::Server;
-use super::until;
+use super::{tag, until};
 
 /// Where the slots of each master begin, and where the last ones end.
 const BOUNDS: [u64; 4] = [0, 5461, 10923, 16384];
@@ -15,7 +15,13 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        Self::with(&[])
+    }
+
+    /// Starts nodes with more arguments, as in a configuration file.
+    pub(crate) fn with(args: &[&str]) -> Self {
+        let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let args = [&own, args].concat();
         let nodes: Vec<_> = (0..3).map(|_| Server::with(&args)).collect();
         for (node, bound) in nodes.iter().zip(BOUNDS.windows(2)) {
             let slots: Vec<_> = (bound[0]..bound[1]).map(|slot| slot.to_string()).collect();
@@ -46,6 +52,13 @@ impl Cluster {
     pub(crate) fn master_of(&self, key: &str) -> usize {
         let slot = self.nodes[0].number(&["CLUSTER", "KEYSLOT", key]);
         BOUNDS[1..].iter().position(|bound| slot < *bound).unwrap()
+    }
+
+    /// The name of a circuit whose group this node has.
+    pub(crate) fn circuit_on(&self, node: usize) -> String {
+        let names = ('a'..='z').map(String::from);
+        let mut on_it = names.filter(|name| self.master_of(&tag(name)) == node);
+        on_it.next().expect("32 groups are on all nodes")
     }
 
     pub(crate) fn config(&self) -> RedisConfig {

@@ -1,8 +1,10 @@
 //! Replicas on a real Redis: how they join, and how a test waits for them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tower_breaker::backend::{RedisBackend, RedisConfig};
 use tower_breaker::policy::PolicyBuilder;
-use tower_breaker::{Policy, State};
+use tower_breaker::{Policy, State, StoreBuilder};
 
 use super::{Server, connect, eventually};
 use crate::support::replica::Replica;
@@ -28,13 +30,19 @@ pub(crate) fn open_for_long() -> PolicyBuilder {
 pub(crate) async fn join(config: &RedisConfig, policy: PolicyBuilder) -> Replica {
     let backend = RedisBackend::start(config).unwrap();
     backend.ready(ms(500)).await;
-    Replica::of(store_on(backend, policy).build())
+    Replica::of(named(store_on(backend, policy)).build())
 }
 
 /// A replica that does not take a busy machine for a Redis that is down.
 pub(crate) async fn join_patiently(server: &Server, policy: PolicyBuilder) -> Replica {
     let backend = watcher(server).await;
-    Replica::of(store_on(backend, policy).deadline(s(5)).build())
+    Replica::of(named(store_on(backend, policy)).deadline(s(5)).build())
+}
+
+/// Gives a replica a name of its own: all replicas of a test run on one host.
+pub(crate) fn named(store: StoreBuilder) -> StoreBuilder {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    store.replica(format!("replica {}", NUMBER.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// A backend that reads the records, with more patience than a replica has.
@@ -59,7 +67,7 @@ pub(crate) async fn cluster(
 /// Waits until an override of one replica holds on all, and its end too: then all are connected.
 pub(crate) async fn agree(replicas: &[Replica]) {
     let circuit = &replicas[0].circuit;
-    all_are(replicas, |replica| !replica.store.backend().is_degraded()).await;
+    all_are(replicas, |replica| replica.store.backend().is_connected()).await;
     eventually("an acknowledged override", || async { circuit.force_open("a test").await.is_ok() })
         .await;
     all_in(replicas, State::ForcedOpen).await;
