@@ -25,8 +25,8 @@
 //!
 //! # A backend of your own
 //!
-//! [docs/backends.md] explains what [`Backend`] asks of an implementation, with a small one that is
-//! complete.
+//! [docs/backends.md] explains what [`Backend`] asks of an implementation, and how to run its laws
+//! against one.
 //!
 //! [docs/backends.md]: https://github.com/tower-breaker/tower-breaker/blob/main/docs/backends.md
 

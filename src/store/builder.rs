@@ -208,7 +208,8 @@ impl StoreBuilder {
     }
 
     /// Adds an observer that is called whenever the [status](BackendStatus) of the backend changes:
-    /// it stops answering or answers again, or something is impaired or no longer is.
+    /// it stops answering or answers again, or something is impaired or no longer is. A change of
+    /// a cause or of a number alone calls no observer.
     ///
     /// Observers run one after another, in a task of their own. One that does not return delays
     /// other observers, but neither calls nor the exchange with the backend.
