@@ -83,7 +83,9 @@ impl Replicator {
                 self.apply(id, Input::Answer { view: &plain, asked, at: now, totals });
             }
             let detached = |member: &Member| !member.agenda.is_synced && !member.agenda.is_unknown;
-            if self.members.get(&id).is_some_and(detached) {
+            // To an answer from before, nothing attaches: it would be degraded and wait for leases.
+            let reachable = self.degraded.is_none();
+            if reachable && self.members.get(&id).is_some_and(detached) {
                 self.apply(id, Input::Current);
             }
         }
