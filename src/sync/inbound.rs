@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::circuit::{CircuitSync, Context, Hint, SyncState};
 use crate::backend::{RecordState, View};
-use crate::machine::{Machine, Origin, Reason, Shared, Why};
+use crate::machine::{Machine, Origin, Reason, Shared, State, Why};
 use crate::timestamp::Timestamp;
 
 /// A push is confirmed so much later. Pushes of a group often come together.
@@ -189,6 +189,7 @@ impl CircuitSync {
         if self.override_followed == version || self.outbox.change.is_some() {
             return false;
         }
+        let changed_here = self.override_followed.is_none();
         self.override_followed = version;
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
@@ -207,6 +208,14 @@ impl CircuitSync {
             }
             None if cx.machine.state().is_overridden() => {
                 self.give_back(Reason::OverrideOver, cx);
+                true
+            }
+            // A reset that was made here is superseded: the record is still open.
+            None if changed_here
+                && cx.machine.state() == State::Closed
+                && self.followed.state != RecordState::Closed =>
+            {
+                self.apply(None, cx);
                 true
             }
             None => false,
