@@ -26,7 +26,7 @@ fn states() -> usize {
 /// How many random walks there are: `MODEL_WALKS`, or what takes a few seconds.
 fn walks() -> u64 {
     let set = std::env::var("MODEL_WALKS").ok().and_then(|set| set.parse().ok());
-    set.unwrap_or(1_500)
+    set.unwrap_or(3_000)
 }
 
 /// Two replicas, two failures in a row, no faults.
