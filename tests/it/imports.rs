@@ -27,7 +27,17 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
     ),
     (
         "circuit",
-        &["timestamp", "outcome", "name", "unwind", "policy", "machine", "backend", "sync", "clock"],
+        &[
+            "timestamp",
+            "outcome",
+            "name",
+            "unwind",
+            "policy",
+            "machine",
+            "backend",
+            "sync",
+            "clock",
+        ],
         &[],
     ),
     ("overrides", &["machine", "backend", "circuit"], &[]),
