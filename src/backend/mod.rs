@@ -194,7 +194,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// again.
     fn watch(&self) -> Answer<'_, ()>;
 
-    /// Sends a replica's description of its circuits to all subscribers that watch the cluster.
+    /// Sends a replica's description of its circuits to all subscribers that watch the cluster. One
+    /// of more than 64 KiB is refused.
     fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()>;
 
     /// Returns a receiver of everything that is published from now on. If a receiver lags, it has
