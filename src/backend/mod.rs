@@ -58,7 +58,9 @@ pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use replica::{Heartbeat, ReplicaInfo, Roster};
-pub use report::{Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares};
+pub use report::{
+    Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares,
+};
 pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, Roll, View};
 
 use crate::machine::{Reason, Tally};

@@ -253,7 +253,7 @@ fn everything_is_told_once_and_in_order() {
         }));
         let other = engine.clone();
         let thread = thread::spawn(move || other.set_override(overriding(OverrideState::Disabled)));
-        engine.reset();
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);
     });

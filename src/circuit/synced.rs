@@ -11,8 +11,8 @@ use crate::backend::{Lease, OverrideChange, View};
 use crate::machine::{Event, LeaseId, Mark, Reason, Transition, Verdict};
 use crate::name::CircuitName;
 use crate::sync::{
-    Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace,
-    Reported, Totals, Unclaimed, left,
+    Acknowledgement, Agenda, CircuitSync, Class, Command, Context, Effects, Input, Pace, Reported,
+    Totals, Unclaimed, left,
 };
 use crate::timestamp::Timestamp;
 
@@ -107,7 +107,11 @@ impl Locked {
     }
 
     /// Sends a change of the override to the backend, if there is one.
-    pub(super) fn send_override(&mut self, change: OverrideChange, now: Timestamp) -> Option<Acknowledgement> {
+    pub(super) fn send_override(
+        &mut self,
+        change: OverrideChange,
+        now: Timestamp,
+    ) -> Option<Acknowledgement> {
         if self.has_left {
             let (waiter, answer) = oneshot::channel();
             // It is received below.
@@ -156,11 +160,7 @@ impl Locked {
         self.synced.as_mut()?.sync.command(now, &self.policy)
     }
 
-    pub(super) fn report(
-        &mut self,
-        name: &CircuitName,
-        now: Timestamp,
-    ) -> Reported {
+    pub(super) fn report(&mut self, name: &CircuitName, now: Timestamp) -> Reported {
         let Self { synced, policy, machine, .. } = self;
         let Some(synced) = synced else { return Reported::Nothing };
         synced.sync.report(name, policy, machine, now)
@@ -192,13 +192,12 @@ impl Locked {
         if effects.new_phase {
             self.begin_phase(now);
         }
-        match effects.is_first_view {
-            false => self.happened(effects.events),
-            true => {
-                for event in effects.events {
-                    if let Event::Transition(transition) = event {
-                        self.entered(&transition);
-                    }
+        if !effects.is_first_view {
+            self.happened(effects.events);
+        } else {
+            for event in &effects.events {
+                if let Event::Transition(transition) = event {
+                    self.entered(transition);
                 }
             }
         }

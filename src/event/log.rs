@@ -182,7 +182,7 @@ pub(crate) fn backend(from: &BackendStatus, to: &BackendStatus) {
 pub(crate) fn refused(circuit: &CircuitName, error: &str) {
     warn!(
         target: "tower_breaker",
-        circuit = %Escaped(circuit.as_str()), error = %Escaped(&error.to_string()),
+        circuit = %Escaped(circuit.as_str()), error = %Escaped(error),
         "the backend refuses operations on this circuit, which decides without it and tries again"
     );
 }

@@ -11,6 +11,7 @@ use crate::event::BackendStatus;
 use crate::machine::Event;
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::sync::replica_name;
 
 /// Builds a [`Store`].
 ///
@@ -156,7 +157,7 @@ impl StoreBuilder {
     /// two replicas with one name count as one. For all other policies the name is only shown: in
     /// [`Store::replicas`], and in the log as one that has reported failures.
     pub fn replica(mut self, name: impl Into<String>) -> Self {
-        self.settings.cluster.replica = name.into();
+        self.settings.cluster.replica = replica_name(&name.into());
         self
     }
 

@@ -13,6 +13,6 @@ mod watch;
 
 pub(crate) use builder::StoreBuilder;
 pub use keyed::KeyedCircuits;
-pub use watch::{CircuitSummary, ClusterWatch, ReplicaCircuits};
 pub(crate) use registry::Sharing;
 pub(crate) use store::Store;
+pub use watch::{CircuitSummary, ClusterWatch, ReplicaCircuits};

@@ -142,7 +142,7 @@ pub struct CircuitSummary {
 }
 
 impl CircuitSummary {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
         Self {
             name: snapshot.name.to_string(),
             state: snapshot.state,
@@ -182,14 +182,7 @@ impl CircuitSummary {
         };
         let detached = number()? != 0;
         let name = fields.next()?.replace("%0d", "\r").replace("%0a", "\n").replace("%25", "%");
-        Some(Self {
-            name,
-            state,
-            generation,
-            since: Duration::from_millis(since),
-            tally,
-            detached,
-        })
+        Some(Self { name, state, generation, since: Duration::from_millis(since), tally, detached })
     }
 }
 

@@ -150,10 +150,13 @@ impl Confirmation {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// The backend has lost this view.
-    Restore(View),
+    Restore(Box<View>),
     Settle(Settled),
     Override(OverrideChange),
-    Transition { from: u64, to: Move },
+    Transition {
+        from: u64,
+        to: Move,
+    },
 }
 
 /// A probe of the cluster that has ended.
@@ -192,6 +195,7 @@ pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), BackendError>>;
 
 /// What waits to be sent.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Outbox {
     pub(super) restore: bool,
     pub(super) restored: Option<Timestamp>,
@@ -212,6 +216,7 @@ pub(super) struct Outbox {
 
 /// A circuit's part in a cluster, behind the engine's lock.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct CircuitSync {
     pub(super) state: SyncState,
     /// The newest answer. Its times count from `at`, those of its override from `override_at`.
@@ -226,6 +231,8 @@ pub(crate) struct CircuitSync {
     pub(super) unreported: Unreported,
     /// Opened by this replica's own evidence, in the generation that is followed.
     pub(super) trip: Option<Move>,
+    /// When its open phase ends in this replica.
+    pub(super) trip_until: Timestamp,
     /// The generation that was followed when this replica's own evidence last opened the circuit.
     pub(super) opened_in: Option<u64>,
     /// The version of the override that the machine follows; `None` after a change that was made
@@ -264,6 +271,7 @@ impl CircuitSync {
             followed_override_at: Timestamp::default(),
             unreported: Unreported::new(Geometry::of(policy)),
             trip: None,
+            trip_until: Timestamp::default(),
             opened_in: None,
             override_followed: Some(0),
             refusals: 0,

@@ -12,6 +12,9 @@ use crate::timestamp::Timestamp;
 /// A command that failed is sent again after so long.
 const SEND_AGAIN: Duration = Duration::from_millis(250);
 
+/// The shortest interval that is proposed.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl CircuitSync {
     pub(super) fn next_class(&self, policy: &Policy) -> Option<Class> {
         let Outbox { restore, settled, busy, .. } = &self.outbox;
@@ -38,7 +41,7 @@ impl CircuitSync {
         self.next_class(policy)?;
         self.outbox.busy = true;
         if take(&mut self.outbox.restore) {
-            return Some(Command::Restore(self.known_now(now)));
+            return Some(Command::Restore(Box::new(self.known_now(now))));
         }
         if !self.outbox.settled.is_empty() {
             return Some(Command::Settle(self.outbox.settled.remove(0)));
@@ -48,9 +51,26 @@ impl CircuitSync {
             change.sent = true;
             return Some(Command::Override(change.now(now)));
         }
-        let to = self.proposal(policy)?;
+        let mut to = self.proposal(policy)?;
+        if self.is_trip(&to)
+            && let Move::Open { terms, .. } = &mut to
+        {
+            // The rest of it: the others are not to stay open for longer than this replica.
+            let rest = self.trip_until.since(now).max(SHORTEST);
+            terms.interval = terms.interval.min(rest);
+        }
         self.outbox.proposal = None;
         Some(Command::Transition { from: self.followed.generation, to })
+    }
+
+    /// Whether a proposal is what this replica's own evidence proposes, but for its interval.
+    fn is_trip(&self, proposal: &Move) -> bool {
+        match (self.trip, proposal) {
+            (Some(Move::Open { reason, tally, .. }), Move::Open { reason: r, tally: t, .. }) => {
+                (reason, tally) == (*r, *t)
+            }
+            _ => false,
+        }
     }
 
     /// What is proposed: by the totals, or by this replica's own evidence, where that is enough.
@@ -82,7 +102,7 @@ impl CircuitSync {
             }
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
-                self.put_back(command);
+                self.put_back(&command);
                 self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
@@ -92,14 +112,15 @@ impl CircuitSync {
     }
 
     /// What was not acknowledged waits to be sent again, unless it is superseded.
-    fn put_back(&mut self, command: Command) {
+    fn put_back(&mut self, command: &Command) {
         let generation = self.followed.generation;
+        let is_trip = matches!(command, Command::Transition { to, .. } if self.is_trip(to));
         let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
         match command {
             Command::Restore(_) => *restore = true,
             Command::Settle(one) => {
                 if one.lease.generation == generation {
-                    settled.insert(0, one);
+                    settled.insert(0, *one);
                 }
             }
             Command::Override(_) => {
@@ -109,12 +130,10 @@ impl CircuitSync {
             }
             Command::Transition { from, to } => {
                 // What this replica's own evidence proposes is not forgotten by being taken.
-                if from == generation && self.trip != Some(to) {
-                    *proposal = proposal.take().or(Some(to));
+                if *from == generation && !is_trip {
+                    *proposal = proposal.take().or(Some(*to));
                 }
             }
         }
     }
-
 }
-

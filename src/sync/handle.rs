@@ -37,7 +37,7 @@ pub(crate) struct SyncSettings {
 impl Default for SyncSettings {
     fn default() -> Self {
         Self {
-            replica: super::host::name(),
+            replica: super::host::replica_name(""),
             deadline: Duration::from_millis(50),
             report_interval: Duration::from_millis(100),
             budget: 50,
@@ -120,7 +120,7 @@ impl Handle {
         backend: Arc<dyn Backend>,
         settings: SyncSettings,
         observers: Vec<BackendObserver>,
-        ) -> Arc<Self> {
+    ) -> Arc<Self> {
         let runtime = Runtime::current();
         let notices = backend.subscribe();
         let id = format!("{}#{:016x}", settings.replica, fastrand::u64(..));

@@ -64,8 +64,7 @@ impl CircuitSync {
         let known = &self.known;
         // The record of a closed circuit expires, and the next report makes a new one.
         let anew = is_absent(view) || is_first(view) && asked >= self.at;
-        let both_closed =
-            view.state == RecordState::Closed && known.state == RecordState::Closed;
+        let both_closed = view.state == RecordState::Closed && known.state == RecordState::Closed;
         let vanished = both_closed && anew && view.rank() < known.rank();
         // A detached circuit judges by itself what the loss of a record means: see `attach`.
         let replaced = !self.is_synced() && asked >= self.at;
@@ -158,8 +157,7 @@ impl CircuitSync {
         let old = std::mem::replace(&mut self.followed, view);
         (self.followed_at, self.followed_override_at) = times;
         let new = &self.followed;
-        let both_closed =
-            new.state == RecordState::Closed && old.state == RecordState::Closed;
+        let both_closed = new.state == RecordState::Closed && old.state == RecordState::Closed;
         if both_closed && is_first(new) && new.rank() < old.rank() {
             // The record of a closed circuit has expired: nothing has changed.
             if self.opened_in == Some(old.generation) {

@@ -16,7 +16,6 @@
 //! replica counted before. Consecutive failures count up to the roll call alone, because what came
 //! after it is not known of every replica.
 
-
 use super::circuit::{CircuitSync, Context};
 use super::outbound::{horizon, terms};
 use crate::backend::{Attention, Move, OpenTerms, RecordState, Roll, View};

@@ -74,11 +74,11 @@ mod scheduler;
 mod unreported;
 
 pub(crate) use circuit::{
-    Acknowledgement, CircuitSync, Command, Context, Effects, Input, Pace,
-    Totals,
+    Acknowledgement, CircuitSync, Command, Context, Effects, Input, Pace, Totals,
 };
 pub(crate) use group::NodeId;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
+pub(crate) use host::replica_name;
 pub(crate) use leases::Unclaimed;
 pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;

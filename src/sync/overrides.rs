@@ -25,10 +25,8 @@ impl CircuitSync {
         let waiter = Some(waiter);
         let mut change = Change { change, at: now, version, overtakes: None, waiter, sent: false };
         if let Some(mut before) = self.outbox.change.take() {
-            change.overtakes = match before.sent {
-                true => Some(before.change.clone()),
-                false => before.overtakes.take(),
-            };
+            change.overtakes =
+                if before.sent { Some(before.change.clone()) } else { before.overtakes.take() };
             before.end(Err(superseded()), effects);
         }
         self.outbox.change = Some(change);
@@ -60,7 +58,9 @@ impl CircuitSync {
         let same = has_made(&change.change, &self.known);
         let result = if same { Ok(()) } else { Err(superseded()) };
         let change = take(&mut self.outbox.change);
-        change.into_iter().for_each(|change| change.end(result.clone(), cx.effects));
+        if let Some(change) = change {
+            change.end(result, cx.effects);
+        }
     }
 
     /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
@@ -78,7 +78,9 @@ impl CircuitSync {
             Some(change) if !change.sent => change.version = view.overridden.version,
             _ => {
                 let change = take(&mut self.outbox.change);
-                change.into_iter().for_each(|change| change.end(Ok(()), cx.effects));
+                if let Some(change) = change {
+                    change.end(Ok(()), cx.effects);
+                }
             }
         }
     }
@@ -100,7 +102,8 @@ impl Change {
     /// What is to be changed now.
     pub(super) fn now(&self, now: Timestamp) -> OverrideChange {
         let mut change = self.change.clone();
-        if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change {
+        if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change
+        {
             *remaining = remaining.saturating_sub(now.since(self.at));
         }
         change

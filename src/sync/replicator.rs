@@ -72,6 +72,7 @@ struct Done {
     answer: Answered,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a few at a time")]
 enum Answered {
     Heartbeat(Result<Roster, BackendError>),
     Published(Result<(), BackendError>),
@@ -91,6 +92,7 @@ struct Member {
     released: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Replicator {
     handle: Arc<Handle>,
     notices: broadcast::Receiver<Notice>,
@@ -237,13 +239,8 @@ impl Replicator {
     fn join(&mut self, id: NodeId, node: Arc<dyn Node>) {
         let (name, now) = (node.name().clone(), clock::now());
         let group = Group::of(&name);
-        let member = Member {
-            node,
-            group,
-            agenda: Agenda::default(),
-            leases: Vec::new(),
-            released: false,
-        };
+        let member =
+            Member { node, group, agenda: Agenda::default(), leases: Vec::new(), released: false };
         self.members.insert(id, member);
         self.ids.insert(name.clone(), id);
         self.groups[usize::from(group.number())].nodes.insert(id);
@@ -407,7 +404,9 @@ impl Replicator {
 
     fn leave_all(&mut self) {
         let ids: Vec<NodeId> = self.members.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.remove(id));
+        for id in ids {
+            self.remove(id);
+        }
     }
 
     fn notify(&self, notification: Notification) {
@@ -758,8 +757,7 @@ impl Replicator {
             }
             self.handle.directory().learn(group, name, view, now);
             if let Some(&id) = self.ids.get(name) {
-                let totals =
-                    if reported.contains(name) { Totals::Present } else { Totals::Absent };
+                let totals = if reported.contains(name) { Totals::Present } else { Totals::Absent };
                 self.apply(id, Input::Answer { view, asked, at: now, totals });
             }
             rolled |= view.suspect.is_some_and(|roll| roll.age < self.pace().settling);
@@ -810,13 +808,7 @@ impl Replicator {
         }
     }
 
-    fn not_synced(
-        &mut self,
-        group: Group,
-        error: &BackendError,
-        asked: Timestamp,
-        now: Timestamp,
-    ) {
+    fn not_synced(&mut self, group: Group, error: &BackendError, asked: Timestamp, now: Timestamp) {
         let sync = &mut self.groups[usize::from(group.number())];
         sync.in_flight = false;
         if !error.is_unavailable() {
@@ -867,13 +859,7 @@ impl Replicator {
         }
     }
 
-    fn pushed(
-        &mut self,
-        circuit: &CircuitName,
-        view: &View,
-        versions: (u64, u64),
-        now: Timestamp,
-    ) {
+    fn pushed(&mut self, circuit: &CircuitName, view: &View, versions: (u64, u64), now: Timestamp) {
         let group = Group::of(circuit);
         self.handle.directory().changed(group, circuit);
         let pace = self.pace();
@@ -934,8 +920,7 @@ impl Replicator {
 
     fn publish_status(&mut self) {
         let impairments = self.handle.backend.impairments();
-        let unpushed =
-            |impairment: &Impairment| matches!(impairment, Impairment::NotPushed { .. });
+        let unpushed = |impairment: &Impairment| matches!(impairment, Impairment::NotPushed { .. });
         self.unpushed = impairments.iter().any(unpushed);
         let status = self.current_status(&impairments);
         if *self.handle.status.borrow() == status {
@@ -957,7 +942,8 @@ impl Replicator {
             return BackendStatus::Connecting;
         }
         let mut what = impairments.to_vec();
-        let unreachable = |sync: &&GroupSync| sync.failing.as_ref().is_some_and(|f| f.is_unreachable);
+        let unreachable =
+            |sync: &&GroupSync| sync.failing.as_ref().is_some_and(|f| f.is_unreachable);
         let groups = self.groups.iter().filter(unreachable);
         let causes = groups.clone().filter_map(|sync| sync.failing.as_ref());
         if let Some(failing) = causes.last() {

@@ -238,7 +238,11 @@ impl World {
     }
 
     /// Something forged is gone after the next answer to something that was sent after it.
-    pub(super) fn check_forged(&mut self, n: usize, asked: crate::timestamp::Timestamp) -> Result<(), Violation> {
+    pub(super) fn check_forged(
+        &mut self,
+        n: usize,
+        asked: crate::timestamp::Timestamp,
+    ) -> Result<(), Violation> {
         let forged = self.history.forged[n].filter(|at| asked > *at);
         let Some(at) = forged.filter(|_| self.replicas[n].is_synced()) else { return Ok(()) };
         let followed = &self.replicas[n].sync.followed;
@@ -327,11 +331,10 @@ impl World {
             let roll = |view: &View| view.suspect.map(|roll| roll.id);
             let plain = |view: &View| view.state == RecordState::Closed && roll(view).is_none();
             // A closed record comes and goes with its evidence.
-            let same = sync.followed.rank() == view.rank()
-                && roll(&sync.followed) == roll(&view)
-                || plain(&sync.followed) && plain(&view) && (
-                    view.revision == 0 || view.generation == sync.followed.generation
-                );
+            let same = sync.followed.rank() == view.rank() && roll(&sync.followed) == roll(&view)
+                || plain(&sync.followed)
+                    && plain(&view)
+                    && (view.revision == 0 || view.generation == sync.followed.generation);
             if !replica.is_synced() {
                 return Some(format!("replica {n} stays {:?}", sync.state));
             } else if !empty {

@@ -59,6 +59,13 @@ pub(super) struct Issued {
     pub(super) result: Option<Result<(), String>>,
 }
 
+impl Recorded {
+    /// Where there is no record, what was counted goes on in the first generation.
+    fn counts_in(&self, generation: u64) -> bool {
+        generation == self.generation || generation == View::FIRST
+    }
+}
+
 impl History {
     pub(super) fn new(replicas: usize) -> Self {
         Self {
@@ -81,7 +88,7 @@ impl History {
     /// success by no more than `lag`.
     pub(super) fn longest_streak(&self, generation: u64, lag: Duration) -> u64 {
         let of: Vec<&Recorded> =
-            self.results.iter().filter(|result| result.generation == generation).collect();
+            self.results.iter().filter(|result| result.counts_in(generation)).collect();
         let streak = |until: usize| {
             let past = &of[..=until];
             let success = past.iter().rfind(|result| !result.failed).map(|result| result.at);
@@ -96,14 +103,14 @@ impl History {
     /// The failures in a generation that are not too old to count.
     pub(super) fn failures(&self, generation: u64, since: Timestamp) -> u64 {
         let counts = |result: &&Recorded| {
-            result.generation == generation && result.failed && result.at >= since
+            result.counts_in(generation) && result.failed && result.at >= since
         };
         self.results.iter().filter(counts).count() as u64
     }
 
     /// How many replicas have failed in a generation.
     pub(super) fn failing(&self, generation: u64) -> u64 {
-        let failed = self.results.iter().filter(|r| r.failed && r.generation == generation);
+        let failed = self.results.iter().filter(|r| r.failed && r.counts_in(generation));
         failed.map(|result| result.replica).collect::<BTreeSet<_>>().len() as u64
     }
 

@@ -120,7 +120,7 @@ async fn an_unsent_override_is_sent_when_the_backend_answers_again() {
     sleep(s(60)).await;
     assert_state(&replicas[1].circuit, State::Closed);
     replicas[0].line.heal(Gap::Unnoticed);
-    sleep(s(3)).await;
+    sleep(s(6)).await;
     assert_all(&replicas, State::ForcedOpen);
 }
 
@@ -162,9 +162,9 @@ async fn a_circuit_opened_while_detached_opens_all_until_its_interval_ends() {
     detach_last(&replicas).await;
     trip(&replicas[1].circuit);
     let end = now() + s(10);
-    sleep(s(8)).await;
+    sleep(s(5)).await;
     replicas[1].line.heal(Gap::Notified);
-    sleep(s(1)).await;
+    sleep(s(3)).await;
     assert_all(&replicas, State::Open);
     for replica in &replicas {
         let left = replica.circuit.snapshot().retry_after.unwrap();

@@ -107,7 +107,8 @@ impl Order {
         };
         self.opened_by_totals += 1;
         let proof = self.proof;
-        (!held).then(|| format!("{start} opens by {reason:?}, {tally:?}, which never held: {proof:?}"))
+        (!held)
+            .then(|| format!("{start} opens by {reason:?}, {tally:?}, which never held: {proof:?}"))
     }
 
     /// The ends that count, oldest first.

@@ -14,8 +14,8 @@ use tower_breaker::event::{Event, Origin, Reason, Transition};
 
 use self::backend::HasViews;
 use super::checker::Checker;
-use super::{ms, s};
 use super::network::{Network, brief, state_of};
+use super::{ms, s};
 
 /// One replica's connection to the backend. Clones are the same connection.
 #[derive(Clone, Debug)]
