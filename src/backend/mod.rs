@@ -120,7 +120,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// # Cancellation
 ///
 /// A returned future may be dropped at any time. The operation then happened once, or not at all.
-/// It must not happen much later: the caller has decided without it.
+/// It must not happen much later: the caller has decided without it. Only
+/// [`settle_probe`](Self::settle_probe) may, because the result of a probe is valid whenever it
+/// arrives.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Adds the reports of a batch, and returns what has changed in a group of circuits.
     ///
@@ -194,7 +196,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// again.
     fn watch(&self) -> Answer<'_, ()>;
 
-    /// Sends a replica's description of its circuits to all subscribers that watch the cluster.
+    /// Sends a replica's description of its circuits to all subscribers that watch the cluster. One
+    /// of more than 64 KiB is refused.
     fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()>;
 
     /// Returns a receiver of everything that is published from now on. If a receiver lags, it has

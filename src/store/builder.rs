@@ -148,8 +148,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets the name of this replica in the backend. Default: the name of the host. Control
-    /// characters are removed, and it is truncated to 128 bytes.
+    /// Sets the name of this replica in the backend. Default, also for an empty name: the name of
+    /// the host, or a random one if that is not known (outside of Linux). Control characters are
+    /// removed, and the name is truncated to 128 bytes.
     ///
     /// Give each replica a name of its own, which it keeps when it restarts. For policies with a
     /// [quorum](crate::policy::PolicyBuilder::quorum), the name bears the vote of the replica and
