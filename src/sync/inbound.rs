@@ -249,7 +249,7 @@ impl CircuitSync {
         };
         let view = &self.followed;
         let why = Why {
-            reason: reason.or(view.reason).unwrap_or(Reason::Override),
+            reason: reason.or(view.reason).unwrap_or(Reason::NoRecord),
             tally: view.tally,
             contributors: view.contributors.clone().into(),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Answered, Done, HEARTBEAT, Job, NodeId, Replicator, within};
-use crate::backend::Heartbeat;
+use crate::backend::{Group, Heartbeat, Move};
 use crate::clock;
 use crate::event::BackendStatus;
 use crate::sync::circuit::Command;
@@ -90,6 +90,11 @@ impl Replicator {
         let pace = self.pace();
         let Some(member) = self.members.get(&id) else { return false };
         let Some(command) = member.node.command() else { return false };
+        if let Command::Transition { to: Move::Open { .. }, .. } = command {
+            // The evidence first, so that the record knows who contributed to the trip.
+            self.report_with(member.group, asked);
+        }
+        let Some(member) = self.members.get(&id) else { return false };
         let (backend, name) = (self.handle.backend.clone(), member.node.name().clone());
         let agenda = member.node.agenda(pace);
         self.set_agenda(id, agenda);
@@ -106,6 +111,18 @@ impl Replicator {
             Done { asked, answer: Answered::Command(id, command, answer) }
         });
         true
+    }
+
+    fn report_with(&mut self, group: Group, now: Timestamp) {
+        let sync = &mut self.groups[usize::from(group.number())];
+        if !sync.in_flight && sync.failing.is_none() {
+            sync.hurry(Class::Failures, now);
+            self.scheduler.request(Job::Sync(group), None);
+            self.scheduler.begin();
+            if !self.send_batch(group, Class::Failures, now) {
+                self.scheduler.answered(Duration::ZERO, now);
+            }
+        }
     }
 
     pub(super) fn send_lease(&mut self, id: NodeId, asked: Timestamp) -> bool {
