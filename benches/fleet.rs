@@ -6,15 +6,28 @@
 //! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- --smoke
 //! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- seconds 600
 //! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- week 0.1
+//! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- cost 60
+//! cargo bench -p tower-breaker-benches --features simulation --bench fleet -- unheard
 //! ```
 //!
 //! Each fleet runs for an hour of simulated time, or for so many seconds of it; `week` runs a week,
-//! or a fraction of one.
+//! or a fraction of one. `cost` simulates so many seconds of 200 replicas with 1000 circuits, and
+//! multiplies what they send with what it costs a redis-server, which it starts. `unheard` loses
+//! the answers of a healthy circuit's group.
 
+#[path = "cluster/cost.rs"]
+mod cost;
 #[path = "../tests/it/cluster/scale/fleet.rs"]
 mod fleet;
+#[path = "fleet/rates.rs"]
+mod rates;
+#[path = "cluster/server.rs"]
+#[expect(dead_code, reason = "the other program needs more of it")]
+mod server;
 #[path = "fleet/support.rs"]
 mod support;
+#[path = "fleet/unheard.rs"]
+mod unheard;
 #[path = "fleet/week.rs"]
 mod week;
 
@@ -23,7 +36,8 @@ use std::time::Duration;
 use fleet::{Fleet, Load};
 use support::{ms, s};
 use tower_breaker_benches::clock;
-use tower_breaker_benches::report::{table, verdict};
+use tower_breaker_benches::report::{Limits, against, percentile, table, verdict};
+use tower_breaker_benches::watched::Kind;
 
 /// The fleets whose circuits must not open.
 const FLEETS: [Load; 3] = [
@@ -62,6 +76,15 @@ fn main() -> anyhow::Result<()> {
     };
     if let Some(fraction) = after("week") {
         return a_week(if smoke { 0.01 } else { fraction.unwrap_or(1.0) });
+    }
+    if let Some(seconds) = after("cost") {
+        return a_second(
+            if smoke { s(5) } else { Duration::from_secs_f64(seconds.unwrap_or(60.0)) },
+            smoke,
+        );
+    }
+    if after("unheard").is_some() {
+        return unheard(if smoke { 4 } else { 400 });
     }
     let seconds = after("seconds").flatten().unwrap_or(3600.0);
     let time = if smoke { s(10) } else { Duration::from_secs_f64(seconds.max(1.0)) };
@@ -109,13 +132,14 @@ fn a_week(fraction: f64) -> anyhow::Result<()> {
     println!("commands a second, over time: {:?}", week.rates);
     println!("megabytes, over time: {:?}", week.memory);
     println!(
-        "all open after {:?}, an override known after {:?}",
-        week.opened_after, week.heard_after
+        "outages open on all after {:?} at most, {} changes of a quiet circuit known to all after {:?} \
+         at most",
+        week.opened_after, week.changes, week.heard_after
     );
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     verdict("false openings", week.wrong.len() as f64, 0.0, "0");
     let seconds = |time: Duration| time.as_secs_f64();
-    verdict("an override known to all, s", seconds(week.heard_after), 10.0, "10");
+    verdict("a quiet circuit is heard of within, s", seconds(week.heard_after), 10.0, "10");
     verdict("a real outage open on all, s", seconds(week.opened_after), 5.0, "5");
     // The first half fills what is bounded.
     let grown = |figures: &[u64]| {
@@ -124,6 +148,57 @@ fn a_week(fraction: f64) -> anyhow::Result<()> {
     };
     verdict("memory since half of the time, times", grown(&week.memory), 1.2, "1.2");
     verdict("commands since half of the time, times", grown(&week.rates), 1.2, "1.2");
+    Ok(())
+}
+
+/// What a second of a large fleet costs a Redis.
+fn a_second(time: Duration, smoke: bool) -> anyhow::Result<()> {
+    let real = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let costs = real.block_on(cost::scripts(if smoke { 100 } else { 5_000 }))?;
+    let rates = paused(rates::measure(time, smoke))?;
+    let [heartbeats, reporting, polls, others @ ..] = rates.sent;
+    let others: f64 = others.iter().sum();
+    let syncs = reporting + polls;
+    let rows = [
+        ("heartbeats", heartbeats, costs.heartbeat),
+        ("syncs", syncs, costs.sync),
+        ("reports in them", rates.reports, costs.report),
+        ("changes, published", rates.changes.max(others), costs.change),
+    ];
+    println!(
+        "\n{} x {}, 1 call/s of each, 2 % fail, {time:?} simulated\n",
+        cost::REPLICAS,
+        cost::CIRCUITS
+    );
+    let header = ["", "a second", "us of a core each", "of a core"].map(str::to_owned).to_vec();
+    let lines = rows.map(|(name, rate, cost)| {
+        let core = format!("{:.3}", rate * cost / 1e6);
+        vec![name.to_owned(), format!("{rate:.1}"), format!("{cost:.1}"), core]
+    });
+    table(&[vec![header], lines.to_vec()].concat());
+    let sent = Kind::ALL.iter().zip(rates.sent).map(|(kind, rate)| format!("{kind:?} {rate:.1}"));
+    println!("\ncommands a second: {}", sent.collect::<Vec<_>>().join(", "));
+    println!(
+        "{:.1} reports in a sync that has some, {:.1} views in an answer; {} circuits of all are open",
+        rates.reports / reporting,
+        rates.views / syncs,
+        rates.open
+    );
+    let core: f64 = rows.iter().map(|(_, rate, cost)| rate * cost / 1e6).sum();
+    against("cores of Redis", core, Limits { must: 1.0, aim: 0.2 });
+    Ok(())
+}
+
+fn unheard(changes: usize) -> anyhow::Result<()> {
+    for pushes in [true, false] {
+        let took = paused(unheard::measure(changes, pushes))?;
+        let [p50, most] = [50, 100].map(|percent| percentile(&took, percent));
+        let how = if pushes { "pushed" } else { "not pushed, and nobody says so" };
+        println!(
+            "\nevery other answer is lost, changes are {how}: {p50:.2} s (p50), {most:.2} at most"
+        );
+        against("a healthy circuit is unheard of, s", most, Limits { must: 10.0, aim: 2.0 });
+    }
     Ok(())
 }
 

@@ -8,3 +8,6 @@ struct Testing;
 
 #[doc = include_str!("../docs/migrating.md")]
 struct Migrating;
+
+#[doc = include_str!("../docs/backends.md")]
+struct Backends;

@@ -4,7 +4,7 @@
 use fred::prelude::*;
 
 use super::load::Breaker;
-use super::redis::Redis;
+use super::server::Server;
 
 const STATE: &str = "naive:state";
 const FAILURES: &str = "naive:failures";
@@ -15,10 +15,14 @@ pub struct Naive {
     threshold: usize,
 }
 
-pub async fn join(redis: &Redis, replicas: usize, threshold: usize) -> anyhow::Result<Vec<Naive>> {
+pub async fn join(
+    server: &Server,
+    replicas: usize,
+    threshold: usize,
+) -> anyhow::Result<Vec<Naive>> {
     let mut joined = Vec::new();
     for _ in 0..replicas {
-        let client = Client::new(Config::from_url(redis.url())?, None, None, None);
+        let client = Client::new(Config::from_url(&server.url())?, None, None, None);
         client.init().await?;
         joined.push(Naive { redis: client, threshold });
     }

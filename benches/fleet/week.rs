@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-use tower_breaker::backend::MemoryBackend;
-use tower_breaker::{State, Store};
+use tower_breaker::{Circuit, State, Store};
 use tower_breaker_benches::clock;
 
 use super::fleet::{Fleet, LATENCY, Load};
@@ -32,9 +30,12 @@ pub(crate) struct Week {
     pub(crate) calls: u64,
     pub(crate) openings: u64,
     pub(crate) wrong: Vec<String>,
-    /// How long until a real outage was open on all replicas, and an override known to all.
+    /// How long until a real outage was open on all replicas.
     pub(crate) opened_after: Duration,
+    /// How long until all replicas knew of a change of the circuit that has none of its own: at
+    /// most, and how often that was measured.
     pub(crate) heard_after: Duration,
+    pub(crate) changes: u64,
     /// Commands a second, and megabytes of the process, in each tenth of the time.
     pub(crate) rates: Vec<u64>,
     pub(crate) memory: Vec<u64>,
@@ -47,6 +48,8 @@ pub(crate) async fn run(fraction: f64) -> Week {
     let hours = ((168.0 * fraction) as u64).max(1);
     let (began, mut fleet) = (clock::now(), Fleet::new(LOAD, 7));
     let mut week = Week { hours, ..Week::default() };
+    let store = Store::builder().backend(fleet.backend.clone()).replica("operator").build();
+    let operator = store.circuit(QUIET.to_string());
     let mut before = 0;
     for hour in 0..hours {
         let start = now();
@@ -56,20 +59,18 @@ pub(crate) async fn run(fraction: f64) -> Week {
         commands += fleet.replicas[gone].line.commands();
         let next = fleet.start(gone);
         fleet.replicas[gone] = next;
-        week.wrong.extend(fleet.run(s(600)).await);
+        week.changed_for(s(600), &mut fleet, &operator).await;
 
         if hour % 24 == 0 {
             set_all(&fleet, &Fault::Pauses);
             week.wrong.extend(fleet.run(s(300)).await);
             set_all(&fleet, &Fault::Late(LATENCY));
-            week.wrong.extend(fleet.run(s(10)).await);
+            week.changed(&mut fleet, &operator).await;
         }
         if hour % 6 == 0 {
             week.opened_after = week.opened_after.max(outage(&mut fleet, &mut week.wrong).await);
         }
-        week.heard_after = week.heard_after.max(change(&fleet.backend, &fleet).await);
-        let rest = s(3600).saturating_sub(now() - start);
-        week.wrong.extend(fleet.run(rest).await);
+        week.changed_for(s(3600).saturating_sub(now() - start), &mut fleet, &operator).await;
 
         let all = fleet.commands() + commands;
         if (hour + 1) % (hours / 10).max(1) == 0 {
@@ -106,21 +107,33 @@ async fn outage(fleet: &mut Fleet, wrong: &mut Vec<String>) -> Duration {
     opened
 }
 
-/// Overrides a circuit, and returns how long until all replicas know.
-async fn change(backend: &MemoryBackend, fleet: &Fleet) -> Duration {
-    let operator = Store::builder().backend(backend.clone()).replica("operator").build();
-    let circuit = operator.circuit(QUIET.to_string());
-    let start = now();
-    let stored = circuit.disable("a change").await;
-    let is_known = || fleet.replicas.iter().all(|it| it.circuits[QUIET].state() == State::Disabled);
-    while stored.is_ok() && !is_known() && now() - start < s(60) {
-        sleep(ms(10)).await;
+impl Week {
+    /// Runs the fleet for this long, and changes a circuit every minute.
+    async fn changed_for(&mut self, time: Duration, fleet: &mut Fleet, operator: &Circuit) {
+        let start = now();
+        while now() - start < time {
+            self.changed(fleet, operator).await;
+            self.wrong.extend(fleet.run(s(60).min(time.saturating_sub(now() - start))).await);
+        }
     }
-    let known = now() - start;
-    // Its end: the next hour begins closed.
-    let _ = circuit.reset().await;
-    operator.shutdown(s(1)).await;
-    known
+
+    /// Overrides a circuit, and runs the fleet until all replicas know; then ends the override.
+    async fn changed(&mut self, fleet: &mut Fleet, operator: &Circuit) {
+        for to in [State::Disabled, State::Closed] {
+            let stored = match to {
+                State::Closed => operator.reset().await,
+                _ => operator.disable("a change").await,
+            };
+            let start = now();
+            let is_known =
+                |fleet: &Fleet| fleet.replicas.iter().all(|it| it.circuits[QUIET].state() == to);
+            while stored.is_ok() && !is_known(fleet) && now() - start < s(60) {
+                self.wrong.extend(fleet.run(ms(100)).await);
+            }
+            self.heard_after = self.heard_after.max(now() - start);
+            self.changes += 1;
+        }
+    }
 }
 
 /// What the process has in memory.

@@ -6,3 +6,4 @@ pub mod peers;
 pub mod report;
 pub mod rounds;
 pub mod services;
+pub mod watched;

@@ -30,3 +30,33 @@ pub fn verdict(figure: &str, is: f64, limit: f64, how: &str) {
 pub fn figure(value: f64) -> String {
     format!("{value:.1}")
 }
+
+/// A limit that a figure must keep, and one that it aims at.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub must: f64,
+    pub aim: f64,
+}
+
+/// Prints whether a figure keeps its limits.
+pub fn against(figure: &str, is: f64, Limits { must, aim }: Limits) {
+    let holds = match is {
+        _ if is <= aim => "aim holds",
+        _ if is <= must => "must holds",
+        _ => "MISSED",
+    };
+    println!("- {figure}: {is:.2}, must {must}, aim {aim}: {holds}");
+}
+
+/// The value below which so many percent of the values are.
+///
+/// # Panics
+///
+/// If there are no values.
+#[must_use]
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1) - 1;
+    values[rank.min(values.len() - 1)]
+}

@@ -20,11 +20,11 @@ enum Kind {
 }
 
 impl BackendError {
-    /// Returns the error of a backend that cannot be reached, or does not answer in time, for every
-    /// circuit.
+    /// Returns the error of a backend that cannot be reached, or does not answer in time.
     ///
-    /// After several of these in a row, a replica sends nothing more, and decides without the
-    /// backend until a [`ping`](super::Backend::ping) is answered.
+    /// If every [heartbeat](super::Backend::heartbeat) fails for two seconds, a replica decides
+    /// without the backend until one is answered. If other operations fail with this error, the
+    /// replica sends them again, and less of everything for a while.
     ///
     /// The message is for people. It must not contain a secret.
     #[must_use]
@@ -34,7 +34,8 @@ impl BackendError {
 
     /// Returns the error of a backend that answers but will not do this: the record is not one of
     /// this crate, or of a newer version, or the user has no permission. A replica then decides
-    /// without the backend for this circuit, and tries again from time to time.
+    /// without the backend for the circuit, or for the group of a batch, and tries again after some
+    /// seconds.
     ///
     /// The message is for people. It must not contain a secret.
     #[must_use]

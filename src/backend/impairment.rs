@@ -34,6 +34,14 @@ pub enum Impairment {
 }
 
 impl Impairment {
+    /// Returns whether there is one of this kind among others. What is unsafe differs by its cause.
+    pub(crate) fn is_among(&self, others: &[Self]) -> bool {
+        others.iter().any(|other| match (other, self) {
+            (Self::Unsafe { cause: a }, Self::Unsafe { cause: b }) => a == b,
+            _ => std::mem::discriminant(other) == std::mem::discriminant(self),
+        })
+    }
+
     /// Returns the cause.
     #[must_use]
     pub fn cause(&self) -> &str {

@@ -22,6 +22,13 @@
 //! could open the circuit, the replica that reads them makes it *suspect*, with a [roll
 //! call](Roll): every replica reports what it holds, successes included, by age. From then on the
 //! totals are whole, but for a bounded lag, and replicas judge them.
+//!
+//! # A backend of your own
+//!
+//! [docs/backends.md] explains what [`Backend`] asks of an implementation, and how to run its laws
+//! against one.
+//!
+//! [docs/backends.md]: https://github.com/tower-breaker/tower-breaker/blob/main/docs/backends.md
 
 mod error;
 mod group;
@@ -51,7 +58,9 @@ pub(crate) use redis::Part as RedisPart;
 #[cfg(feature = "redis")]
 pub use redis::{RedisBackend, RedisConfig, RedisConfigError};
 pub use replica::{Heartbeat, ReplicaInfo, Roster};
-pub use report::{Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares};
+pub use report::{
+    Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares,
+};
 pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, Roll, View};
 
 use crate::machine::{Reason, Tally};
@@ -64,7 +73,10 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 ///
 /// `RedisBackend` (feature `redis`) and `MemoryBackend` (feature `test-util`) implement it. To
 /// share circuits through another database, implement it yourself, and test the implementation
-/// against the laws below, as `tests/it/cluster/laws` in the repository does.
+/// against the laws below, as `tests/it/cluster/laws` in the repository does. [docs/backends.md]
+/// explains how.
+///
+/// [docs/backends.md]: https://github.com/tower-breaker/tower-breaker/blob/main/docs/backends.md
 ///
 /// A backend adds, compares and publishes. It does not judge evidence: the replica that reads a
 /// [`View`] judges it by its policy, and proposes what follows with
@@ -108,7 +120,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 /// # Cancellation
 ///
 /// A returned future may be dropped at any time. The operation then happened once, or not at all.
-/// It must not happen much later: the caller has decided without it.
+/// It must not happen much later: the caller has decided without it. Only
+/// [`settle_probe`](Self::settle_probe) may, because the result of a probe is valid whenever it
+/// arrives.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Adds the reports of a batch, and returns what has changed in a group of circuits.
     ///
@@ -169,22 +183,25 @@ pub trait Backend: Debug + Send + Sync + 'static {
         change: &'a OverrideChange,
     ) -> Answer<'a, View>;
 
-    /// Records that a replica runs, and returns how many do. While this fails, a replica sends
-    /// nothing else. It should write, so that it fails where nothing can be written.
+    /// Records that a replica runs, and returns how many do. If this fails for two seconds, all
+    /// circuits of the replica are detached, and it sends nothing but heartbeats. So a heartbeat
+    /// should write: a backend that can only be read then counts as one that does not answer.
     fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster>;
 
     /// Returns the replicas that have sent a heartbeat within [`Roster::FORGET`].
     fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>>;
 
     /// Asks all replicas to [publish](Self::publish) their circuits for the next 15 seconds: the
-    /// answers to their heartbeats say so. Call it again for as long as somebody watches.
+    /// answers to their heartbeats say so. A program that watches the cluster calls it again and
+    /// again.
     fn watch(&self) -> Answer<'_, ()>;
 
-    /// Sends a replica's description of its circuits to those who watch.
+    /// Sends a replica's description of its circuits to all subscribers that watch the cluster. One
+    /// of more than 64 KiB is refused.
     fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()>;
 
-    /// Returns a receiver of everything that is published from now on. A receiver that lags has
-    /// missed something; its replica then reads everything again.
+    /// Returns a receiver of everything that is published from now on. If a receiver lags, it has
+    /// missed something, and its replica reads everything again.
     fn subscribe(&self) -> broadcast::Receiver<Notice>;
 
     /// Returns the ways in which the backend itself works only in part. It must not block.
@@ -274,7 +291,7 @@ pub enum Notice {
         /// The version of the group since this change.
         version: u64,
     },
-    /// A replica describes its circuits, because somebody [watches](Backend::watch).
+    /// A replica describes its circuits, because a program [watches](Backend::watch) the cluster.
     Circuits {
         /// The replica.
         sender: Sender,

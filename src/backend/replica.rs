@@ -7,11 +7,11 @@ use super::report::Sender;
 /// What a replica sends once a second, to show that it runs and that it reaches the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// Who sends it.
+    /// The replica that sends it.
     pub sender: Sender,
     /// The version of this crate.
     pub version: String,
-    /// What is impaired for this replica; empty if nothing is.
+    /// What is impaired for this replica. Empty if nothing is.
     pub impaired: String,
 }
 
@@ -20,7 +20,8 @@ pub struct Heartbeat {
 pub struct Roster {
     /// How many replicas have sent a heartbeat within [`LIVE`](Self::LIVE), this one included.
     pub live: u64,
-    /// Somebody [watches](super::Backend::watch) the cluster: replicas publish their circuits.
+    /// Whether a program [watches](super::Backend::watch) the cluster: if so, replicas publish
+    /// their circuits.
     pub watched: bool,
 }
 
@@ -44,7 +45,7 @@ pub struct ReplicaInfo {
     pub version: String,
     /// How long ago its last heartbeat was.
     pub silent_for: Duration,
-    /// What is impaired for it; empty if nothing is.
+    /// What is impaired for it, in the words of its status. Empty if nothing is.
     pub impaired: String,
 }
 
@@ -56,7 +57,7 @@ impl ReplicaInfo {
         Self { name, id, version, silent_for, impaired }
     }
 
-    /// Returns whether it has missed heartbeats: it is degraded, or gone.
+    /// Returns whether it has missed heartbeats: it is degraded, or has ended.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.silent_for > Roster::LIVE

@@ -1,4 +1,4 @@
-//! What a replica sends about its circuits, and what it gets back.
+//! What a replica sends about its circuits, and what the backend answers.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Sender {
 /// What a replica sends about one group of circuits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Who sends it.
+    /// The replica that sends it.
     pub sender: Sender,
     /// The number of the batch, from 1, among those of this [start](Sender::id) in this group. The
     /// reports of a number that is not larger than the last one add nothing, because they have
@@ -112,16 +112,18 @@ pub enum Shares {
 
 /// A proposal to change how closely replicas watch a closed circuit.
 ///
-/// It names the [roll call](super::Roll) that the proposer knows, zero if there is none, and changes nothing
-/// if there has been another one since. So of many replicas that propose the same, one succeeds.
+/// It names the [roll call](super::Roll) that the proposer knows, zero if there is none, and
+/// changes nothing if there has been another one since. So of many replicas that propose the same,
+/// one succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
-    /// Makes the circuit suspect, and calls the roll: every replica is to report what it has.
+    /// Makes the circuit suspect, and calls the roll: every replica is to report what it has. Its
+    /// id is the larger of the backend's time in milliseconds and `after` plus one.
     RollCall {
         /// The roll call that is known.
         after: u64,
     },
-    /// Makes the circuit quiet.
+    /// Makes the circuit quiet: replicas report only calls that failed or were slow.
     Quiet {
         /// The roll call that is known.
         after: u64,

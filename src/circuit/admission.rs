@@ -7,9 +7,9 @@ use tokio::time::sleep;
 
 use super::engine::Engine;
 use super::grant::Grant;
+use super::primitives::Ordering;
 use super::refusal::{Refusal, Rejection};
 use super::running::Watch;
-use super::primitives::Ordering;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{Admission, Begin, LeaseId, State};
@@ -170,9 +170,10 @@ impl Engine {
         }
         let asking = locked.machine.asks_backend() && locked.is_asking();
         let over = locked.machine.ends() <= now;
-        let until = match over {
-            true => locked.machine.beneath_until(),
-            false => locked.machine.rejects_until(&locked.policy),
+        let until = if over {
+            locked.machine.beneath_until()
+        } else {
+            locked.machine.rejects_until(&locked.policy)
         };
         match until {
             Some(until) if until > now || asking => Err(Refusal::Rejected(locked.rejection(now))),

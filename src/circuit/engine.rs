@@ -37,13 +37,13 @@ use tokio::sync::Notify;
 
 use super::cause::Cause;
 use super::grant::Grant;
-use super::locked::{Locked, Observer};
 use super::link::Link;
+use super::locked::{Locked, Observer};
 use super::peek::Peek;
+use super::primitives::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::running::Watch;
 use super::snapshot::Reading;
 use super::stripes::{Stripes, Width};
-use super::primitives::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::synced::Synced;
 use super::word::Word;
 use crate::backend::OverrideChange;
@@ -151,7 +151,9 @@ impl Engine {
             let now = clock::now();
             let shared = Arc::new(record.clone());
             let began = locked.machine.force(shared, Origin::Local, &locked.policy, now);
-            locked.began(began, now);
+            if began.is_some() {
+                locked.began(began, now);
+            }
             locked.send_override(OverrideChange::Set(record), now)
         })
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::grant::Grant;
-use super::locked::{Locked, Observer};
 use super::link::{Link, Wait};
+use super::locked::{Locked, Observer};
 use super::permit::CallGuard;
 use super::pool;
 use super::refusal::{Refusal, Rejection};

@@ -37,6 +37,7 @@ pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 /// What must be done after the lock is released.
 pub(super) type Later = Box<dyn FnOnce() + Send>;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Locked {
     pub(super) machine: Machine,
     pub(super) policy: Policy,

@@ -16,9 +16,10 @@ use crate::timestamp::Timestamp;
 
 /// # Overrides
 ///
-/// An override holds until [`reset`](Self::reset), until another override, or until the end of its
-/// [time](Override::lasting), whatever results calls have. Each override starts a new generation,
-/// so results of calls that were already running change nothing.
+/// An override holds until [`clear_override`](Self::clear_override) or [`reset`](Self::reset),
+/// until another override, or until the end of its [time](Override::lasting), whatever results
+/// calls have. Each override starts a new generation, so results of calls that were already running
+/// change nothing.
 ///
 /// It applies in this process as soon as the method returns. With a backend it applies to the whole
 /// cluster and outlives this process; await the [`PendingOverride`] to know that the backend has
@@ -74,12 +75,13 @@ impl Circuit {
         self.set_override(Override::metrics_only(reason))
     }
 
-    /// Ends the override, if there is one, and gives back the state beneath it.
+    /// Ends the override, if there is one. The state beneath it is in force again.
     ///
-    /// A circuit that was open goes on for the rest of its interval; if that ended meanwhile, the
-    /// next call is a probe, because nothing has shown that the upstream works. A circuit that was
-    /// closed starts without evidence. The same happens when the [time](Override::lasting) of an
-    /// override ends. To close the circuit whatever is beneath, use [`reset`](Self::reset).
+    /// A circuit that was open stays open for the rest of its interval. If the interval ended
+    /// meanwhile, the next call is a probe, because nothing has shown that the upstream works. A
+    /// circuit that was closed starts without evidence. The same happens when the
+    /// [time](Override::lasting) of an override ends. To close the circuit whatever is beneath, use
+    /// [`reset`](Self::reset).
     ///
     /// ```
     /// use tower_breaker::{Outcome, Policy, State, Store};
@@ -99,9 +101,8 @@ impl Circuit {
         self.pending(self.engine.clear_override())
     }
 
-    /// Closes the circuit, ends an override, and drops all evidence, whatever the state was or is
-    /// beneath the override. To end only the override, use
-    /// [`clear_override`](Self::clear_override).
+    /// Closes the circuit, ends an override, and drops all evidence, whatever the state is, also
+    /// beneath an override. To end only the override, use [`clear_override`](Self::clear_override).
     #[expect(clippy::must_use_candidate, reason = "it acts; what it returns need not be awaited")]
     pub fn reset(&self) -> PendingOverride {
         self.pending(self.engine.reset())
@@ -118,7 +119,7 @@ impl Circuit {
     /// know that the upstream works again.
     ///
     /// Returns false, and does nothing, if the circuit is not open. To end a forced-open state, use
-    /// [`reset`](Self::reset).
+    /// [`clear_override`](Self::clear_override).
     ///
     /// In a cluster the interval ends for all replicas. The next call is a probe after one round
     /// trip to the backend; if the backend does not answer, this replica probes by itself.
@@ -209,8 +210,8 @@ impl Override {
 
     /// Ends the override after `time`. Default: it lasts until an operator ends it.
     ///
-    /// The state beneath it is then in force again, without evidence. In a cluster it returns to the state that the
-    /// backend has recorded for it.
+    /// The state beneath it is then in force again, as after
+    /// [`clear_override`](Circuit::clear_override).
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
         self.lasting = Some(time);
@@ -231,7 +232,7 @@ impl From<Override> for OverrideRecord {
     }
 }
 
-/// Resolves once the backend has stored the override, and no later than the store's
+/// Resolves once the backend has stored the change of the override, and no later than the store's
 /// [deadline](crate::StoreBuilder::deadline). You need not await it: the override already applies
 /// in this process. Without a backend it resolves at once.
 ///

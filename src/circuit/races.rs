@@ -8,7 +8,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::engine::Engine;
-use super::member::{Counted, Heard, Link, Unclaimed, Wait};
+use super::link::{Link, Wait};
 use super::refusal::Refusal;
 use super::running::Watch;
 use super::stripes::{Drained, Stripes, Width};
@@ -16,8 +16,10 @@ use super::{Circuit, Held};
 use crate::backend::{OverrideRecord, View};
 use crate::clock;
 use crate::machine::{Begin, Event, OverrideState, State};
+use crate::name::CircuitName;
 use crate::outcome::Outcome;
 use crate::policy::{Policy, PolicyBuilder};
+use crate::sync::{Input, Pace, Reported, Totals, Unclaimed};
 use crate::timestamp::Timestamp;
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -129,7 +131,7 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
                 other.record(grant, Outcome::failure());
             }
         });
-        engine.force(overriding(OverrideState::ForcedOpen));
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         engine.reset();
         thread.join().unwrap();
         let reading = engine.read();
@@ -174,7 +176,7 @@ fn a_rejection_is_of_one_moment() {
             let overriding = (State::ForcedOpen, 3, None);
             assert!(moment == by_itself || moment == overriding, "{moment:?}");
         });
-        engine.force(overriding(OverrideState::ForcedOpen));
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
     });
 }
@@ -250,8 +252,8 @@ fn everything_is_told_once_and_in_order() {
             }
         }));
         let other = engine.clone();
-        let thread = thread::spawn(move || other.force(overriding(OverrideState::Disabled)));
-        engine.reset();
+        let thread = thread::spawn(move || other.set_override(overriding(OverrideState::Disabled)));
+        engine.set_override(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);
     });
@@ -288,6 +290,10 @@ impl Link for Nobody {
     fn ask(&self, _: Circuit, _: Unclaimed) -> Wait<Option<Held>> {
         unreachable!("nobody waits in a model")
     }
+
+    fn deadline(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[test]
@@ -295,27 +301,34 @@ fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
     loom::model(|| {
         let engine = engine(Policy::builder().consecutive_failures(9).no_window());
         engine.join(std::sync::Arc::new(Nobody));
-        engine.with(|locked, now| locked.adopt(&View::default(), Heard::Answered, now));
+        let answer = |view: &View| {
+            let (now, totals) = (clock::now(), Totals::Absent);
+            let input = Input::Answer { view, asked: now, at: now, totals };
+            engine.with(|locked, now| locked.apply(input, Pace::default(), now));
+        };
+        answer(&View::default());
         let other = engine.clone();
         let thread = thread::spawn(move || {
             record(&other, Outcome::failure());
             record(&other, Outcome::failure());
         });
-        let draft =
-            || engine.with(|locked, now| locked.draft(Counted::All, now)).expect("a member").delta;
-        let first = draft().streak;
-        let next = View { generation: 7, ..View::default() };
-        engine.with(|locked, now| locked.adopt(&next, Heard::Pushed, now));
+        let name = CircuitName::expect("test");
+        let reported = || match engine.with(|locked, now| locked.report(&name, now)) {
+            Reported::Report(report) => report.failures.iter().map(|f| f.number).sum(),
+            Reported::View | Reported::Nothing => 0,
+        };
+        let first: u64 = reported();
+        answer(&View { generation: 7, ..View::default() });
         thread.join().unwrap();
-        let second = draft().streak;
+        let second: u64 = reported();
         let kept = engine.read().tally.consecutive_failures;
         assert_eq!(second, kept, "what was recorded in the new generation");
-        assert!(first + second + engine.read().stale <= 2, "nothing is told twice");
+        assert!(first + second + engine.read().stale <= 2, "nothing is reported twice");
     });
 }
 
 #[test]
-fn a_run_of_cancelled_calls_is_never_told_too_long() {
+fn a_run_of_cancelled_calls_is_never_too_long() {
     loom::model(|| {
         let stripes = Arc::new(Stripes::new(Width::One));
         stripes.drain(2);

@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use super::running::{self, Running, Watch};
 use super::primitives::{AtomicU64, Ordering};
+use super::running::{self, Running, Watch};
 use crate::timestamp::Timestamp;
 
 const COUNT_BITS: u32 = 24;

@@ -27,13 +27,14 @@ use crate::store::{Store, StoreBuilder};
 /// | `CIRCUIT_BREAKER_REDIS_CA_FILE` | `redis_ca_file` | the system's certificates |
 /// | `CIRCUIT_BREAKER_PREFIX` | `prefix` | `cb` |
 /// | `CIRCUIT_BREAKER_START` | `start` | `degraded` |
-/// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the process id |
+/// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the name of the host |
 /// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms` |
 /// | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `100ms` |
 /// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands per second) |
 ///
-/// An empty value counts as not set. Durations are a number and a unit: `50ms`, `2s`. The timeout
-/// of a Redis command is two fifths of the deadline, but at least 1 ms.
+/// An empty value counts as not set. Durations are a number and a unit: `50ms`, `2s`. If the
+/// deadline is set, the Redis command that asks for a probe may take two fifths of it, but at least
+/// 1 ms and at most 5 s.
 ///
 /// ```
 /// use tower_breaker::config::Config;
@@ -67,15 +68,16 @@ pub struct Config {
     pub prefix: Option<String>,
     /// What to do if Redis does not answer at the start.
     pub start: Start,
-    /// The name of this process in the backend. See [`StoreBuilder::replica`].
+    /// The name of this replica in the backend, which it should keep when it restarts. See
+    /// [`StoreBuilder::replica`].
     pub replica: Option<String>,
     /// The longest time that a call may wait for the backend: 1 ms to 10 s. See
     /// [`StoreBuilder::deadline`].
     pub deadline: Option<Duration>,
-    /// How often a circuit reports what it has counted: 10 ms to 10 s. See
+    /// How often a circuit reports that is near a threshold: 10 ms to 10 s. See
     /// [`StoreBuilder::report_interval`].
     pub report_interval: Option<Duration>,
-    /// How many deferrable commands per second the store sends: 1 to 100,000. See
+    /// How many commands the store sends to the backend in a second: 1 to 100,000. See
     /// [`StoreBuilder::budget`].
     pub budget: Option<u32>,
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::BackendStatus;
-use crate::backend::Impairment;
 use crate::machine::{Event, OverrideRecord, Reason, State, Tally, Transition};
 use crate::name::CircuitName;
 
@@ -165,12 +164,12 @@ pub(crate) fn backend(from: &BackendStatus, to: &BackendStatus) {
             } else if !from.is_connected() {
                 info!(target: "tower_breaker", "connected: the backend answers");
             }
-            for impairment in before.iter().filter(|known| !contains(after, known)) {
+            for impairment in before.iter().filter(|known| !known.is_among(after)) {
                 let text = impairment.to_string();
                 let text = Escaped(&text);
                 info!(target: "tower_breaker", "no longer impaired: {text}");
             }
-            for impairment in after.iter().filter(|new| !contains(before, new)) {
+            for impairment in after.iter().filter(|new| !new.is_among(before)) {
                 let text = impairment.to_string();
                 let text = Escaped(&text);
                 let cause = impairment.cause();
@@ -180,19 +179,10 @@ pub(crate) fn backend(from: &BackendStatus, to: &BackendStatus) {
     }
 }
 
-/// Returns whether an impairment is among others. Numbers and causes change while it lasts; but
-/// what is unsafe differs by its cause alone.
-fn contains(others: &[Impairment], one: &Impairment) -> bool {
-    others.iter().any(|other| match (other, one) {
-        (Impairment::Unsafe { cause: a }, Impairment::Unsafe { cause: b }) => a == b,
-        _ => std::mem::discriminant(other) == std::mem::discriminant(one),
-    })
-}
-
 pub(crate) fn refused(circuit: &CircuitName, error: &str) {
     warn!(
         target: "tower_breaker",
-        circuit = %Escaped(circuit.as_str()), error = %Escaped(&error.to_string()),
+        circuit = %Escaped(circuit.as_str()), error = %Escaped(error),
         "the backend refuses operations on this circuit, which decides without it and tries again"
     );
 }

@@ -12,6 +12,7 @@ pub enum BackendStatus {
     /// The store has no backend: its circuits belong to this process.
     None,
     /// The backend has not answered yet. Until it does, circuits of this replica decide without it.
+    /// After about two seconds the status is [`Degraded`](Self::Degraded), with the reason.
     Connecting,
     /// The backend answers, and nothing is impaired.
     Connected,
@@ -20,7 +21,8 @@ pub enum BackendStatus {
         /// What is impaired, each with its cause. At least one.
         what: Vec<Impairment>,
     },
-    /// The backend does not answer. The circuits of this replica decide without it until it does.
+    /// The backend has not answered for two seconds. The circuits of this replica decide without
+    /// it until it does.
     Degraded {
         /// The last error.
         reason: String,
@@ -30,20 +32,27 @@ pub enum BackendStatus {
 }
 
 impl BackendStatus {
-    /// Returns whether the store has a backend that does not answer, although it has to.
+    /// Returns whether the store has a backend that does not answer.
     #[must_use]
     pub const fn is_degraded(&self) -> bool {
         matches!(self, Self::Degraded { .. })
     }
 
-    /// Returns whether the backend answers, be it that something is
-    /// [impaired](Self::Impaired).
+    /// Returns whether the backend answers, even if something is [impaired](Self::Impaired).
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         matches!(self, Self::Connected | Self::Impaired { .. })
     }
 
-    /// Returns what is impaired. Empty in every other status than [`Impaired`](Self::Impaired).
+    /// Returns whether both are the same kind of status. Causes and numbers change while it lasts.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let among = |one: &[Impairment], all: &[Impairment]| one.iter().all(|i| i.is_among(all));
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && among(self.impairments(), other.impairments())
+            && among(other.impairments(), self.impairments())
+    }
+
+    /// Returns what is impaired. Empty unless the status is [`Impaired`](Self::Impaired).
     #[must_use]
     pub fn impairments(&self) -> &[Impairment] {
         match self {
@@ -54,8 +63,8 @@ impl BackendStatus {
 }
 
 impl fmt::Display for BackendStatus {
-    /// For example `degraded: connection refused`. The causes are as they were reported, and may be
-    /// of several lines.
+    /// For example `degraded: connection refused`. The causes are as they were reported, and may
+    /// have several lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("no backend"),

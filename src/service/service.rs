@@ -10,11 +10,9 @@ use super::future::{Call, ResponseFuture};
 use super::macros::inner_accessors;
 use super::on_rejected::{Errors, OnRejected, Readiness, Reject};
 use super::until::{Until, UntilHead};
-use crate::circuit::{
-    CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Wait,
-};
-use crate::sync::Unclaimed;
+use crate::circuit::{CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Wait};
 use crate::classify::{Classify, HttpStatus};
+use crate::sync::Unclaimed;
 
 /// A service whose calls must be admitted by a circuit. A
 /// [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) makes it.

@@ -11,6 +11,7 @@ use crate::event::BackendStatus;
 use crate::machine::Event;
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::sync::replica_name;
 
 /// Builds a [`Store`].
 ///
@@ -134,53 +135,85 @@ impl StoreBuilder {
     /// belong to this process.
     ///
     /// A closed circuit still decides in this process, at the same cost as without a backend. In
-    /// the background, the store reports what circuits have counted and applies what the backend
-    /// reports. A call waits for the backend only if it would be a probe or the circuit is new, and
-    /// never longer than the [deadline](Self::deadline). While the backend is slow or does not
-    /// answer, circuits decide without it.
+    /// the background, the store reports calls that failed or were slow, and, once a circuit has
+    /// become suspect, all its calls. It applies what the backend answers and publishes. A healthy
+    /// circuit sends nothing.
+    ///
+    /// A call waits for the backend only if it would be a probe or the circuit is new, and never
+    /// longer than the [deadline](Self::deadline). If the backend does not answer for two seconds,
+    /// circuits decide without it until it does. To use a database of your own, implement
+    /// [`Backend`].
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.settings.backend = Some(Arc::new(backend));
         self
     }
 
-    /// Sets the name of this process in the backend. Default: its process id. It need not be
-    /// unique: the backend distinguishes every start of a process.
+    /// Sets the name of this replica in the backend. Default, also for an empty name: the name of
+    /// the host, or a random one if that is not known (outside of Linux). Control characters are
+    /// removed, and the name is truncated to 128 bytes.
+    ///
+    /// Give each replica a name of its own, which it keeps when it restarts. For policies with a
+    /// [quorum](crate::policy::PolicyBuilder::quorum), the name bears the vote of the replica and
+    /// its share of the evidence: a replica that restarts again and again is still one voter, and
+    /// two replicas with one name count as one. For all other policies the name is only shown: in
+    /// [`Store::replicas`], and in the log as one that has reported failures.
     pub fn replica(mut self, name: impl Into<String>) -> Self {
-        self.settings.cluster.replica = name.into();
+        self.settings.cluster.replica = replica_name(&name.into());
         self
     }
 
     /// Sets the longest time that a call may wait for the backend. Default: 50 ms. The range is 1
     /// ms to 10 s; a value outside it is clamped.
+    ///
+    /// Two calls wait: a call that would be a probe, for its lease, and the first call of a new
+    /// circuit, for its state. At the deadline, the first is rejected, or is a probe of this
+    /// process if the circuit is detached. The second is admitted. A
+    /// [`PendingOverride`](crate::overrides::PendingOverride) resolves within the deadline too.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         let longest = Duration::from_secs(10);
         self.settings.cluster.deadline = deadline.clamp(Duration::from_millis(1), longest);
         self
     }
 
-    /// Sets how often a circuit reports what it has counted. Default: 100 ms. The range is 10 ms to
-    /// 10 s; a value outside it is clamped.
+    /// Sets how often a circuit reports that is near a threshold: at half of it or more. Default:
+    /// 100 ms. The range is 10 ms to 10 s; a value outside it is clamped.
     ///
-    /// Three consecutive failures are reported at once.
+    /// A circuit with failures that is far from any threshold reports every 300 ms, and 30 ms more
+    /// for each live replica, but at most every 10 s. A healthy circuit reports nothing. When a
+    /// streak reaches three failures, or a failure count half of its threshold, that is reported
+    /// at once; after that the interval holds. Twice the interval, at least the [deadline](Self::deadline) and at most 2 s, is how
+    /// long replicas have to report everything before totals are judged without them.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         let longest = Duration::from_secs(10);
         self.settings.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);
         self
     }
 
-    /// Sets how many deferrable commands per second the store sends: reports of successes, and
-    /// polls. Circuits take turns. Default: 50. The range is 1 to 100,000; a value outside it is
-    /// clamped.
+    /// Sets how many commands the store sends to the backend in a second, for all circuits
+    /// together. Default: 50. The range is 1 to 100,000; a value outside it is clamped, and 1 acts
+    /// as 2.
     ///
-    /// Failures, probes and overrides are never held back.
+    /// A command costs 1, and each report in it 1/10 more. Nothing is exempt: neither heartbeats
+    /// nor overrides nor probes. If the budget does not suffice, the more urgent commands go first:
+    /// heartbeats, results of probes and overrides, leases, transitions, failures, successes, and
+    /// polls at the end. A command that is due for two seconds gets a turn whatever else waits.
+    ///
+    /// Up to half a second's worth, and at least 10, can be saved up for a burst, and as much can
+    /// be owed. If the backend answers slowly or not at all, the store sends less.
+    ///
+    /// With less than about 10, a replica learns of changes seconds later: heartbeats and polls
+    /// take up to 6 a second.
     pub fn budget(mut self, commands_per_second: u32) -> Self {
         self.settings.cluster.budget = commands_per_second.clamp(1, 100_000);
         self
     }
 
-    /// Adds an observer that is called when the backend stops answering, and when it answers again.
+    /// Adds an observer that is called whenever the [status](BackendStatus) of the backend changes:
+    /// it stops answering or answers again, or something is impaired or no longer is. A change of
+    /// a cause or of a number alone calls no observer.
     ///
-    /// It runs in a task that serves all circuits of the store, so it should return quickly.
+    /// Observers run one after another, in a task of their own. One that does not return delays
+    /// other observers, but neither calls nor the exchange with the backend.
     pub fn on_backend(mut self, observer: impl Fn(&BackendStatus) + Send + Sync + 'static) -> Self {
         self.settings.backend_observers.push(Arc::new(observer));
         self
@@ -188,7 +221,7 @@ impl StoreBuilder {
 
     /// Builds the store.
     ///
-    /// With a backend, the store spawns tasks in the current tokio runtime. Keep that runtime
+    /// With a backend, the store spawns two tasks in the current tokio runtime. Keep that runtime
     /// running for as long as circuits are used: a multi-threaded runtime does so by itself, a
     /// current-thread runtime only inside `block_on`. If the runtime is dropped, circuits decide
     /// without the backend. If it exists but is not driven, a call that waits for the backend waits

@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::watch::CircuitSummary;
+use super::summary::CircuitSummary;
 use crate::backend::{BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
 use crate::machine::State;
 use crate::name::CircuitName;
 use crate::sync::{
-    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Reported, Then, Totals, Unclaimed,
+    Agenda, Command, Handle, Input, LeaseRequest, Node, NodeId, Pace, Reported, Then, Totals,
+    Unclaimed,
 };
 use crate::timestamp::Timestamp;
 
@@ -93,7 +94,7 @@ impl Node for Shared {
     fn describe(&self) -> (bool, String, bool) {
         let (snapshot, notify) = self.circuit.snapshot_quietly();
         let closed = snapshot.state == State::Closed;
-        (closed, CircuitSummary::new(snapshot).line(), notify)
+        (closed, CircuitSummary::new(&snapshot).line(), notify)
     }
 
     fn notify(&self) {
@@ -135,8 +136,14 @@ impl Link for Member {
         let left = deadline.checked_sub(waited).filter(|left| !left.is_zero()).unwrap_or(deadline);
         if let Some(generation) = circuit.begin_asking() {
             let nonce = fastrand::u64(1..);
-            let request =
-                Asking { circuit, generation, nonce, unclaimed, tries: TRIES, caller: Some(caller) };
+            let request = Asking {
+                circuit,
+                generation,
+                nonce,
+                unclaimed,
+                tries: TRIES,
+                caller: Some(caller),
+            };
             self.handle.request_lease(self.id, Box::new(request));
         }
         Box::pin(async move { timeout(left, answer).await.ok()?.ok().flatten() })

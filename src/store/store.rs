@@ -47,10 +47,13 @@ impl Store {
         Self { registry: Arc::new(Registry::new(settings)) }
     }
 
-    /// Returns whether the backend answers.
+    /// Returns whether the circuits are shared: the status of the backend.
     #[must_use]
     pub fn backend(&self) -> BackendStatus {
-        self.registry.replicator.as_ref().map_or(BackendStatus::None, |replicator| replicator.status())
+        self.registry
+            .replicator
+            .as_ref()
+            .map_or(BackendStatus::None, |replicator| replicator.status())
     }
 
     /// Sends the backend everything that waits to be sent, and disconnects from it. Call it when

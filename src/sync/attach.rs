@@ -1,21 +1,32 @@
 //! A circuit detaches from the backend, and comes back.
 
 use std::mem::take;
+use std::time::Duration;
 
 use super::circuit::{CircuitSync, Context, Detached, SyncState};
 use super::inbound::is_absent;
 use crate::backend::{Move, OpenTerms, RecordState, View};
 use crate::machine::{Backing, Reason, State};
 
+/// A circuit that is refused again and again is tried after twice as long each time, up to so many
+/// times, and up to the longest wait.
+const MOST_DOUBLINGS: u32 = 4;
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
 impl CircuitSync {
     /// From here on the circuit decides without the backend.
-    pub(super) fn detach(&mut self, why: Detached, cx: &mut Context<'_>) {
+    pub(super) fn detach(&mut self, mut why: Detached, cx: &mut Context<'_>) {
+        if let Detached::Refused { retry, .. } = &mut why {
+            // Each try ends what the circuit's own probes have found: it needs time to close.
+            let wait = retry.since(cx.now) * (1 << self.refusals.min(MOST_DOUBLINGS));
+            *retry = cx.now.after(wait.min(LONGEST_WAIT));
+            self.refusals = self.refusals.saturating_add(1);
+        }
         if let SyncState::Detached { why: known, .. } = &mut self.state {
             *known = why;
             return;
         }
         self.state = SyncState::Detached { since: cx.now, why };
-        self.hint = None;
         self.outbox.restore = false;
         cx.machine.set_backing(Backing::Detached);
         let generation = self.followed.generation;
@@ -46,8 +57,13 @@ impl CircuitSync {
         self.state = SyncState::Synced;
         cx.machine.set_backing(Backing::Attached);
         self.voted = false;
-        let ahead = self.known.rank() > self.followed.rank() || first;
-        let lost = self.known.generation < self.followed.generation;
+        // Not of the revision: in the same phase, this replica may still have gone on by itself.
+        let ahead = first
+            || self.known.generation > self.followed.generation
+            || !self.known.state.is_like(&self.followed.state);
+        // What was only pushed may be forged: it is not restored.
+        let hinted = self.hint.take().is_some();
+        let lost = !hinted && self.known.generation < self.followed.generation;
         let overridden = cx.machine.state().is_overridden();
         let nothing_lost = is_absent(&self.known) && cx.machine.state() == State::Closed;
         if lost && !nothing_lost {
@@ -104,4 +120,3 @@ impl CircuitSync {
         }
     }
 }
-

@@ -1,7 +1,7 @@
 //! One circuit, between the machine and the backend: a pure reducer.
 //!
-//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in this
-//! process) and changes the machine accordingly. It says what is to be sent: one
+//! A [`CircuitSync`] takes [inputs](Input) (answers and pushes of the backend, what happened in
+//! this process) and changes the machine accordingly. It says what is to be sent: one
 //! [command](Command) at a time, and [reports](CircuitSync::report). It neither waits nor reads a
 //! clock.
 //!
@@ -150,10 +150,13 @@ impl Confirmation {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// The backend has lost this view.
-    Restore(View),
+    Restore(Box<View>),
     Settle(Settled),
     Override(OverrideChange),
-    Transition { from: u64, to: Move },
+    Transition {
+        from: u64,
+        to: Move,
+    },
 }
 
 /// A probe of the cluster that has ended.
@@ -172,15 +175,19 @@ pub(super) struct Change {
     pub(super) at: Timestamp,
     /// The version that was known then. A newer one supersedes it.
     pub(super) version: u64,
+    /// An earlier one, which was under way when this one was made.
+    pub(super) overtakes: Option<OverrideChange>,
     pub(super) waiter: Option<oneshot::Sender<Result<(), BackendError>>>,
     pub(super) sent: bool,
 }
 
-/// A view that was published, and that no answer has confirmed.
+/// A view that was published, and that no answer has confirmed. Its override and the rest of it
+/// may be of different pushes.
 #[derive(Clone, Debug)]
 pub(super) struct Hint {
     pub(super) view: View,
     pub(super) at: Timestamp,
+    pub(super) override_at: Timestamp,
 }
 
 /// Arrives when the backend has stored an override, or will not.
@@ -188,6 +195,7 @@ pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), BackendError>>;
 
 /// What waits to be sent.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Outbox {
     pub(super) restore: bool,
     pub(super) restored: Option<Timestamp>,
@@ -208,6 +216,7 @@ pub(super) struct Outbox {
 
 /// A circuit's part in a cluster, behind the engine's lock.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct CircuitSync {
     pub(super) state: SyncState,
     /// The newest answer. Its times count from `at`, those of its override from `override_at`.
@@ -222,11 +231,15 @@ pub(crate) struct CircuitSync {
     pub(super) unreported: Unreported,
     /// Opened by this replica's own evidence, in the generation that is followed.
     pub(super) trip: Option<Move>,
+    /// When its open phase ends in this replica.
+    pub(super) trip_until: Timestamp,
     /// The generation that was followed when this replica's own evidence last opened the circuit.
     pub(super) opened_in: Option<u64>,
     /// The version of the override that the machine follows; `None` after a change that was made
     /// here.
     pub(super) override_followed: Option<u64>,
+    /// How often in a row it was refused: since a lease or a command was answered.
+    pub(super) refusals: u32,
     pub(super) voted: bool,
     pub(super) outbox: Outbox,
     pub(super) asking: bool,
@@ -258,8 +271,10 @@ impl CircuitSync {
             followed_override_at: Timestamp::default(),
             unreported: Unreported::new(Geometry::of(policy)),
             trip: None,
+            trip_until: Timestamp::default(),
             opened_in: None,
             override_followed: Some(0),
+            refusals: 0,
             voted: false,
             outbox: Outbox::default(),
             asking: false,

@@ -41,6 +41,8 @@ pub(super) struct GroupSync {
     pub(super) cursor: Cursor,
     /// The version up to which every change was seen, pushed ones included.
     pub(super) seen: u64,
+    /// When a push last moved that on.
+    pub(super) pushed: Timestamp,
     pub(super) seq: u64,
     pub(super) in_flight: bool,
     /// A batch without an answer, and when it was made: it is sent again as it is.
@@ -139,13 +141,25 @@ impl GroupSync {
         self.cursor
     }
 
-    /// Moves on to where an answer ends.
-    pub(super) fn advance(&mut self, changes: &Changes) {
+    /// Moves on to where the answer ends to what was sent at `asked`.
+    pub(super) fn advance(&mut self, changes: &Changes, asked: Timestamp) {
         if changes.restarted {
             (self.seen, self.acknowledged) = (0, 0);
             self.listing = Some(HashSet::new());
+        } else if asked > self.pushed && !changes.more {
+            // What was pushed before is in the answer, unless it was forged.
+            self.seen = 0;
         }
         self.cursor = changes.cursor;
         self.seen = self.seen.max(changes.cursor.version);
+    }
+
+    /// Takes note of a push. Returns whether something before it was missed.
+    pub(super) fn push(&mut self, (previous, version): (u64, u64), now: Timestamp) -> bool {
+        let next = self.seen == previous;
+        if next {
+            (self.seen, self.pushed) = (version, now);
+        }
+        !next && version > self.seen
     }
 }

@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use super::circuit::{CircuitSync, Context, Hint, SyncState};
 use crate::backend::{RecordState, View};
-use crate::machine::{Machine, Origin, Reason, Shared, Why};
+use crate::machine::{Machine, Origin, Reason, Shared, State, Why};
 use crate::timestamp::Timestamp;
-
-/// A restore that changed nothing is sent again no sooner than after this.
-const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A push is confirmed so much later. Pushes of a group often come together.
 const CONFIRM_AFTER: Duration = Duration::from_millis(1);
@@ -25,32 +22,57 @@ impl CircuitSync {
         cx: &mut Context<'_>,
     ) {
         self.learn(view, asked, at, cx);
-        let confirmed = self.hint.as_ref().is_none_or(|hint| {
-            asked > hint.at
-                || self.known.rank() >= hint.view.rank()
-                    && self.known.overridden.version >= hint.view.overridden.version
-        });
-        if confirmed {
-            self.hint = None;
-            if self.is_synced() {
-                self.follow_known(cx);
-            }
-        }
+        self.confirm(asked, cx);
         if self.state == SyncState::Unknown {
             self.attach(cx);
         }
     }
 
+    /// What is known replaces what was only pushed, as far as it was asked for after that, or is
+    /// as new.
+    fn confirm(&mut self, asked: Timestamp, cx: &mut Context<'_>) {
+        if !self.is_synced() {
+            return;
+        }
+        let Some(hint) = &self.hint else { return self.follow_known(cx) };
+        let known = &self.known;
+        let rest = asked > hint.at || known.rank() >= hint.view.rank();
+        let version = hint.view.overridden.version;
+        let overridden = asked > hint.override_at || known.overridden.version >= version;
+        if !rest && !overridden {
+            return;
+        }
+        let (mut view, mut times) = (hint.view.clone(), (hint.at, hint.override_at));
+        if rest {
+            view = View { overridden: take(&mut view.overridden), ..known.clone() };
+            times.0 = self.at;
+        }
+        if overridden {
+            view.overridden = known.overridden.clone();
+            times.1 = self.override_at;
+        }
+        let hint = || Hint { view: view.clone(), at: times.0, override_at: times.1 };
+        self.hint = (!rest || !overridden).then(hint);
+        self.follow(view, times, cx);
+    }
+
     /// Takes over what an answer says, as far as it is newer or contradicts what is known.
     fn learn(&mut self, view: &View, asked: Timestamp, at: Timestamp, cx: &mut Context<'_>) {
         let known = &self.known;
-        let vanished = is_absent(view) && known.state == RecordState::Closed;
+        // The record of a closed circuit expires, and the next report makes a new one.
+        let anew = is_absent(view) || is_first(view) && asked >= self.at;
+        let both_closed = view.state == RecordState::Closed && known.state == RecordState::Closed;
+        let vanished = both_closed && anew && view.rank() < known.rank();
         // A detached circuit judges by itself what the loss of a record means: see `attach`.
         let replaced = !self.is_synced() && asked >= self.at;
         let behind = view.rank() < known.rank() && !vanished && !replaced;
         let override_behind = view.overridden.version < known.overridden.version;
         if behind || override_behind {
-            self.lost(cx);
+            self.lost();
+        }
+        if override_behind && !self.is_synced() {
+            // Nothing that this replica finds out while it is detached ends an override.
+            self.outbox.restore = true;
         }
         let known = &self.known;
         let contradicts = view.rank() == known.rank() && !says_as(&view.state, &known.state);
@@ -71,16 +93,13 @@ impl CircuitSync {
     }
 
     /// The backend has lost what was known.
-    fn lost(&mut self, cx: &mut Context<'_>) {
+    fn lost(&mut self) {
         if !self.is_synced() {
             // What this replica found out since matters too: see `attach`.
             return;
         }
-        let again = self.outbox.restored.is_none_or(|at| cx.now.since(at) >= RESTORE_AGAIN);
-        if again {
-            self.outbox.restore = true;
-            self.voted = false;
-        }
+        self.outbox.restore = true;
+        self.voted = false;
     }
 
     /// Follows what was published, until an answer confirms it.
@@ -101,9 +120,9 @@ impl CircuitSync {
         } else {
             target.overridden = self.followed.overridden.clone();
         }
-        self.hint = Some(Hint { view: target.clone(), at: cx.now });
         let at = if newer { cx.now } else { self.followed_at };
         let override_at = if override_newer { cx.now } else { self.followed_override_at };
+        self.hint = Some(Hint { view: target.clone(), at, override_at });
         self.follow(target, (at, override_at), cx);
     }
 
@@ -116,7 +135,12 @@ impl CircuitSync {
     /// push, or it would not be known which of the two is newer.
     pub(super) fn confirms_at(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().filter(|_| self.is_synced())?;
-        Some(hint.at.after(CONFIRM_AFTER))
+        let known = &self.known;
+        let rest = (known.rank() < hint.view.rank()).then_some(hint.at);
+        let version = hint.view.overridden.version;
+        let overridden = (known.overridden.version < version).then_some(hint.override_at);
+        let first = rest.into_iter().chain(overridden).min().unwrap_or(hint.at);
+        Some(first.after(CONFIRM_AFTER))
     }
 
     /// Makes the machine follow a view, as far as it differs from the one it followed before.
@@ -127,12 +151,13 @@ impl CircuitSync {
         let old = std::mem::replace(&mut self.followed, view);
         (self.followed_at, self.followed_override_at) = times;
         let new = &self.followed;
-        if is_absent(new) && old.state == RecordState::Closed {
+        let both_closed = new.state == RecordState::Closed && old.state == RecordState::Closed;
+        if both_closed && is_first(new) && new.rank() < old.rank() {
             // The record of a closed circuit has expired: nothing has changed.
             if self.opened_in == Some(old.generation) {
                 self.opened_in = Some(self.followed.generation);
             }
-            self.outbox.attention = None;
+            (self.voted, self.outbox.attention) = (false, None);
             self.follow_override(cx);
             return;
         }
@@ -162,6 +187,7 @@ impl CircuitSync {
         if self.override_followed == version || self.outbox.change.is_some() {
             return false;
         }
+        let changed_here = self.override_followed.is_none();
         self.override_followed = version;
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
@@ -180,6 +206,14 @@ impl CircuitSync {
             }
             None if cx.machine.state().is_overridden() => {
                 self.give_back(Reason::OverrideOver, cx);
+                true
+            }
+            // A reset that was made here is superseded: the record is still open.
+            None if changed_here
+                && cx.machine.state() == State::Closed
+                && self.followed.state != RecordState::Closed =>
+            {
+                self.apply(None, cx);
                 true
             }
             None => false,

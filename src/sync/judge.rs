@@ -16,12 +16,12 @@
 //! replica counted before. Consecutive failures count up to the roll call alone, because what came
 //! after it is not known of every replica.
 
-
 use super::circuit::{CircuitSync, Context};
 use super::outbound::{horizon, terms};
 use crate::backend::{Attention, Move, OpenTerms, RecordState, Roll, View};
 use crate::machine::Tally;
 use crate::policy::Policy;
+use crate::timestamp::{Timestamp, nanos};
 
 /// After a roll call that did not lead to a trip, the next one waits for twice as long as before,
 /// up to so many doublings.
@@ -53,6 +53,11 @@ impl CircuitSync {
             return;
         }
         let known = view.suspect.map_or(0, |roll| roll.id);
+        if let Some(roll) = view.suspect {
+            // Replicas with other policies may find suspicious what this one does not.
+            let called = cx.now.as_nanos().saturating_sub(nanos(roll.age));
+            self.suspected = self.suspected.max(Timestamp::from_nanos(called));
+        }
         match (verdict(view.tally, cx.policy), view.suspect) {
             (Verdict::Quiet, None) => {}
             (Verdict::Quiet, Some(_)) => {

@@ -33,6 +33,7 @@ impl CircuitSync {
         asked: Timestamp,
         machine: &mut Machine,
     ) -> Option<LeaseId> {
+        self.refusals = 0;
         let id = LeaseId(lease.nonce);
         let current = self.followed.generation == lease.generation;
         let ours = lease.remaining.saturating_sub((lease.remaining / 10).min(LEASE_MARGIN));
@@ -46,6 +47,7 @@ impl CircuitSync {
 
     /// The backend granted no lease. Returns whether its view says when to ask again.
     pub(crate) fn refused(&mut self, view: &View, machine: &mut Machine, now: Timestamp) -> bool {
+        self.refusals = 0;
         let other = view.generation != self.followed.generation;
         if other || !self.is_synced() || machine.state().is_overridden() {
             return false;
@@ -64,4 +66,3 @@ impl CircuitSync {
         true
     }
 }
-

@@ -71,17 +71,19 @@ mod overrides;
 mod replicator;
 mod report;
 mod scheduler;
+mod start;
 mod unreported;
 
 pub(crate) use circuit::{
-    Acknowledgement, CircuitSync, Command, Context, Effects, Input, Pace,
-    Totals,
+    Acknowledgement, CircuitSync, Command, Context, Effects, Input, Pace, Totals,
 };
 pub(crate) use group::NodeId;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
+pub(crate) use host::replica_name;
 pub(crate) use leases::Unclaimed;
 pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;
 pub(crate) use overrides::left;
 pub(crate) use report::Reported;
 pub(crate) use scheduler::Class;
+pub(crate) use start::start;

@@ -3,20 +3,19 @@
 use std::mem::take;
 use std::time::Duration;
 
-use super::circuit::{
-    Change, CircuitSync, Context, Detached, Pace, Settled, SyncState,
-};
+use super::circuit::{Change, CircuitSync, Context, Detached, Pace, Settled, SyncState};
 use super::overrides::left;
 use super::scheduler::Class;
-use crate::backend::{
-    BackendError, Geometry, Lease, Move, OpenTerms, Probed, RecordState, Report,
+use crate::backend::{BackendError, Geometry, Lease, Move, OpenTerms, Probed, RecordState, Report};
+use crate::machine::{
+    Backing, LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict,
 };
-use crate::machine::{Backing, LeaseId, Machine, Origin, Reason, State, Tally, Transition, Verdict};
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
 /// When a circuit wants to send, and to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Agenda {
     /// A [command](CircuitSync::command).
     pub(crate) command: Option<(Class, Timestamp)>,
@@ -67,6 +66,7 @@ impl CircuitSync {
                 let terms = terms(policy, machine, transition.open_for.unwrap_or_default());
                 let (reason, tally) = (transition.reason, transition.tally);
                 self.trip = Some(Move::Open { terms, reason, tally });
+                self.trip_until = machine.rejects_until(policy).unwrap_or_default();
                 self.opened_in = Some(self.followed.generation);
                 self.outbox.proposal = None;
                 self.voted = false;
@@ -128,7 +128,9 @@ impl CircuitSync {
         {
             let change = take(&mut self.outbox.change);
             let error = BackendError::refused("the override ended before the backend stored it");
-            change.into_iter().for_each(|change| change.end(Err(error.clone()), cx.effects));
+            if let Some(change) = change {
+                change.end(Err(error), cx.effects);
+            }
         }
     }
 
@@ -148,10 +150,12 @@ impl CircuitSync {
     pub(crate) fn agenda(&self, policy: &Policy, machine: &Machine, pace: Pace) -> Agenda {
         let ends = self.outbox.change.as_ref().and_then(Change::ends);
         Agenda {
-            command: self.next_class(policy).map(|class| (class, self.outbox.not_before)),
+            command: self.next_class(policy).map(|class| (class, self.command_at(policy))),
             report: self.next_report(policy, machine, pace),
             tick: machine.next_expiry().into_iter().chain(ends).min(),
-            is_plain: self.followed.state == RecordState::Closed && self.followed.suspect.is_none(),
+            is_plain: self.followed.state == RecordState::Closed
+                && self.followed.suspect.is_none()
+                && self.followed.overridden.record.is_none(),
             is_unknown: self.is_unknown(),
             is_synced: self.is_synced(),
             is_busy: self.outbox.busy,
@@ -180,4 +184,3 @@ pub(super) fn terms(policy: &Policy, machine: &Machine, interval: Duration) -> O
 pub(super) fn horizon(policy: &Policy) -> Duration {
     Geometry::of(policy).map_or(Report::HORIZON, |window| Duration::from_millis(window.millis))
 }
-

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::circuit::{
     Acknowledgement, Change, CircuitSync, Confirmation, Context, Effects, SyncState,
 };
-use crate::backend::{BackendError, OverrideChange, OverrideRecord, View};
+use crate::backend::{BackendError, OverrideChange, OverrideRecord, RecordState, View};
+use crate::machine::Reason;
 use crate::timestamp::Timestamp;
 
 impl CircuitSync {
@@ -19,11 +20,16 @@ impl CircuitSync {
         effects: &mut Effects,
     ) -> Acknowledgement {
         let (waiter, answer) = oneshot::channel();
-        let version = self.known.overridden.version;
-        let change = Change { change, at: now, version, waiter: Some(waiter), sent: false };
-        if let Some(before) = self.outbox.change.replace(change) {
+        // What was only pushed is in force here too, so an operator has seen it.
+        let version = self.known.overridden.version.max(self.followed.overridden.version);
+        let waiter = Some(waiter);
+        let mut change = Change { change, at: now, version, overtakes: None, waiter, sent: false };
+        if let Some(mut before) = self.outbox.change.take() {
+            change.overtakes =
+                if before.sent { Some(before.change.clone()) } else { before.overtakes.take() };
             before.end(Err(superseded()), effects);
         }
+        self.outbox.change = Some(change);
         self.trip = None;
         self.override_followed = None;
         self.outbox.proposal = None;
@@ -39,32 +45,29 @@ impl CircuitSync {
         let version = self.known.overridden.version;
         let first = self.state == SyncState::Unknown;
         let Some(change) = &mut self.outbox.change else { return };
-        if change.sent {
+        if change.sent || version <= change.version {
             return;
         }
-        if first {
-            // Whoever changed it could not know what had been set before.
+        let overtaken = change.overtakes.as_ref().is_some_and(|ours| has_made(ours, &self.known));
+        if first || overtaken {
+            // At first, whoever changed it could not know what had been set before. Later, what
+            // was changed here before is older than this change, even if it is acknowledged late.
             change.version = version;
             return;
         }
-        let same = match (&change.change, &self.known.overridden.record) {
-            (OverrideChange::Set(ours), Some(theirs)) => ours.says_as(theirs),
-            (OverrideChange::Clear, None) => true,
-            _ => false,
-        };
+        let same = has_made(&change.change, &self.known);
         let result = if same { Ok(()) } else { Err(superseded()) };
         let change = take(&mut self.outbox.change);
-        change.into_iter().for_each(|change| change.end(result.clone(), cx.effects));
+        if let Some(change) = change {
+            change.end(result, cx.effects);
+        }
     }
 
     /// A change was not acknowledged. Meanwhile the backend may have stored it, or a newer one.
     pub(super) fn supersede_returned(&mut self, cx: &mut Context<'_>) {
-        let known = self.known.overridden.version;
-        if self.outbox.change.as_ref().is_some_and(|change| !change.sent && known > change.version) {
-            self.supersede(cx);
-            if self.is_synced() && self.hint.is_none() {
-                self.follow_known(cx);
-            }
+        self.supersede(cx);
+        if self.is_synced() && self.hint.is_none() {
+            self.follow_known(cx);
         }
     }
 
@@ -75,9 +78,23 @@ impl CircuitSync {
             Some(change) if !change.sent => change.version = view.overridden.version,
             _ => {
                 let change = take(&mut self.outbox.change);
-                change.into_iter().for_each(|change| change.end(Ok(()), cx.effects));
+                if let Some(change) = change {
+                    change.end(Ok(()), cx.effects);
+                }
             }
         }
+    }
+}
+
+/// Whether a view is as a change leaves it.
+fn has_made(change: &OverrideChange, view: &View) -> bool {
+    match (change, &view.overridden.record) {
+        (OverrideChange::Set(ours), Some(theirs)) => ours.says_as(theirs),
+        (OverrideChange::Clear, None) => true,
+        (OverrideChange::Reset, None) => {
+            view.state == RecordState::Closed && view.reason == Some(Reason::Override)
+        }
+        _ => false,
     }
 }
 
@@ -85,7 +102,8 @@ impl Change {
     /// What is to be changed now.
     pub(super) fn now(&self, now: Timestamp) -> OverrideChange {
         let mut change = self.change.clone();
-        if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change {
+        if let OverrideChange::Set(OverrideRecord { remaining: Some(remaining), .. }) = &mut change
+        {
             *remaining = remaining.saturating_sub(now.since(self.at));
         }
         change

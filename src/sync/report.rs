@@ -137,4 +137,3 @@ impl CircuitSync {
         Reported::Report(report)
     }
 }
-

@@ -35,7 +35,7 @@
 //! 5. **At most 16 commands are under way**; with probes and settlements 23, with heartbeats 24.
 //! 6. **Slow answers slow it down.** An answer that took longer than 250 ms, or none, halves the
 //!    rate, at most once in 500 ms, down to a sixteenth (at least 2 a second). Each second without
-//!    such an answer adds an eighth of the full rate. The 16 slots follow the rate, down to 2. The
+//!    such an answer adds a quarter of the full rate. The 16 slots follow the rate, down to 2. The
 //!    burst and the lines of rule 1 stay: lower ones would turn a debt into silence.
 //! 7. **A wait is exact**: unless something changes, a job runs at the end of a [`Next::Wait`], and
 //!    none could have run before. The end is always in the future.

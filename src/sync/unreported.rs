@@ -7,7 +7,7 @@ use crate::backend::{Count, Failures, Geometry, Report};
 use crate::machine::Mark;
 use crate::timestamp::Timestamp;
 
-/// Times of consecutive failures that are told apart; more are merged, the older time kept. So a
+/// Times of consecutive failures that are kept apart; more are merged, the older time kept. So a
 /// success of another replica ends rather too many of them than too few.
 const MOST_TIMES: usize = 16;
 
@@ -127,8 +127,8 @@ impl Unreported {
         if let (Some(success), Some(first)) = (&mut taken.last_success, taken.failures.first()) {
             *success = (*success).max(first.age + Duration::from_micros(1));
         }
-        self.streak_is_known = !taken.failures.is_empty()
-            || self.streak_is_known && taken.last_success.is_none();
+        self.streak_is_known =
+            !taken.failures.is_empty() || self.streak_is_known && taken.last_success.is_none();
         self.failing_since = None;
         let Some(window) = self.window else { return taken };
         let (width, oldest) = (width(window), oldest(window, now));

@@ -91,18 +91,9 @@ const RENAMED: [(&str, &str); 4] = [
     ("RetryUnlessOpen", "service::RetryUnlessRejected"),
 ];
 
-/// Not read yet. An exemption that is not needed any more fails, so that it does not outlive its
-/// reason.
-const EXEMPT: [(&str, &str); 3] = [
-    ("docs/redis.md", "is rewritten with the cluster's second design"),
-    ("src/circuit/member", "is replaced by the cluster's second design"),
-    ("src/store/replica", "is replaced by the cluster's second design"),
-];
-
 #[test]
 fn public_docs_use_one_word_per_thing() {
     let mut found = String::new();
-    let mut exempt = [false; EXEMPT.len()];
     for file in public_docs() {
         let text = fs::read_to_string(&file).unwrap();
         let docs = if file.extension().is_some_and(|kind| kind == "rs") {
@@ -112,16 +103,8 @@ fn public_docs_use_one_word_per_thing() {
         };
         let name = file.to_str().unwrap();
         let problems = problems(&docs);
-        match EXEMPT.iter().position(|(path, _)| name.starts_with(path)) {
-            Some(n) => exempt[n] |= !problems.is_empty(),
-            None => problems.iter().for_each(|(line, problem)| {
-                writeln!(found, "{name}:{line}: {problem}").unwrap();
-            }),
-        }
-    }
-    for ((path, reason), used) in EXEMPT.iter().zip(exempt) {
-        if !used {
-            writeln!(found, "{path}: is clean; remove it from `EXEMPT` ({reason})").unwrap();
+        for (line, problem) in problems {
+            writeln!(found, "{name}:{line}: {problem}").unwrap();
         }
     }
     assert!(found.is_empty(), "words that were replaced:\n{found}");

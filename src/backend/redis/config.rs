@@ -186,8 +186,9 @@ impl RedisConfig {
         self
     }
 
-    /// Sets how long a command may take that no call waits for: 10 ms to 10 s. Default: 1 s. While
-    /// it waits, circuits go on deciding by what they know.
+    /// Sets how long a command may take that no call waits for: 10 ms to 10 s. Default: 1 s. A
+    /// store waits no longer than 1 s, whatever is set here. While it waits, circuits go on
+    /// deciding by what they know.
     #[must_use]
     pub fn background_timeout(mut self, timeout: Duration) -> Self {
         self.background_timeout = timeout;

@@ -15,6 +15,19 @@ pub(super) type Violation = String;
 /// After so many rounds without faults, everything must agree.
 const ROUNDS: usize = 60;
 
+impl Scenario {
+    /// For how long a message may be under way.
+    fn lag(&self) -> Duration {
+        let longest = self.lengths.iter().max().copied().unwrap_or_default();
+        match self.wire {
+            Wire::AtOnce => Duration::ZERO,
+            Wire::Requests(_) | Wire::Both(_) => {
+                longest * u32::try_from(self.ticks).unwrap_or(u32::MAX) + Duration::from_secs(1)
+            }
+        }
+    }
+}
+
 impl Issued {
     pub(super) fn says_as(&self, change: &OverrideChange) -> bool {
         match (&self.change, change) {
@@ -96,7 +109,7 @@ impl World {
         Ok(())
     }
 
-    /// Operators are told the truth.
+    /// What operators get as an answer is true.
     fn check_confirmations(&self, scenario: &Scenario) -> Result<(), Violation> {
         for issued in &self.history.issued {
             let others = self.history.issued.len() > 1;
@@ -213,7 +226,7 @@ impl World {
         if quorum > 1 && failing < quorum {
             return Err(format!("{failing} replicas have failed, and {quorum} are needed"));
         }
-        let longest = self.history.longest_streak(generation);
+        let longest = self.history.longest_streak(generation, scenario.lag());
         let claimed = tally.consecutive_failures;
         if whole && !history.crashed && sync.trip != Some(proposed) && longest < claimed {
             return Err(format!(
@@ -225,8 +238,13 @@ impl World {
     }
 
     /// Something forged is gone after the next answer to something that was sent after it.
-    pub(super) fn check_forged(&mut self, n: usize, asked: crate::timestamp::Timestamp) -> Result<(), Violation> {
-        let Some(at) = self.history.forged[n].filter(|at| asked > *at) else { return Ok(()) };
+    pub(super) fn check_forged(
+        &mut self,
+        n: usize,
+        asked: crate::timestamp::Timestamp,
+    ) -> Result<(), Violation> {
+        let forged = self.history.forged[n].filter(|at| asked > *at);
+        let Some(at) = forged.filter(|_| self.replicas[n].is_synced()) else { return Ok(()) };
         let followed = &self.replicas[n].sync.followed;
         let generations = &self.history.generations;
         let versions = &self.history.versions;
@@ -250,14 +268,19 @@ impl World {
     /// If they do not, or if something happens on the way that must not.
     pub(super) fn check_settles(&self, scenario: &Scenario) -> Result<(), Violation> {
         let mut world = self.clone();
-        let calm = Scenario { wire: Wire::AtOnce, ..scenario.clone() };
-        for _ in 0..ROUNDS {
-            world.round(&calm)?;
+        let mut calm = scenario.clone();
+        if world.wire.is_empty() {
+            calm.wire = Wire::AtOnce;
+        }
+        for round in 1..=ROUNDS {
+            let after = |why| format!("in round {round} without faults: {why}");
+            world.round(&calm).map_err(after)?;
             if world.disagreement().is_none() {
-                return world.check_overrides(scenario);
+                return world.check_overrides(scenario).map_err(after);
             }
         }
-        Err(world.disagreement().unwrap_or_default())
+        let why = world.disagreement().unwrap_or_default();
+        Err(format!("after {ROUNDS} rounds without faults: {why}"))
     }
 
     fn round(&mut self, scenario: &Scenario) -> Result<(), Violation> {
@@ -308,11 +331,10 @@ impl World {
             let roll = |view: &View| view.suspect.map(|roll| roll.id);
             let plain = |view: &View| view.state == RecordState::Closed && roll(view).is_none();
             // A closed record comes and goes with its evidence.
-            let same = sync.followed.rank() == view.rank()
-                && roll(&sync.followed) == roll(&view)
-                || plain(&sync.followed) && plain(&view) && (
-                    view.revision == 0 || view.generation == sync.followed.generation
-                );
+            let same = sync.followed.rank() == view.rank() && roll(&sync.followed) == roll(&view)
+                || plain(&sync.followed)
+                    && plain(&view)
+                    && (view.revision == 0 || view.generation == sync.followed.generation);
             if !replica.is_synced() {
                 return Some(format!("replica {n} stays {:?}", sync.state));
             } else if !empty {

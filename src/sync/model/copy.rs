@@ -27,7 +27,8 @@ fn outbox(outbox: &Outbox) -> Outbox {
 
 fn change(change: &Change) -> Change {
     let waiter = change.waiter.as_ref().map(|_| oneshot::channel().0);
-    Change { change: change.change.clone(), waiter, ..*change }
+    let overtakes = change.overtakes.clone();
+    Change { change: change.change.clone(), overtakes, waiter, ..*change }
 }
 
 pub(super) fn command(command: &Command) -> Command {

@@ -1,6 +1,7 @@
 //! What has truly happened, which no part of the cluster knows.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::backend::{OverrideChange, View};
 use crate::timestamp::Timestamp;
@@ -54,8 +55,15 @@ pub(super) struct Issued {
     pub(super) start: u32,
     pub(super) change: OverrideChange,
     pub(super) executed: bool,
-    /// What the operator was told.
+    /// What the operator got as an answer.
     pub(super) result: Option<Result<(), String>>,
+}
+
+impl Recorded {
+    /// Where there is no record, what was counted goes on in the first generation.
+    fn counts_in(&self, generation: u64) -> bool {
+        generation == self.generation || generation == View::FIRST
+    }
 }
 
 impl History {
@@ -75,27 +83,34 @@ impl History {
         }
     }
 
-    /// The most consecutive failures there have been in a generation, in the true order.
-    pub(super) fn longest_streak(&self, generation: u64) -> u64 {
-        let mut streak = 0;
-        let of = |result: &&Recorded| result.generation == generation;
-        self.results.iter().filter(of).fold(0, |longest: u64, result| {
-            streak = if result.failed { streak + 1 } else { 0 };
-            longest.max(streak)
-        })
+    /// The most consecutive failures there have been in a generation, in the true order. What was
+    /// under way for a while seems to be later by that: failures count that are older than a
+    /// success by no more than `lag`.
+    pub(super) fn longest_streak(&self, generation: u64, lag: Duration) -> u64 {
+        let of: Vec<&Recorded> =
+            self.results.iter().filter(|result| result.counts_in(generation)).collect();
+        let streak = |until: usize| {
+            let past = &of[..=until];
+            let success = past.iter().rfind(|result| !result.failed).map(|result| result.at);
+            let counts = |result: &&&Recorded| {
+                result.failed && success.is_none_or(|at| result.at.after(lag) > at)
+            };
+            past.iter().filter(counts).count() as u64
+        };
+        (0..of.len()).map(streak).max().unwrap_or_default()
     }
 
     /// The failures in a generation that are not too old to count.
     pub(super) fn failures(&self, generation: u64, since: Timestamp) -> u64 {
         let counts = |result: &&Recorded| {
-            result.generation == generation && result.failed && result.at >= since
+            result.counts_in(generation) && result.failed && result.at >= since
         };
         self.results.iter().filter(counts).count() as u64
     }
 
     /// How many replicas have failed in a generation.
     pub(super) fn failing(&self, generation: u64) -> u64 {
-        let failed = self.results.iter().filter(|r| r.failed && r.generation == generation);
+        let failed = self.results.iter().filter(|r| r.failed && r.counts_in(generation));
         failed.map(|result| result.replica).collect::<BTreeSet<_>>().len() as u64
     }
 

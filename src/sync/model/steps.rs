@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::checks::Violation;
+use super::delivery::Answered;
 use super::history::{Issued, Recorded};
-use super::old::Old;
 use super::replica::{Called, Replica};
-use super::world::{Answer, Body, Fault, Message, Pushes, Scenario, Wire, World, circuit};
-use crate::backend::{Notice, View};
+use super::world::{Body, Fault, Message, Scenario, Wire, World, circuit};
 use crate::outcome::Outcome;
-use crate::sync::circuit::{Command, Input, SyncState, Totals};
+use crate::sync::circuit::SyncState;
 
 /// One thing that happens. Numbers are those of replicas, or of messages under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +40,12 @@ pub(super) enum Step {
 
 /// How far the backend's clock jumps, in microseconds.
 const JUMP: u64 = 3_600_000_000;
+
+/// How long a call takes.
+const CALL: Duration = Duration::from_millis(1);
+
+/// A forged version.
+const FAR_AHEAD: u64 = 1 << 53;
 
 impl World {
     pub(super) fn steps(&self, scenario: &Scenario) -> Vec<Step> {
@@ -174,19 +179,20 @@ impl World {
             Step::Forge(n, kind) => {
                 self.faults -= 1;
                 let view = scenario.forged[kind].clone();
-                let versions = (0, 0);
+                // As if it were the next change of the group, and far ahead.
+                let versions = (self.replicas[n].group.seen, FAR_AHEAD);
                 self.arrive(Message::Push { to: n, view, versions, forged: true }, scenario)?;
             }
             Step::Crash(n) => self.crash(n, scenario),
             Step::Empty => {
                 self.faults -= 1;
                 self.server.records.forget();
-                self.history.lost = true;
+                self.lose();
             }
             Step::Failover => {
                 self.faults -= 1;
                 self.server.records = self.server.before.clone();
-                self.history.lost = true;
+                self.lose();
             }
             Step::ClockBack | Step::ClockForward => {
                 self.faults -= 1;
@@ -206,6 +212,8 @@ impl World {
 
     fn call(&mut self, n: usize, outcome: Outcome, scenario: &Scenario) -> Result<(), Violation> {
         self.calls -= 1;
+        // No two calls end at the same time: then their order would be unknown.
+        self.now = self.now.after(CALL);
         let name = circuit();
         let around = self.around(&name, scenario);
         let generation = self.replicas[n].sync.generation();
@@ -231,140 +239,6 @@ impl World {
         self.replicas[n].probe_ends(outcome, &around);
     }
 
-    fn ask(&mut self, n: usize, scenario: &Scenario) -> Result<(), Violation> {
-        let Some(asking) = self.replicas[n].asking else { return Ok(()) };
-        let (generation, nonce) = (asking.generation, asking.nonce);
-        self.send(n, Body::Lease { generation, nonce }, scenario)
-    }
-
-    fn send(&mut self, from: usize, body: Body, scenario: &Scenario) -> Result<(), Violation> {
-        let start = Some(self.replicas[from].start);
-        self.wire.push(Message::Request { from, start, asked: self.now, body });
-        match scenario.wire {
-            Wire::AtOnce => self.run(self.wire.len() - 1, Answered::Yes, scenario),
-            Wire::Requests(_) | Wire::Both(_) => Ok(()),
-        }
-    }
-
-    /// The backend executes a message, and answers.
-    fn run(&mut self, n: usize, answered: Answered, of: &Scenario) -> Result<(), Violation> {
-        let message = self.wire.remove(n);
-        let Message::Request { from, start, asked, body } = message.clone() else { return Ok(()) };
-        self.executes(&body);
-        let before = self.view();
-        let (mut answer, notices) = self.execute(body.clone(), of);
-        let now = self.server_now();
-        for view in answer.views_mut() {
-            of.old.answer(view, &mut self.history.until, now);
-        }
-        self.executed(&body, &answer, &before)?;
-        for notice in notices {
-            self.publish(notice, of)?;
-        }
-        let Some(start) = start else { return Ok(()) };
-        if answered == Answered::Lost {
-            return self.unanswered(message, of);
-        }
-        let order = self.server.order;
-        let answer = Message::Answer { to: from, start, asked, order, body: answer };
-        match of.wire {
-            Wire::AtOnce | Wire::Requests(_) => self.arrive(answer, of),
-            Wire::Both(_) => {
-                self.wire.push(answer);
-                Ok(())
-            }
-        }
-    }
-
-    fn publish(&mut self, notice: Notice, scenario: &Scenario) -> Result<(), Violation> {
-        let Notice::Changed { view, previous, version, .. } = notice else { return Ok(()) };
-        for to in 0..self.replicas.len() {
-            let (view, versions) = (View::clone(&view), (previous, version));
-            let push = Message::Push { to, view, versions, forged: false };
-            match scenario.pushes {
-                Pushes::AtOnce => self.arrive(push, scenario)?,
-                Pushes::AnyTime => self.wire.push(push),
-            }
-        }
-        Ok(())
-    }
-
-    fn arrive(&mut self, message: Message, scenario: &Scenario) -> Result<(), Violation> {
-        let name = circuit();
-        let around = self.around(&name, scenario);
-        match message {
-            Message::Request { .. } => {}
-            Message::Push { to, view, versions, forged } => {
-                if forged {
-                    self.history.forged[to] = Some(self.now);
-                }
-                let replica = &mut self.replicas[to];
-                if scenario.old == Old::PushesAreAnswers {
-                    let (asked, at, totals) = (self.now, self.now, Totals::Absent);
-                    replica.input(Input::Answer { view: &view, asked, at, totals }, &around);
-                } else if forged {
-                    replica.input(Input::Push(&view), &around);
-                } else {
-                    replica.pushed(&view, versions, &around);
-                }
-            }
-            Message::Answer { to, start, asked, order, body } => {
-                if self.replicas[to].start != start {
-                    return Ok(());
-                }
-                self.hears(to, order, &body)?;
-                let before = self.proposal(to);
-                let replica = &mut self.replicas[to];
-                let whole = match &body {
-                    Answer::Changes(changes) => {
-                        replica.synced(changes, asked, &around);
-                        whole(changes.views.iter().map(|(_, view)| view), around.pace.live)
-                    }
-                    Answer::Command(command, view) => {
-                        let command = super::copy::command(command);
-                        replica.input(Input::Done { command, result: Ok(view), asked }, &around);
-                        false
-                    }
-                    Answer::Lease(lease, view) => {
-                        if replica.lease_answered(Some((*lease, view)), asked, &around) {
-                            self.ask(to, scenario)?;
-                        }
-                        false
-                    }
-                };
-                self.check_proposal(to, before, whole, scenario)?;
-                self.check_forged(to, asked)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn unanswered(&mut self, message: Message, scenario: &Scenario) -> Result<(), Violation> {
-        let name = circuit();
-        let around = self.around(&name, scenario);
-        let Message::Request { from, start: Some(start), asked, body } = message else {
-            return Ok(());
-        };
-        let replica = &mut self.replicas[from];
-        if replica.start != start {
-            return Ok(());
-        }
-        match body {
-            Body::Batch(_) => replica.not_synced(),
-            Body::Command(command) => {
-                let error = crate::backend::BackendError::unavailable("lost");
-                let result = Err(&error);
-                replica.input(Input::Done { command, result, asked }, &around);
-            }
-            Body::Lease { .. } => {
-                if replica.lease_answered(None, asked, &around) {
-                    return self.ask(from, scenario);
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn change_override(&mut self, n: usize, kind: usize, scenario: &Scenario) {
         self.changes -= 1;
         let name = circuit();
@@ -372,13 +246,14 @@ impl World {
         let change = scenario.overrides[kind].clone();
         let replica = &mut self.replicas[n];
         let start = replica.start;
-        let issued = Issued { replica: n, start, change: change.clone(), executed: false, result: None };
+        let issued =
+            Issued { replica: n, start, change: change.clone(), executed: false, result: None };
         replica.change_override(&change, &around);
         self.note_confirmations();
         self.history.issued.push(issued);
     }
 
-    /// Notes what operators were told.
+    /// Notes what operators got as an answer.
     fn note_confirmations(&mut self) {
         for replica in &mut self.replicas {
             for result in std::mem::take(&mut replica.confirmed) {
@@ -404,6 +279,12 @@ impl World {
         }
     }
 
+    /// The backend has lost something. Its connections break then.
+    fn lose(&mut self) {
+        self.history.lost = true;
+        self.replicas.iter_mut().for_each(Replica::restart);
+    }
+
     fn crash(&mut self, n: usize, scenario: &Scenario) {
         self.faults -= 1;
         self.history.crashed = true;
@@ -413,41 +294,5 @@ impl World {
         self.history.heard[n] = None;
         self.history.forged[n] = None;
         self.heartbeat(n);
-    }
-
-    fn executes(&mut self, body: &Body) {
-        if let Body::Command(Command::Override(change)) = body {
-            let same = |issued: &&mut Issued| !issued.executed && issued.says_as(change);
-            if let Some(issued) = self.history.issued.iter_mut().find(same) {
-                issued.executed = true;
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answered {
-    Yes,
-    Lost,
-}
-
-/// Whether all live replicas have answered the roll call.
-fn whole<'a>(mut views: impl Iterator<Item = &'a View>, live: u64) -> bool {
-    views.any(|view| view.suspect.is_some_and(|roll| roll.answered >= live))
-}
-
-impl Answer {
-    pub(super) fn views_mut(&mut self) -> Vec<&mut View> {
-        match self {
-            Self::Changes(changes) => changes.views.iter_mut().map(|(_, view)| view).collect(),
-            Self::Command(_, view) | Self::Lease(_, view) => vec![view],
-        }
-    }
-
-    pub(super) fn views(&self) -> Vec<&View> {
-        match self {
-            Self::Changes(changes) => changes.views.iter().map(|(_, view)| view).collect(),
-            Self::Command(_, view) | Self::Lease(_, view) => vec![view],
-        }
     }
 }

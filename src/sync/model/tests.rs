@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::old::Old;
 use super::search::{ALL, explore, walk};
 use super::world::{Fault, Pushes, Scenario, Wire};
-use crate::backend::{OpenTerms, OverrideChange, OverrideRecord, Overridden, RecordState, View};
+use crate::backend::{OpenTerms, Overridden, OverrideChange, OverrideRecord, RecordState, View};
 use crate::machine::OverrideState;
 use crate::policy::{Policy, PolicyBuilder};
 
@@ -15,6 +15,18 @@ const SECOND: Duration = Duration::from_secs(1);
 fn policy(change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Policy {
     let all = Policy::only().no_window().jitter(0.0).consecutive_failures(2).open_for(SECOND);
     change(all.probes(1).successes_to_close(1).probe_lease(SECOND)).build().expect("a policy")
+}
+
+/// How many states of a scenario are explored: `MODEL_STATES`, or what takes a few seconds.
+fn states() -> usize {
+    let set = std::env::var("MODEL_STATES").ok().and_then(|set| set.parse().ok());
+    set.unwrap_or(20_000)
+}
+
+/// How many random walks there are: `MODEL_WALKS`, or what takes a few seconds.
+fn walks() -> u64 {
+    let set = std::env::var("MODEL_WALKS").ok().and_then(|set| set.parse().ok());
+    set.unwrap_or(3_000)
 }
 
 /// Two replicas, two failures in a row, no faults.
@@ -36,7 +48,7 @@ fn scenario(name: &'static str) -> Scenario {
         begins_open: false,
         old: Old::No,
         depth: 12,
-        states: 40_000,
+        states: states(),
     }
 }
 
@@ -68,14 +80,18 @@ fn forged(generation: u64, state: RecordState) -> View {
 }
 
 fn forged_views() -> Vec<View> {
-    let terms = OpenTerms { interval: 3 * SECOND, probes: 1, lease: SECOND, ..OpenTerms::default() };
+    let terms =
+        OpenTerms { interval: 3 * SECOND, probes: 1, lease: SECOND, ..OpenTerms::default() };
     let open = RecordState::Open { terms, remaining: 3 * SECOND };
-    let (version, record) = (u64::MAX, Some(OverrideRecord {
-        state: OverrideState::ForcedOpen,
-        reason: "forged".to_owned(),
-        actor: None,
-        remaining: None,
-    }));
+    let (version, record) = (
+        u64::MAX,
+        Some(OverrideRecord {
+            state: OverrideState::ForcedOpen,
+            reason: "forged".to_owned(),
+            actor: None,
+            remaining: None,
+        }),
+    );
     vec![
         forged(u64::MAX, open),
         forged(u64::MAX, RecordState::Closed),
@@ -86,7 +102,11 @@ fn forged_views() -> Vec<View> {
 
 #[test]
 fn totals_open_only_what_failed_so_often_in_the_true_order() {
-    holds(&Scenario { policy: policy(|it| it.consecutive_failures(3)), calls: 5, ..scenario("totals") });
+    holds(&Scenario {
+        policy: policy(|it| it.consecutive_failures(3)),
+        calls: 5,
+        ..scenario("totals")
+    });
 }
 
 #[test]
@@ -153,8 +173,15 @@ fn an_override_reaches_the_backend_and_its_operator_hears_the_truth() {
     let overrides =
         vec![forced(OverrideState::ForcedOpen), OverrideChange::Clear, OverrideChange::Reset];
     let wire = Wire::Requests(2);
-    let overrides =
-        Scenario { kinds, wire, overrides, faults: 1, changes: 2, calls: 2, ..scenario("overrides") };
+    let overrides = Scenario {
+        kinds,
+        wire,
+        overrides,
+        faults: 1,
+        changes: 2,
+        calls: 2,
+        ..scenario("overrides")
+    };
     holds(&overrides);
     holds(&Scenario { begins_open: true, ..overrides });
 }
@@ -182,7 +209,7 @@ fn a_walk_through_everything_ends_in_agreement() {
         wire: Wire::Both(4),
         ..scenario("everything")
     };
-    let explored = walk(&all, 3_000, 120);
+    let explored = walk(&all, walks(), 120);
     println!("{} walks of {} steps", explored.states, explored.depth);
     if let Some(violation) = explored.violation {
         panic!("{violation}");
@@ -191,7 +218,10 @@ fn a_walk_through_everything_ends_in_agreement() {
 
 #[test]
 fn the_checker_finds_streaks_that_add_up_without_successes() {
-    fails(&Scenario { old: Old::StreaksAdd, ..scenario("finding 1") }, "consecutive failures");
+    fails(
+        &Scenario { old: Old::StreaksAdd, states: 60_000, ..scenario("finding 1") },
+        "consecutive failures",
+    );
 }
 
 #[test]
@@ -207,7 +237,10 @@ fn the_checker_finds_votes_of_one_replica_that_starts_again() {
     let policy = policy(|it| it.quorum(2).consecutive_failures(1));
     let old = Old::VotesById;
     let (calls, ticks) = (2, 0);
-    fails(&Scenario { old, kinds, policy, calls, ticks, faults: 1, ..scenario("finding 6") }, "are needed");
+    fails(
+        &Scenario { old, kinds, policy, calls, ticks, faults: 1, ..scenario("finding 6") },
+        "are needed",
+    );
 }
 
 #[test]

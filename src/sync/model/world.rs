@@ -81,9 +81,25 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) enum Message {
     /// `start` of the sender; `None`: it has given up, and gets no answer.
-    Request { from: usize, start: Option<u32>, asked: Timestamp, body: Body },
-    Answer { to: usize, start: u32, asked: Timestamp, order: u64, body: Answer },
-    Push { to: usize, view: View, versions: (u64, u64), forged: bool },
+    Request {
+        from: usize,
+        start: Option<u32>,
+        asked: Timestamp,
+        body: Body,
+    },
+    Answer {
+        to: usize,
+        start: u32,
+        asked: Timestamp,
+        order: u64,
+        body: Answer,
+    },
+    Push {
+        to: usize,
+        view: View,
+        versions: (u64, u64),
+        forged: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -135,12 +151,9 @@ impl Clone for Message {
                 order: *order,
                 body: body.clone(),
             },
-            Self::Push { to, view, versions, forged } => Self::Push {
-                to: *to,
-                view: view.clone(),
-                versions: *versions,
-                forged: *forged,
-            },
+            Self::Push { to, view, versions, forged } => {
+                Self::Push { to: *to, view: view.clone(), versions: *versions, forged: *forged }
+            }
         }
     }
 }
@@ -260,9 +273,7 @@ impl World {
                         circuits.settle_probe(&name, settled.lease, settled.probed, now)
                     }
                     Command::Override(change) => circuits.set_override(&name, change, now),
-                    Command::Transition { from, to } => {
-                        circuits.transition(&name, *from, to, now)
-                    }
+                    Command::Transition { from, to } => circuits.transition(&name, *from, to, now),
                 };
                 (Answer::Command(command, view), notice.into_iter().collect())
             }

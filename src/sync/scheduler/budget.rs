@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_millis(250);
 const BETWEEN_CUTS: Duration = Duration::from_millis(500);
 /// The rate is raised each time that so long no answer was slow.
 const BETWEEN_RAISES: Duration = Duration::from_secs(1);
-const RAISES_TO_FULL: u32 = 8;
+const RAISES_TO_FULL: u32 = 4;
 const MOST_CUT: u32 = 16;
 /// The most commands under way at the full rate.
 pub(super) const MOST_IN_FLIGHT: usize = 16;

@@ -8,7 +8,9 @@ use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_breaker::backend::{Group, Impairment};
 use tower_breaker::event::BackendStatus;
-use tower_breaker::{Circuit, CircuitBreakerLayer, CircuitName, ErrorsAsFailures, Outcome, State, Store};
+use tower_breaker::{
+    Circuit, CircuitBreakerLayer, CircuitName, ErrorsAsFailures, Outcome, State, Store,
+};
 
 use crate::support::outage::{While, unreachable_while};
 use crate::support::partial::{Fault, PartialBackend};
@@ -128,7 +130,8 @@ async fn a_hung_server_of_many_gets_few_operations_and_affects_no_other() {
         sleep(s(60)).await;
         let groups: BTreeSet<_> = hung.iter().map(|circuit| Group::of(circuit.name())).collect();
         let status = store.backend();
-        let [Impairment::GroupsUnreachable { groups: unreachable, .. }] = status.impairments() else {
+        let [Impairment::GroupsUnreachable { groups: unreachable, .. }] = status.impairments()
+        else {
             panic!("{each}: {status}")
         };
         assert_eq!(*unreachable, groups.len(), "{each}");

@@ -8,7 +8,7 @@ use tower_breaker::overrides::Override;
 use tower_breaker::{Circuit, Outcome, State};
 
 use crate::support::faulty::{Faulty, Gap};
-use crate::support::network::Network;
+use crate::support::network::{Network, Plan};
 use crate::support::outage::{While, unreachable_while, until_detached};
 use crate::support::replica::Replica;
 use crate::support::*;
@@ -98,6 +98,21 @@ async fn an_unsent_override_does_not_replace_a_newer_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_override_whose_answer_was_dropped_gives_way_to_a_newer_one() {
+    let network = Network::new(7, false);
+    let line = |number| Faulty::new(number, 0, network.clone());
+    let replicas: Vec<_> = (0..2).map(|n| Replica::join(&line(n), fragile())).collect();
+    sleep(ms(20)).await;
+    network.set_plan(Plan { drop_reply: 1000, ..Plan::NONE });
+    drop(replicas[0].circuit.force_open("first"));
+    sleep(ms(10)).await;
+    network.set_plan(Plan::NONE);
+    replicas[1].circuit.disable("second").await.unwrap();
+    sleep(s(5)).await;
+    assert_all(&replicas, State::Disabled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unsent_override_is_sent_when_the_backend_answers_again() {
     let (_, replicas) = join(2).await;
     unreachable_while(While::Closed, &replicas, || replicas[0].line.cut()).await;
@@ -105,7 +120,7 @@ async fn an_unsent_override_is_sent_when_the_backend_answers_again() {
     sleep(s(60)).await;
     assert_state(&replicas[1].circuit, State::Closed);
     replicas[0].line.heal(Gap::Unnoticed);
-    sleep(s(3)).await;
+    sleep(s(6)).await;
     assert_all(&replicas, State::ForcedOpen);
 }
 
@@ -147,9 +162,9 @@ async fn a_circuit_opened_while_detached_opens_all_until_its_interval_ends() {
     detach_last(&replicas).await;
     trip(&replicas[1].circuit);
     let end = now() + s(10);
-    sleep(s(8)).await;
+    sleep(s(5)).await;
     replicas[1].line.heal(Gap::Notified);
-    sleep(s(1)).await;
+    sleep(s(3)).await;
     assert_all(&replicas, State::Open);
     for replica in &replicas {
         let left = replica.circuit.snapshot().retry_after.unwrap();

@@ -72,9 +72,23 @@ async fn failures_of_twenty_replicas_are_added_up() {
     for circuit in &circuits {
         times(9, fail, circuit);
     }
-    tokio::time::sleep(ms(150)).await;
+    // In the first seconds of a replica, a roll call takes the settling time.
+    tokio::time::sleep(ms(300)).await;
     for circuit in &circuits {
         assert_state(circuit, State::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn totals_wait_for_all_replicas_that_started_together() {
+    let policy = fragile().without_consecutive_failures().failure_rate(0.5).minimum_calls(20);
+    let (_, circuits) = cluster(10, policy).await;
+    for (replica, circuit) in circuits.iter().enumerate() {
+        times(12, if replica < 2 { fail } else { succeed }, circuit);
+    }
+    tokio::time::sleep(s(2)).await;
+    for circuit in &circuits {
+        assert_state(circuit, State::Closed);
     }
 }
 
@@ -240,6 +254,21 @@ async fn an_override_expires_on_every_replica() {
     let new = Replica::join(&backend, circuits[0].policy().to_builder()).circuit;
     run_tasks().await;
     assert_state(&new, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_closes_what_a_replica_opened_by_itself_under_an_override() {
+    let (_, circuits) = cluster(2, fragile().quorum(2)).await;
+    fail(&circuits[0]);
+    assert_state(&circuits[0], State::Open);
+    circuits[1].disable("maintenance").await.unwrap();
+    run_tasks().await;
+    assert_state(&circuits[0], State::Disabled);
+    circuits[1].reset().await.unwrap();
+    run_tasks().await;
+    for circuit in &circuits {
+        assert_state(circuit, State::Closed);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,7 +112,8 @@ impl Cluster {
         let end = now() + self.world.schedule.trouble;
         while now() < end {
             sleep(ms(self.rng.u64(50..900))).await;
-            let Schedule { is_healthy, partitions, crashes, forgets, overrides, .. } = self.world.schedule;
+            let Schedule { is_healthy, partitions, crashes, forgets, overrides, .. } =
+                self.world.schedule;
             let upstream = if is_healthy { 0 } else { 3 };
             let all = [upstream, partitions, partitions, crashes, forgets, overrides];
             let mut draw = self.rng.u32(..all.iter().sum::<u32>().max(1));

@@ -2,7 +2,8 @@
 
 use tower_breaker::Store;
 use tower_breaker::backend::{
-    Backend, Impairment, Move, Notice, OpenTerms, OverrideChange, Probed, RedisBackend, RedisConfig, Sender,
+    Backend, Impairment, Move, Notice, OpenTerms, OverrideChange, Probed, RedisBackend,
+    RedisConfig, Sender,
 };
 use tower_breaker::event::{BackendStatus, Reason, Tally};
 use tower_breaker::overrides::{OverrideRecord, PendingOverride};
@@ -65,9 +66,8 @@ fn the_permissions_in_the_docs_are_sufficient_and_all_needed() {
         backend.watch().await.unwrap();
         let sender = Sender { name: "r".to_owned(), id: "r 1".to_owned() };
         backend.publish(&sender, "all closed").await.unwrap();
-        let described = async {
-            while !matches!(notices.recv().await.unwrap(), Notice::Circuits { .. }) {}
-        };
+        let described =
+            async { while !matches!(notices.recv().await.unwrap(), Notice::Circuits { .. }) {} };
         tokio::time::timeout(s(20), described).await.expect("a description");
         backend.close().await.unwrap();
 

@@ -123,8 +123,20 @@ fn a_record_with_invalid_fields_recovers() {
             let key = record(circuit.as_str());
             let opened = backend.transition(&circuit, 1, &OPEN).await.unwrap();
             for field in [
-                "until", "interval", "reopenings", "probes", "lease", "successes", "passed", "l:7",
-                "calls", "failures", "slow", "consecutive", "contributors", "horizon",
+                "until",
+                "interval",
+                "reopenings",
+                "probes",
+                "lease",
+                "successes",
+                "passed",
+                "l:7",
+                "calls",
+                "failures",
+                "slow",
+                "consecutive",
+                "contributors",
+                "horizon",
             ] {
                 server.cli(&["HSET", &key, field, nonsense]);
             }
@@ -226,10 +238,9 @@ fn lists_of_wrong_things_in_a_record_harm_no_other_circuit() {
                     "redis.call('HSET', KEYS[1], ARGV[1], (function() {wrong} end)()) return 'OK'"
                 );
                 assert_eq!(server.cli(&["EVAL", &script, "1", &record(&bad), field]), "OK");
-                for result in [
-                    backend.load(&name(&bad)).await,
-                    full_report(&backend, &bad, 1, seq + 3).await,
-                ] {
+                for result in
+                    [backend.load(&name(&bad)).await, full_report(&backend, &bad, 1, seq + 3).await]
+                {
                     if let Err(error) = result {
                         let clear = error.to_string().contains("corrupt");
                         assert!(clear && !error.is_unavailable(), "{field}: {wrong}: {error}");
@@ -301,9 +312,34 @@ fn a_key_of_another_type_is_refused_and_unchanged() {
 /// What names may contain, a few of 128 bytes, and such as could be parts of keys.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = [
-        "a", "a b", "a%20b", "{a}", "a}", "a\nb", "a\r\nb", "a:b", "ü \u{7}", "}:o", "%", "%%",
-        "{cb:1}:g", "c:a", "o:a", "a:o", " ", "\u{0}", "\u{2028}", "\"", "\\", "'", "*", "?", "[",
-        "\u{1f600}", "$", "\t",
+        "a",
+        "a b",
+        "a%20b",
+        "{a}",
+        "a}",
+        "a\nb",
+        "a\r\nb",
+        "a:b",
+        "ü \u{7}",
+        "}:o",
+        "%",
+        "%%",
+        "{cb:1}:g",
+        "c:a",
+        "o:a",
+        "a:o",
+        " ",
+        "\u{0}",
+        "\u{2028}",
+        "\"",
+        "\\",
+        "'",
+        "*",
+        "?",
+        "[",
+        "\u{1f600}",
+        "$",
+        "\t",
     ]
     .map(str::to_owned)
     .into();
@@ -482,7 +518,9 @@ fn key_prefixes_separate_services() {
                     };
                     // The first change that it receives is its own.
                     let notice = tokio::time::timeout(s(20), next).await.unwrap();
-                    let Notice::Changed { circuit, view, .. } = notice else { panic!("{notice:?}") };
+                    let Notice::Changed { circuit, view, .. } = notice else {
+                        panic!("{notice:?}")
+                    };
                     assert_eq!((circuit, *view), (name("a"), opened.clone()));
                 }
             }

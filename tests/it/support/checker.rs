@@ -183,8 +183,8 @@ impl Checker {
         let rank = |view: &View| (view.generation, view.revision, view.overridden.version);
         if let Some(last) = self.last.take() {
             let (before, after) = (rank(&last), rank(view));
-            // The record of a closed circuit may expire.
-            let expired = last.state == RecordState::Closed && after.0 == View::FIRST && after.1 == 0;
+            // The record of a closed circuit may expire, and the next report make a new one.
+            let expired = last.state == RecordState::Closed && after.0 == View::FIRST;
             let back = before.0 > after.0 || before.0 == after.0 && before.1 > after.1;
             if before.2 > after.2 || back && !expired {
                 self.violation(format!("the backend went back from {before:?} to {after:?}"));

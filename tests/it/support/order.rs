@@ -19,9 +19,8 @@ const KEPT: Duration = s(90);
 struct End {
     at: Instant,
     failed: bool,
-    /// How many failures and calls there were before.
-    failures: u64,
-    calls: u64,
+    /// The window of its replica. Calls in different windows are counted apart.
+    window: Option<Window>,
 }
 
 /// How much the order proves.
@@ -40,8 +39,6 @@ pub(crate) enum Proof {
 pub(crate) struct Order {
     proof: Proof,
     ends: VecDeque<End>,
-    failures: u64,
-    calls: u64,
     /// When the record was closed for the last time: what was before is paid for.
     closed: Option<Instant>,
     policies: BTreeMap<u64, Policy>,
@@ -62,13 +59,11 @@ impl Order {
         self.policies.insert(start, policy);
     }
 
-    /// A call has ended now.
-    pub(crate) fn ended(&mut self, failed: bool) {
+    /// A call of this start of a replica has ended now.
+    pub(crate) fn ended(&mut self, start: u64, failed: bool) {
         let at = now();
-        self.calls += 1;
-        self.failures += u64::from(failed);
-        let (failures, calls) = (self.failures, self.calls);
-        self.ends.push_back(End { at, failed, failures, calls });
+        let window = self.policies.get(&start).map(Policy::window);
+        self.ends.push_back(End { at, failed, window });
         while self.ends.front().is_some_and(|end| end.at + KEPT < at) {
             self.ends.pop_front();
         }
@@ -112,7 +107,8 @@ impl Order {
         };
         self.opened_by_totals += 1;
         let proof = self.proof;
-        (!held).then(|| format!("{start} opens by {reason:?}, {tally:?}, which never held: {proof:?}"))
+        (!held)
+            .then(|| format!("{start} opens by {reason:?}, {tally:?}, which never held: {proof:?}"))
     }
 
     /// The ends that count, oldest first.
@@ -152,15 +148,18 @@ impl Order {
         let Window::Time { length, buckets } = policy.window() else { return false };
         let bucket = length / buckets;
         let from = now() - lag;
-        let ends: Vec<_> = self.counted().copied().collect();
+        let ends: Vec<_> =
+            self.counted().filter(|end| end.window == Some(policy.window())).collect();
+        // The failures among the first calls, for each number of them.
+        let failures: Vec<u64> = std::iter::once(0)
+            .chain(ends.iter().scan(0, |sum, end| {
+                *sum += u64::from(end.failed);
+                Some(*sum)
+            }))
+            .collect();
         let before = |at: Instant| {
-            let after = ends.partition_point(|end| end.at <= at);
-            match after.checked_sub(1) {
-                Some(last) => (ends[last].failures, ends[last].calls),
-                None => ends.first().map_or((0, 0), |end| {
-                    (end.failures - u64::from(end.failed), end.calls - 1)
-                }),
-            }
+            let calls = ends.partition_point(|end| end.at <= at);
+            (failures[calls], calls as u64)
         };
         let moments = ends.iter().map(|end| end.at).filter(|at| *at >= from).chain([from, now()]);
         moments.into_iter().any(|moment| {

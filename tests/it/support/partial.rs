@@ -99,7 +99,9 @@ impl Backend for PartialBackend {
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
         self.acquires.fetch_add(1, Ordering::Relaxed);
-        self.send(Group::of(circuit), true, || self.backend.acquire_probe(circuit, generation, nonce))
+        self.send(Group::of(circuit), true, || {
+            self.backend.acquire_probe(circuit, generation, nonce)
+        })
     }
 
     fn settle_probe<'a>(

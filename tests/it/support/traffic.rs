@@ -225,7 +225,8 @@ impl Backend for Traffic {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        let act = move |backend: &'a dyn Backend, _| backend.acquire_probe(circuit, generation, nonce);
+        let act =
+            move |backend: &'a dyn Backend, _| backend.acquire_probe(circuit, generation, nonce);
         self.send(Verb::Acquire, act)
     }
 

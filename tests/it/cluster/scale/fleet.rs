@@ -170,11 +170,14 @@ impl Fleet {
         }
         truth.opened = Some(at);
         self.opened += 1;
-        let held = std::iter::once(&truth.all).chain(truth.own.values()).any(|order| match reason {
-            Reason::ConsecutiveFailures => order.reached.is_some_and(|then| second - then <= LAG),
-            Reason::FailureRate => order.rate_was_reached(second),
-            _ => false,
-        });
+        let held =
+            std::iter::once(&truth.all).chain(truth.own.values()).any(|order| match reason {
+                Reason::ConsecutiveFailures => {
+                    order.reached.is_some_and(|then| second - then <= LAG)
+                }
+                Reason::FailureRate => order.rate_was_reached(second),
+                _ => false,
+            });
         (!held).then(|| format!("circuit {circuit}: {reason}"))
     }
 }

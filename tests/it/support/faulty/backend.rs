@@ -140,8 +140,9 @@ impl Backend for Faulty {
         let (circuit, change) = (circuit.clone(), change.clone());
         self.send("override", false, move |line| {
             line.network.trace(|| format!("r{} overrides {change:?}", line.replica));
-            let act =
-                |backend: &MemoryBackend, _: &mut _| at_once(backend.set_override(&circuit, &change));
+            let act = |backend: &MemoryBackend, _: &mut _| {
+                at_once(backend.set_override(&circuit, &change))
+            };
             line.at_backend("override", act)
         })
     }

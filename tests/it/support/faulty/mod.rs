@@ -14,8 +14,8 @@ use tower_breaker::event::{Event, Origin, Reason, Transition};
 
 use self::backend::HasViews;
 use super::checker::Checker;
-use super::{ms, s};
 use super::network::{Network, brief, state_of};
+use super::{ms, s};
 
 /// One replica's connection to the backend. Clones are the same connection.
 #[derive(Clone, Debug)]
@@ -110,9 +110,9 @@ impl Faulty {
             return;
         }
         let received = &mut *self.line.received.lock().unwrap();
-        // What was only pushed before the backend was emptied is not restored, even if it arrives
-        // later: the replica may have to go back.
-        if network.was_emptied_within(s(2)) {
+        // After an emptying, what was only pushed before is not restored, and what an older replica
+        // still knows is: the others may have to go back.
+        if network.was_emptied_within(s(60)) {
             received.at = 0;
         }
         let mut later = received.states.range(received.at..);

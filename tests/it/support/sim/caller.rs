@@ -120,7 +120,7 @@ impl Caller {
         let counts = self.counts_as(&snapshot);
         if self.happens(cancelled) {
             if counts && self.circuit.policy().cancelled() == Cancelled::Failure {
-                self.world.network.checker().order.ended(true);
+                self.world.network.checker().order.ended(self.seen.start, true);
             }
             return drop(permit);
         }
@@ -135,7 +135,7 @@ impl Caller {
             self.seen.passed.fetch_add(1, Ordering::Relaxed);
         }
         if counts {
-            self.world.network.checker().order.ended(!succeeds);
+            self.world.network.checker().order.ended(self.seen.start, !succeeds);
         }
         permit.settle(if succeeds { Outcome::Success } else { Outcome::failure() });
     }
