@@ -33,9 +33,10 @@ fn count(log: &Log, level: &str, says: &str) -> usize {
 }
 
 /// Waits until an override of the circuit is acknowledged, and so is its end.
-async fn acknowledges(circuit: &Circuit) {
-    eventually("an override", async || circuit.force_closed("a test").await.is_ok()).await;
-    eventually("its end", async || circuit.reset().await.is_ok()).await;
+async fn acknowledges(circuit: &Circuit, when: &str) {
+    let what = |what: &str| format!("{what} of {}, {when}", circuit.name());
+    eventually(&what("an override"), async || circuit.force_closed("a test").await.is_ok()).await;
+    eventually(&what("its end"), async || circuit.reset().await.is_ok()).await;
 }
 
 /// Asserts that a store was told of what was impaired, and of its end, and logged both once.
@@ -71,7 +72,7 @@ fn circuits_of_a_node_that_hangs_are_detached_and_no_others() {
         let others = [(bad + 1) % 3, (bad + 2) % 3];
         let others = others.map(|node| store.circuit(cluster.circuit_on(node)));
         for circuit in others.iter().chain([&there]) {
-            acknowledges(circuit).await;
+            acknowledges(circuit, "at first").await;
         }
         cluster.nodes[bad].freeze();
         wait_for("the status", || {
@@ -82,12 +83,12 @@ fn circuits_of_a_node_that_hangs_are_detached_and_no_others() {
         trip(&there);
         for circuit in &others {
             assert!(!circuit.snapshot().detached);
-            acknowledges(circuit).await;
+            acknowledges(circuit, "meanwhile").await;
         }
         cluster.nodes[bad].thaw();
         wait_for("the way back", || store.backend() == BackendStatus::Connected).await;
         wait_for("its circuits", || !there.snapshot().detached).await;
-        acknowledges(&there).await;
+        acknowledges(&there, "afterwards").await;
         let is_it = |it: &Impairment| matches!(it, Impairment::GroupsUnreachable { .. });
         assert_told(&statuses, &log, is_it, "groups cannot be used");
     });
@@ -103,7 +104,7 @@ fn a_node_that_refuses_connections_degrades_until_it_is_back_or_replaced() {
         let (store, statuses) = observed(&cluster.config()).await;
         let circuits = [0, 1, 2].map(|node| store.circuit(cluster.circuit_on(node)));
         for circuit in &circuits {
-            acknowledges(circuit).await;
+            acknowledges(circuit, "at first").await;
         }
         cluster.nodes[bad].kill();
         wait_for("the status", || store.backend().is_degraded()).await;
@@ -113,7 +114,7 @@ fn a_node_that_refuses_connections_degrades_until_it_is_back_or_replaced() {
         cluster.nodes[bad].restart();
         wait_for("the way back", || store.backend() == BackendStatus::Connected).await;
         for circuit in &circuits {
-            acknowledges(circuit).await;
+            acknowledges(circuit, "afterwards").await;
         }
         assert!(statuses.lock().unwrap().iter().any(BackendStatus::is_degraded));
         let lines = log.lines();
@@ -174,7 +175,7 @@ fn a_full_server_is_an_event_and_so_is_its_end() {
         let _listening = log.listen();
         let (store, statuses) = observed(&server.config()).await;
         let circuit = store.circuit("test");
-        acknowledges(&circuit).await;
+        acknowledges(&circuit, "at first").await;
         server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
         assert_eq!(server.cli(&["PING"]), "PONG");
         wait_for("the status", || store.backend().is_degraded()).await;
@@ -222,7 +223,7 @@ fn a_record_that_cannot_be_read_concerns_its_circuit_only() {
                     [Impairment::CircuitsDetached { circuits: 1, cause }] if cause.contains(says))
             })
             .await;
-            acknowledges(&one).await;
+            acknowledges(&one, "meanwhile").await;
             assert!(!one.snapshot().detached && other.snapshot().detached);
             trip(&other);
             assert!(other.force_closed("a test").await.is_err(), "{says}");
