@@ -133,7 +133,7 @@ fn main() -> anyhow::Result<()> {
             frozen::frozen(&times).await?;
         }
         if runs("scripts") {
-            cost::scripts(times.commands).await?;
+            cost::scripts(times.commands).await?.print();
         }
         Ok(())
     })

@@ -40,6 +40,16 @@ pub struct Costs {
     pub change: f64,
 }
 
+impl Costs {
+    pub fn print(&self) {
+        let Self { heartbeat, sync, report, change } = self;
+        println!(
+            "\nus of a core: heartbeat {heartbeat:.1}, sync {sync:.1} and {report:.1} for each report, \
+             change {change:.1}"
+        );
+    }
+}
+
 struct Fleet {
     backend: RedisBackend,
     senders: Vec<Sender>,

@@ -1,10 +1,8 @@
-//! Probes: what refused leases cost, and how many probes are out at once while replicas are killed
+//! Probes: what refused leases cost, and how many leases are out at once while replicas are killed
 //! and lose their connections.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -12,7 +10,7 @@ use tower_breaker::circuit::Permit;
 use tower_breaker::{Circuit, Outcome, Policy, State, Store};
 use tower_breaker_benches::clock;
 use tower_breaker_benches::report::Limits;
-use tower_breaker_benches::watched::Watched;
+use tower_breaker_benches::watched::{Leases, Watched};
 
 use super::server::Server;
 use super::{REPLICAS, Times};
@@ -20,8 +18,12 @@ use super::{REPLICAS, Times};
 const PROBES: u64 = 2;
 const LEASE: Duration = Duration::from_secs(1);
 
-async fn join(server: &Server, policy: &Policy) -> anyhow::Result<(Watched, Store, Circuit)> {
-    let line = Watched::new(Arc::new(server.connect().await?), Duration::ZERO);
+async fn join(
+    server: &Server,
+    policy: &Policy,
+    leases: &Leases,
+) -> anyhow::Result<(Watched, Store, Circuit)> {
+    let line = Watched::counting(Arc::new(server.connect().await?), leases);
     let store = Store::builder().default_policy(policy.clone()).backend(line.clone()).build();
     let circuit = store.circuit("upstream");
     Ok((line, store, circuit))
@@ -48,7 +50,7 @@ pub async fn hanging(times: &Times) -> anyhow::Result<()> {
         .build()?;
     let mut replicas = Vec::new();
     for _ in 0..REPLICAS {
-        replicas.push(join(&server, &policy).await?);
+        replicas.push(join(&server, &policy, &Leases::default()).await?);
     }
     sleep(Duration::from_secs(1)).await;
     acquire(&replicas[0].2).await.settle(Outcome::failure());
@@ -81,31 +83,6 @@ pub async fn hanging(times: &Times) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The probes that are out: when each began at the earliest, and when its lease is over at the
-/// earliest.
-#[derive(Default)]
-struct Out {
-    probes: Mutex<HashMap<u64, Instant>>,
-    number: AtomicU64,
-    most: AtomicU64,
-}
-
-impl Out {
-    fn begin(&self, asked: Instant) -> u64 {
-        let number = self.number.fetch_add(1, Relaxed);
-        let mut probes = self.probes.lock().unwrap();
-        let now = clock::now();
-        probes.retain(|_, until| *until > now);
-        probes.insert(number, asked + LEASE);
-        self.most.fetch_max(probes.len() as u64, Relaxed);
-        number
-    }
-
-    fn end(&self, number: u64) {
-        self.probes.lock().unwrap().remove(&number);
-    }
-}
-
 /// Replicas probe an upstream that is down, while replicas are killed with their probes, and
 /// connections are lost.
 pub async fn kills(times: &Times) -> anyhow::Result<()> {
@@ -118,12 +95,12 @@ pub async fn kills(times: &Times) -> anyhow::Result<()> {
         .successes_to_close(1_000_000)
         .probe_lease(LEASE)
         .build()?;
-    let out = Arc::new(Out::default());
+    let leases = Leases::default();
     let mut running = JoinSet::new();
     let (end, mut kills) = (clock::now() + times.kills, 0);
     let mut replicas = Vec::new();
     for _ in 0..REPLICAS {
-        replicas.push(join(&server, &policy).await?);
+        replicas.push(join(&server, &policy, &leases).await?);
     }
     sleep(Duration::from_millis(500)).await;
     acquire(&replicas[0].2).await.settle(Outcome::failure());
@@ -132,7 +109,7 @@ pub async fn kills(times: &Times) -> anyhow::Result<()> {
     }
     let mut tasks: Vec<_> = replicas
         .into_iter()
-        .map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2, out.clone()))))
+        .map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2))))
         .collect();
     let mut rng = fastrand::Rng::with_seed(1);
     while clock::now() < end {
@@ -145,31 +122,25 @@ pub async fn kills(times: &Times) -> anyhow::Result<()> {
         line.kill();
         task.abort();
         kills += 1;
-        let (line, store, circuit) = join(&server, &policy).await?;
-        tasks.push((line, running.spawn(probe(store, circuit, out.clone()))));
+        let (line, store, circuit) = join(&server, &policy, &leases).await?;
+        tasks.push((line, running.spawn(probe(store, circuit))));
     }
     running.shutdown().await;
-    let most = out.most.load(Relaxed);
+    let most = leases.most();
     println!(
-        "\n{} probes of {REPLICAS} replicas, {kills} of which were killed: {most} out at once at most",
-        out.number.load(Relaxed)
+        "\n{} leases of {REPLICAS} replicas, {kills} of which were killed: {most} out at once at most",
+        leases.number()
     );
     let limit = PROBES as f64;
     times.against("leases out at once", most as f64, Limits { must: limit, aim: limit });
     Ok(())
 }
 
-async fn probe(_store: Store, circuit: Circuit, out: Arc<Out>) {
+async fn probe(_store: Store, circuit: Circuit) {
     let mut rng = fastrand::Rng::new();
     loop {
-        let asked = clock::now();
-        if let Ok(permit) = circuit.acquire().await
-            && permit.is_probe()
-            && !circuit.snapshot().detached
-        {
-            let number = out.begin(asked);
+        if let Ok(permit) = circuit.acquire().await {
             sleep(Duration::from_millis(rng.u64(1..60))).await;
-            out.end(number);
             // A killed one settles nothing: its backend takes no command.
             permit.settle(if rng.u8(..4) == 0 { Outcome::failure() } else { Outcome::Success });
         }

