@@ -78,7 +78,10 @@ fn main() -> anyhow::Result<()> {
         return a_week(if smoke { 0.01 } else { fraction.unwrap_or(1.0) });
     }
     if let Some(seconds) = after("cost") {
-        return a_second(if smoke { s(5) } else { Duration::from_secs_f64(seconds.unwrap_or(60.0)) }, smoke);
+        return a_second(
+            if smoke { s(5) } else { Duration::from_secs_f64(seconds.unwrap_or(60.0)) },
+            smoke,
+        );
     }
     if after("unheard").is_some() {
         return unheard(if smoke { 4 } else { 400 });
@@ -162,7 +165,11 @@ fn a_second(time: Duration, smoke: bool) -> anyhow::Result<()> {
         ("reports in them", rates.reports, costs.report),
         ("changes, published", rates.changes.max(others), costs.change),
     ];
-    println!("\n{} x {}, 1 call/s of each, 2 % fail, {time:?} simulated\n", cost::REPLICAS, cost::CIRCUITS);
+    println!(
+        "\n{} x {}, 1 call/s of each, 2 % fail, {time:?} simulated\n",
+        cost::REPLICAS,
+        cost::CIRCUITS
+    );
     let header = ["", "a second", "us of a core each", "of a core"].map(str::to_owned).to_vec();
     let lines = rows.map(|(name, rate, cost)| {
         let core = format!("{:.3}", rate * cost / 1e6);
@@ -187,7 +194,9 @@ fn unheard(changes: usize) -> anyhow::Result<()> {
         let took = paused(unheard::measure(changes, pushes))?;
         let [p50, most] = [50, 100].map(|percent| percentile(&took, percent));
         let how = if pushes { "pushed" } else { "not pushed, and nobody says so" };
-        println!("\nevery other answer is lost, changes are {how}: {p50:.2} s (p50), {most:.2} at most");
+        println!(
+            "\nevery other answer is lost, changes are {how}: {p50:.2} s (p50), {most:.2} at most"
+        );
         against("a healthy circuit is unheard of, s", most, Limits { must: 10.0, aim: 2.0 });
     }
     Ok(())

@@ -67,7 +67,8 @@ pub async fn hanging(times: &Times) -> anyhow::Result<()> {
         }
         sleep(Duration::from_millis(5)).await;
     }
-    let since = replicas.iter().zip(before).map(|((line, ..), before)| line.refused_leases() - before);
+    let since =
+        replicas.iter().zip(before).map(|((line, ..), before)| line.refused_leases() - before);
     let most = since.max().unwrap_or_default() as f64 / start.elapsed().as_secs_f64();
     println!(
         "\nthe only probe hangs, {REPLICAS} replicas make {calls} calls in {:?}: at most {most:.2} refused \

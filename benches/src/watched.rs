@@ -230,9 +230,8 @@ impl Backend for Watched {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        let answer = self.send(Kind::Acquire, move |backend| {
-            backend.acquire_probe(circuit, generation, nonce)
-        });
+        let answer = self
+            .send(Kind::Acquire, move |backend| backend.acquire_probe(circuit, generation, nonce));
         Box::pin(async move {
             let answer = answer.await;
             let refused = matches!(answer, Ok((None, _)));

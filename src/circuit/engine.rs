@@ -151,7 +151,9 @@ impl Engine {
             let now = clock::now();
             let shared = Arc::new(record.clone());
             let began = locked.machine.force(shared, Origin::Local, &locked.policy, now);
-            locked.began(began, now);
+            if began.is_some() {
+                locked.began(began, now);
+            }
             locked.send_override(OverrideChange::Set(record), now)
         })
     }

@@ -24,6 +24,7 @@ mod running;
 mod snapshot;
 mod stripes;
 mod synced;
+mod syncing;
 mod word;
 
 #[cfg(all(test, breaker_loom))]

@@ -39,10 +39,13 @@ pub enum Reason {
     Override,
     /// The time of an override ended.
     OverrideOver,
+    /// The backend has no record of the circuit: it is closed, and a change that was published
+    /// before does not exist.
+    NoRecord,
 }
 
 impl Reason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::ConsecutiveFailures,
         Self::FailureRate,
         Self::FailureCount,
@@ -55,6 +58,7 @@ impl Reason {
         Self::ProbesSucceeded,
         Self::Override,
         Self::OverrideOver,
+        Self::NoRecord,
     ];
 
     /// Returns the reason with this [name](Self::as_str), or `None` if there is none.
@@ -89,6 +93,7 @@ impl Reason {
             Self::ProbesSucceeded => "probes_succeeded",
             Self::Override => "override",
             Self::OverrideOver => "override_over",
+            Self::NoRecord => "no_record",
         }
     }
 }
@@ -134,6 +139,7 @@ impl fmt::Display for Explained {
             Reason::ProbesSucceeded => f.write_str("enough probes succeeded"),
             Reason::Override => f.write_str("an operator acted"),
             Reason::OverrideOver => f.write_str("the override expired"),
+            Reason::NoRecord => f.write_str("the backend has no record of it"),
         }
     }
 }

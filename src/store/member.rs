@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::watch::CircuitSummary;
+use super::summary::CircuitSummary;
 use crate::backend::{BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;

@@ -9,10 +9,12 @@ mod registry;
 mod settings;
 #[expect(clippy::module_inception, reason = "the store, in the module of all that belongs to it")]
 pub(crate) mod store;
+mod summary;
 mod watch;
 
 pub(crate) use builder::StoreBuilder;
 pub use keyed::KeyedCircuits;
 pub(crate) use registry::Sharing;
 pub(crate) use store::Store;
-pub use watch::{CircuitSummary, ClusterWatch, ReplicaCircuits};
+pub use summary::CircuitSummary;
+pub use watch::{ClusterWatch, ReplicaCircuits};

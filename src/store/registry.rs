@@ -14,7 +14,7 @@ use crate::clock;
 use crate::event::log;
 use crate::name::CircuitName;
 use crate::policy::Policy;
-use crate::sync::Handle;
+use crate::sync::{self, Handle};
 
 /// The circuits of a store, and what it needs to make more.
 pub(super) struct Registry {
@@ -69,7 +69,7 @@ impl Registry {
         let Settings { default_policy, policies, observers, disabled, cluster, .. } = settings;
         let backend = settings.backend.filter(|_| !disabled);
         let observe = settings.backend_observers;
-        let replicator = backend.map(|backend| Handle::start(backend, cluster, observe));
+        let replicator = backend.map(|backend| sync::start(backend, cluster, observe));
         Self {
             circuits: Circuits::new(),
             default_policy,

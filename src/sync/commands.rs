@@ -15,6 +15,9 @@ const SEND_AGAIN: Duration = Duration::from_millis(250);
 /// The shortest interval that is proposed.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// After a restore, the next one is sent no sooner than this: the last may have changed nothing.
+const RESTORE_AGAIN: Duration = Duration::from_secs(1);
+
 impl CircuitSync {
     pub(super) fn next_class(&self, policy: &Policy) -> Option<Class> {
         let Outbox { restore, settled, busy, .. } = &self.outbox;
@@ -29,6 +32,18 @@ impl CircuitSync {
         }
     }
 
+    /// When the next command is to be sent.
+    pub(super) fn command_at(&self, policy: &Policy) -> Timestamp {
+        let Outbox { settled, not_before, .. } = &self.outbox;
+        let restores =
+            settled.is_empty() && !self.has_change_to_send() && self.proposal(policy).is_none();
+        if restores { self.restores_at().max(*not_before) } else { *not_before }
+    }
+
+    fn restores_at(&self) -> Timestamp {
+        self.outbox.restored.map_or(Timestamp::default(), |at| at.after(RESTORE_AGAIN))
+    }
+
     fn has_change_to_send(&self) -> bool {
         // If a newer override was pushed, an answer first tells whether it supersedes this one.
         let pushed = self.hint.as_ref().map_or(0, |hint| hint.view.overridden.version);
@@ -39,8 +54,11 @@ impl CircuitSync {
     /// Takes the next command, in an order in which nothing contradicts what was sent before.
     pub(crate) fn command(&mut self, now: Timestamp, policy: &Policy) -> Option<Command> {
         self.next_class(policy)?;
+        if self.command_at(policy) > now {
+            return None;
+        }
         self.outbox.busy = true;
-        if take(&mut self.outbox.restore) {
+        if self.restores_at() <= now && take(&mut self.outbox.restore) {
             return Some(Command::Restore(Box::new(self.known_now(now))));
         }
         if !self.outbox.settled.is_empty() {

@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle as Runtime;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -14,13 +12,11 @@ use super::circuit::Pace;
 use super::directory::Directory;
 use super::group::NodeId;
 use super::node::{LeaseRequest, Node};
-use super::replicator::Replicator;
 use crate::backend::{Backend, Sender, View};
 use crate::clock;
 use crate::event::BackendStatus;
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
-use crate::unwind::contain;
 
 /// Observes the status of the backend.
 pub(crate) type BackendObserver = Arc<dyn Fn(&BackendStatus) + Send + Sync>;
@@ -110,21 +106,9 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Starts to sync.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    #[track_caller]
-    pub(crate) fn start(
-        backend: Arc<dyn Backend>,
-        settings: SyncSettings,
-        observers: Vec<BackendObserver>,
-    ) -> Arc<Self> {
-        let runtime = Runtime::current();
-        let notices = backend.subscribe();
+    pub(super) fn new(backend: Arc<dyn Backend>, settings: SyncSettings) -> Self {
         let id = format!("{}#{:016x}", settings.replica, fastrand::u64(..));
-        let handle = Arc::new(Self {
+        Self {
             backend,
             sender: Sender { name: settings.replica.clone(), id },
             settings,
@@ -137,13 +121,12 @@ impl Handle {
             unsent: AtomicBool::new(false),
             ended: watch::Sender::new(false),
             task: Mutex::default(),
-        });
-        let (notifications, queue) = unbounded_channel();
-        runtime.spawn(notify(queue, observers));
-        let replicator = Replicator::new(handle.clone(), notices, notifications);
-        let task = runtime.spawn(replicator.run()).abort_handle();
-        *handle.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-        handle
+        }
+    }
+
+    /// The task that syncs.
+    pub(super) fn runs_as(&self, task: AbortHandle) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// Returns a number for a circuit that is to be synced, unless circuits are synced no more.
@@ -254,20 +237,5 @@ impl Handle {
             }
             changes
         });
-    }
-}
-
-/// Calls observers, one after the other. One that does not return keeps the others waiting, but
-/// no sync.
-async fn notify(mut queue: UnboundedReceiver<Notification>, observers: Vec<BackendObserver>) {
-    while let Some(notification) = queue.recv().await {
-        match notification {
-            Notification::Circuit(node) => node.notify(),
-            Notification::Status(status) => {
-                for observer in &observers {
-                    contain(|| observer(&status));
-                }
-            }
-        }
     }
 }

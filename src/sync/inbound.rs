@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use super::circuit::{CircuitSync, Context, Hint, SyncState};
 use crate::backend::{RecordState, View};
-use crate::machine::{Machine, Origin, Reason, Shared, Why};
+use crate::machine::{Machine, Origin, Reason, Shared, State, Why};
 use crate::timestamp::Timestamp;
-
-/// A restore that changed nothing is sent again no sooner than after this.
-const RESTORE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A push is confirmed so much later. Pushes of a group often come together.
 const CONFIRM_AFTER: Duration = Duration::from_millis(1);
@@ -71,7 +68,7 @@ impl CircuitSync {
         let behind = view.rank() < known.rank() && !vanished && !replaced;
         let override_behind = view.overridden.version < known.overridden.version;
         if behind || override_behind {
-            self.lost(cx);
+            self.lost();
         }
         if override_behind && !self.is_synced() {
             // Nothing that this replica finds out while it is detached ends an override.
@@ -96,16 +93,13 @@ impl CircuitSync {
     }
 
     /// The backend has lost what was known.
-    fn lost(&mut self, cx: &mut Context<'_>) {
+    fn lost(&mut self) {
         if !self.is_synced() {
             // What this replica found out since matters too: see `attach`.
             return;
         }
-        let again = self.outbox.restored.is_none_or(|at| cx.now.since(at) >= RESTORE_AGAIN);
-        if again {
-            self.outbox.restore = true;
-            self.voted = false;
-        }
+        self.outbox.restore = true;
+        self.voted = false;
     }
 
     /// Follows what was published, until an answer confirms it.
@@ -193,6 +187,7 @@ impl CircuitSync {
         if self.override_followed == version || self.outbox.change.is_some() {
             return false;
         }
+        let changed_here = self.override_followed.is_none();
         self.override_followed = version;
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
@@ -211,6 +206,14 @@ impl CircuitSync {
             }
             None if cx.machine.state().is_overridden() => {
                 self.give_back(Reason::OverrideOver, cx);
+                true
+            }
+            // A reset that was made here is superseded: the record is still open.
+            None if changed_here
+                && cx.machine.state() == State::Closed
+                && self.followed.state != RecordState::Closed =>
+            {
+                self.apply(None, cx);
                 true
             }
             None => false,
@@ -246,7 +249,7 @@ impl CircuitSync {
         };
         let view = &self.followed;
         let why = Why {
-            reason: reason.or(view.reason).unwrap_or(Reason::Override),
+            reason: reason.or(view.reason).unwrap_or(Reason::NoRecord),
             tally: view.tally,
             contributors: view.contributors.clone().into(),
         };

@@ -71,6 +71,7 @@ mod overrides;
 mod replicator;
 mod report;
 mod scheduler;
+mod start;
 mod unreported;
 
 pub(crate) use circuit::{
@@ -85,3 +86,4 @@ pub(crate) use outbound::Agenda;
 pub(crate) use overrides::left;
 pub(crate) use report::Reported;
 pub(crate) use scheduler::Class;
+pub(crate) use start::start;

@@ -150,10 +150,12 @@ impl CircuitSync {
     pub(crate) fn agenda(&self, policy: &Policy, machine: &Machine, pace: Pace) -> Agenda {
         let ends = self.outbox.change.as_ref().and_then(Change::ends);
         Agenda {
-            command: self.next_class(policy).map(|class| (class, self.outbox.not_before)),
+            command: self.next_class(policy).map(|class| (class, self.command_at(policy))),
             report: self.next_report(policy, machine, pace),
             tick: machine.next_expiry().into_iter().chain(ends).min(),
-            is_plain: self.followed.state == RecordState::Closed && self.followed.suspect.is_none(),
+            is_plain: self.followed.state == RecordState::Closed
+                && self.followed.suspect.is_none()
+                && self.followed.overridden.record.is_none(),
             is_unknown: self.is_unknown(),
             is_synced: self.is_synced(),
             is_busy: self.outbox.busy,

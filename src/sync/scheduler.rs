@@ -182,6 +182,12 @@ impl<K: Copy + Ord> Scheduler<K> {
         self.budget.spend(circuits.saturating_mul(CIRCUIT));
     }
 
+    /// Begins a command that goes with the one that [`next`](Self::next) has returned.
+    pub(crate) fn begin(&mut self) {
+        self.budget.spend(COMMAND);
+        self.in_flight += 1;
+    }
+
     /// Ends a command that was answered, after this time.
     pub(crate) fn answered(&mut self, took: Duration, now: Timestamp) {
         self.advance(now);

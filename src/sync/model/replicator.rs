@@ -70,7 +70,8 @@ impl Replica {
                 Reported::Nothing => {}
             }
         }
-        if self.sync.is_unknown() {
+        let active = !self.sync.agenda(at.policy, &self.machine, at.pace).is_plain;
+        if self.sync.is_unknown() || active && !wanted {
             circuits.push(at.circuit.clone());
         }
         Batch { sender: self.sender(), seq: self.group.seq, since, seen, reports, circuits }
@@ -111,6 +112,11 @@ impl Replica {
     /// Heartbeats are not answered for too long.
     pub(super) fn degrade(&mut self, at: &Around<'_>) {
         self.input(Input::Detach(Detached::Unreachable), at);
+        self.restart();
+    }
+
+    /// Something may have been missed, for example because a connection broke.
+    pub(super) fn restart(&mut self) {
         (self.group.restarts, self.group.due) = (true, true);
     }
 

@@ -187,12 +187,12 @@ impl World {
             Step::Empty => {
                 self.faults -= 1;
                 self.server.records.forget();
-                self.history.lost = true;
+                self.lose();
             }
             Step::Failover => {
                 self.faults -= 1;
                 self.server.records = self.server.before.clone();
-                self.history.lost = true;
+                self.lose();
             }
             Step::ClockBack | Step::ClockForward => {
                 self.faults -= 1;
@@ -253,7 +253,7 @@ impl World {
         self.history.issued.push(issued);
     }
 
-    /// Notes what operators were told.
+    /// Notes what operators got as an answer.
     fn note_confirmations(&mut self) {
         for replica in &mut self.replicas {
             for result in std::mem::take(&mut replica.confirmed) {
@@ -277,6 +277,12 @@ impl World {
             self.heartbeat(n);
             self.replicas[n].tick(&around);
         }
+    }
+
+    /// The backend has lost something. Its connections break then.
+    fn lose(&mut self) {
+        self.history.lost = true;
+        self.replicas.iter_mut().for_each(Replica::restart);
     }
 
     fn crash(&mut self, n: usize, scenario: &Scenario) {

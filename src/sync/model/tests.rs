@@ -23,6 +23,12 @@ fn states() -> usize {
     set.unwrap_or(20_000)
 }
 
+/// How many random walks there are: `MODEL_WALKS`, or what takes a few seconds.
+fn walks() -> u64 {
+    let set = std::env::var("MODEL_WALKS").ok().and_then(|set| set.parse().ok());
+    set.unwrap_or(3_000)
+}
+
 /// Two replicas, two failures in a row, no faults.
 fn scenario(name: &'static str) -> Scenario {
     Scenario {
@@ -203,7 +209,7 @@ fn a_walk_through_everything_ends_in_agreement() {
         wire: Wire::Both(4),
         ..scenario("everything")
     };
-    let explored = walk(&all, 3_000, 120);
+    let explored = walk(&all, walks(), 120);
     println!("{} walks of {} steps", explored.states, explored.depth);
     if let Some(violation) = explored.violation {
         panic!("{violation}");
