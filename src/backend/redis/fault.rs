@@ -101,6 +101,11 @@ pub(super) fn silent() -> BackendError {
 /// Returns what an error of the system says. The client shows such an error as it is debugged:
 /// `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
 fn plain(said: &str) -> String {
+    if let Some((_, why)) = said.split_once("InvalidCertificate(") {
+        let why = why.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let why = words(why.trim_end_matches("Context"));
+        return format!("the server's certificate is not accepted: {why}");
+    }
     let within = |start: &str, end: &[char]| {
         let rest = said.split_once(start)?.1;
         Some(rest.split(end).next().unwrap_or(rest))
@@ -237,6 +242,15 @@ mod tests {
             ),
             (r#"Custom { kind: UnexpectedEof, error: "tls handshake eof" }"#, "tls handshake eof"),
             ("Kind(BrokenPipe)", "broken pipe"),
+            (
+                "Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }",
+                "the server's certificate is not accepted: unknown issuer",
+            ),
+            (
+                "Custom { kind: InvalidData, error: InvalidCertificate(NotValidForNameContext { \
+                 expected: DnsName(\"a\"), presented: [] }) }",
+                "the server's certificate is not accepted: not valid for name",
+            ),
             ("Custom { kind: TimedOut, error: Elapsed(()) }", "timed out"),
             ("Unresponsive connection.", "unresponsive connection"),
             ("Connection closed.", "connection closed"),

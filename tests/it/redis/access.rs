@@ -5,8 +5,8 @@ use tower_breaker::backend::{
     Backend, Impairment, Move, Notice, OpenTerms, OverrideChange, Probed, RedisBackend,
     RedisConfig, Sender,
 };
-use tower_breaker::event::{Reason, Tally};
-use tower_breaker::overrides::OverrideRecord;
+use tower_breaker::event::{BackendStatus, Reason, Tally};
+use tower_breaker::overrides::{OverrideRecord, PendingOverride};
 
 use super::records::{OPEN, TERMS, forced, name, report};
 use crate::support::log::Log;
@@ -71,11 +71,36 @@ fn the_permissions_in_the_docs_are_sufficient_and_all_needed() {
         tokio::time::timeout(s(20), described).await.expect("a description");
         backend.close().await.unwrap();
 
-        for missing in &rules {
+        // What it is for shows later: the next test.
+        for missing in rules.iter().filter(|rule| **rule != "+unsubscribe") {
             let others: Vec<_> = rules.iter().copied().filter(|rule| rule != missing).collect();
             allow(&server, &others);
             let command = missing.trim_start_matches('+');
             assert_refused(&config, &[command, "Permissions"], missing).await;
+        }
+    });
+}
+
+#[test]
+fn without_unsubscribe_a_replica_that_has_watched_goes_on_listening() {
+    let rules = permissions("ACL SETUSER breaker on >secret resetchannels ");
+    real(async {
+        let server = Server::start();
+        let config = server.config().username("breaker").password("hunter2");
+        let listeners = || server.cli(&["PUBSUB", "NUMSUB", "cb:circuits"]);
+        for denied in [false, true] {
+            let is_needed = |rule: &&&str| !denied || **rule != "+unsubscribe";
+            let rules: Vec<_> = rules.iter().filter(is_needed).copied().collect();
+            allow(&server, &rules);
+            let backend = connect(&config).await;
+            backend.watch().await.unwrap();
+            wait_for("a subscription", || listeners() == "cb:circuits\n1").await;
+            let silent = async { wait_for("its end", || listeners() == "cb:circuits\n0").await };
+            let ended = tokio::time::timeout(s(19), silent).await.is_ok();
+            assert_eq!(ended, !denied, "{}", listeners());
+            // Nothing else is the worse for it.
+            backend.ping().await.unwrap();
+            backend.load(&name("a")).await.unwrap();
         }
     });
 }
@@ -256,6 +281,45 @@ fn a_changed_password_is_reported_as_the_reason() {
     });
 }
 
+#[test]
+fn a_password_rotated_while_running_shows_once_it_is_needed() {
+    on_this_thread(async {
+        let server = Server::with_password("hunter2");
+        let backend = connect(&server.config().password("hunter2")).await;
+        let log = Log::default();
+        let _listening = log.listen();
+        let store = Store::builder().backend(backend).build();
+        let circuit = store.circuit("a");
+        wait_for("the backend", || store.backend() == BackendStatus::Connected).await;
+        server.cli(&["CONFIG", "SET", "requirepass", "new"]);
+        // A connection that was let in stays.
+        tokio::time::sleep(s(3)).await;
+        assert_eq!(store.backend(), BackendStatus::Connected);
+        assert!(eventually_ok(|| circuit.force_closed("a test")).await);
+
+        server.cli_as("new", &["CLIENT", "KILL", "SKIPME", "yes"]);
+        let says = "does not accept the user name or the password";
+        wait_for("the status", || store.backend().to_string().contains(says)).await;
+        assert!(store.backend().is_degraded());
+        assert!(circuit.acquire().await.is_ok());
+        server.cli_as("new", &["CONFIG", "SET", "requirepass", "hunter2"]);
+        wait_for("the way back", || store.backend() == BackendStatus::Connected).await;
+        assert!(eventually_ok(|| circuit.reset()).await);
+        let lines = log.lines();
+        let of = |level: &str, says: &str| {
+            lines.iter().filter(|line| line.starts_with(level) && line.contains(says)).count()
+        };
+        assert_eq!((of("WARN", says), of("INFO", "recovered")), (1, 1), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("hunter2")), "{lines:?}");
+    });
+}
+
+/// Tries until an override is acknowledged.
+async fn eventually_ok(change: impl Fn() -> PendingOverride) -> bool {
+    let tries = async { while change().await.is_err() {} };
+    tokio::time::timeout(s(20), tries).await.is_ok()
+}
+
 /// Starts a server that is no Redis, and answers every request with `answer`. Returns its port.
 fn fake_server(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> u16 {
     use std::io::{Read, Write};
@@ -340,8 +404,32 @@ fn a_server_with_unexpected_tls_is_refused() {
         assert_refused(&plain, &["TLS"], "TLS to a plain port").await;
         assert_refused(&tls.config(), &["TLS"], "plain to a TLS port").await;
         let unknown = tls.config().tls();
-        assert_refused(&unknown, &["UnknownIssuer"], "an unknown certificate").await;
+        assert_refused(&unknown, &["not accepted: unknown issuer"], "an unknown certificate").await;
         let nowhere = tls.config().tls_ca_file("/nowhere/ca.crt");
         assert_refused(&nowhere, &["/nowhere/ca.crt"], "no such file").await;
+    });
+}
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn a_certificate_that_has_expired_or_is_for_another_host_is_refused() {
+    use crate::support::redis::TlsServer;
+    on_this_thread(async {
+        for (tls, says) in [
+            (TlsServer::expired(), "not accepted: expired"),
+            (TlsServer::of_another_host(), "not accepted: not valid for name"),
+        ] {
+            let config = tls.config().tls_ca_file(tls.ca_file());
+            assert_refused(&config, &[says], says).await;
+            // A store that connects in the background decides without it, and says why.
+            let log = Log::default();
+            let _listening = log.listen();
+            let store = Store::builder().backend(RedisBackend::start(&config).unwrap()).build();
+            wait_for("the status", || store.backend().to_string().contains(says)).await;
+            assert!(store.backend().is_degraded(), "{}", store.backend());
+            let warned = |line: &&String| line.starts_with("WARN") && line.contains(says);
+            assert_eq!(log.lines().iter().filter(warned).count(), 1, "{:?}", log.lines());
+            assert!(store.circuit("a").acquire().await.is_ok());
+        }
     });
 }

@@ -4,6 +4,7 @@ mod access;
 mod address;
 mod connection;
 mod data_loss;
+mod impaired;
 mod processes;
 mod records;
 mod replicas;

@@ -212,12 +212,21 @@ fn lists_of_wrong_things_in_a_record_harm_no_other_circuit() {
         let server = Server::start();
         let backend = connect(&server.config()).await;
         let [good, bad] = two_of_one_group();
-        // Lists as long as ours, but of texts and of lists; and one that ends too early.
+        // Lists as long as ours, but of texts, of lists, and of numbers that cannot be; and one
+        // that ends too early.
         let wrong = [
             "return cmsgpack.pack({'a','b','c','d','e','f','g','h'})",
             "return cmsgpack.pack({1,{},{},{},{},{},{},{}})",
             "return cmsgpack.pack({1,'b',3,'d',5,'f',7,'h',9})",
             "return cmsgpack.pack({[{1}]=1,[2]={}})",
+            "return cmsgpack.pack({1,-2,-3,-4,5,-6,-7,-8,-9})",
+            "return cmsgpack.pack({1,2^60,2^60,2^60,0,2^60,2^60,2^60})",
+            "local l = {} for i = 1, 9 do l[i] = 1/0 end return cmsgpack.pack(l)",
+            "local l = {} for i = 1, 9 do l[i] = 0/0 end return cmsgpack.pack(l)",
+            "local l = {} for i = 1, 8 do l[i] = 1e300 end return cmsgpack.pack(l)",
+            "local l = {} for i = 1, 8 do l[i] = 0.5 end return cmsgpack.pack(l)",
+            "local l = {} for i = 1, 9 do l[i] = (i - 5) * 1e17 end return cmsgpack.pack(l)",
+            "return cmsgpack.pack({a=-1/0,b=1/0,c=-1})",
             "return string.sub(cmsgpack.pack({1,2,3,4}), 1, 3)",
         ];
         let mut seq = 0;
@@ -237,12 +246,38 @@ fn lists_of_wrong_things_in_a_record_harm_no_other_circuit() {
                         assert!(clear && !error.is_unavailable(), "{field}: {wrong}: {error}");
                     }
                 }
-                // One batch with both.
+                // The answer has both: they have changed since its cursor.
                 backend.load(&name(&good)).await.unwrap();
                 let view = full_report(&backend, &good, 1, seq + 4).await.unwrap();
                 assert_eq!(view.tally.calls, 180, "{field}: {wrong}");
                 server.cli(&["DEL", &record(&bad), &record(&good)]);
                 seq += 4;
+            }
+        }
+    });
+}
+
+#[test]
+fn an_override_with_invalid_fields_harms_nothing_else() {
+    real(async {
+        let server = Server::start();
+        let backend = connect(&server.config()).await;
+        let [good, bad] = two_of_one_group();
+        let (set, key) = (OverrideChange::Set(forced()), override_key(&bad));
+        backend.set_override(&name(&good), &set).await.unwrap();
+        let opened = backend.transition(&name(&bad), 1, &OPEN).await.unwrap();
+        for nonsense in NONSENSE.into_iter().chain(["\u{0}\"\\", "99999999999999"]) {
+            for field in ["version", "until", "state", "reason", "actor"] {
+                backend.set_override(&name(&bad), &set).await.unwrap();
+                server.cli(&["HSET", &key, field, nonsense]);
+                match backend.load(&name(&bad)).await {
+                    Ok(view) => assert_eq!(view.generation, opened.generation),
+                    // A version that is too far ahead.
+                    Err(error) => assert!(error.to_string().contains("corrupt"), "{error}"),
+                }
+                let view = backend.load(&name(&good)).await.unwrap();
+                assert_eq!(view.overridden.record, Some(forced()), "{field}: {nonsense:?}");
+                server.cli(&["DEL", &key]);
             }
         }
     });
@@ -410,7 +445,7 @@ fn a_circuit_takes_few_bytes() {
         let (small, large, shared) =
             (bytes("a", 10, 1).await, bytes("b", 60, 1).await, bytes("c", 60, 20).await);
         println!("bytes: 10 buckets {small}, 60 buckets {large}, and 20 replicas {shared}");
-        assert!(small < 600 && large < 1_000 && shared < 4_500, "{small} {large} {shared}");
+        assert!(small < 900 && large < 1_000 && shared < 5_000, "{small} {large} {shared}");
         // The largest window has all buckets in use, each with counts of four digits, and the
         // longest streak.
         let window = Some(Geometry { millis: 60_000, buckets: 60 });

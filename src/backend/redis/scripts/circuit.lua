@@ -56,7 +56,7 @@ local function consecutive(streak, up_to)
     if streak[i] > up_to then break end
     sum = sum + streak[i + 1]
   end
-  return math.min(sum, MOST)
+  return bounded(sum)
 end
 
 -- Reads a circuit, and of its fields one window and one replica besides, if they are named.
@@ -185,7 +185,8 @@ local function view(c, shown)
   local counts = shown and shown.counts or c
   local json = string.format(
     '{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
-    c.generation, c.revision, c.state, counts.calls or 0, counts.failures or 0, counts.slow or 0,
+    c.generation, c.revision, c.state, bounded(counts.calls or 0), bounded(counts.failures or 0),
+    bounded(counts.slow or 0),
     c.state == 'closed' and consecutive(c.streak, NOW_US) or c.consecutive or 0)
   if c.reason then json = json .. ',"reason":' .. cjson.encode(c.reason) end
   if c.votes then

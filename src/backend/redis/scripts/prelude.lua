@@ -21,9 +21,15 @@ local NOW = math.floor(NOW_US / 1000)
 -- How long the request was on its way. Everything that has an age is older by that.
 local DELAY = SENT > 0 and math.max(NOW_US - SENT, 0) or 0
 
+-- A number that was edited in a record may be anything, and must not make an answer unreadable for
+-- the other circuits in it. In this order, also no number (NaN) becomes one.
+local function bounded(n)
+  return math.max(0, math.min(MOST, n))
+end
+
 -- Concatenation keeps 14 digits of a number.
 local function whole(n)
-  return string.format('%.0f', n)
+  return string.format('%.0f', bounded(n))
 end
 
 -- What is missing, or is no number that we would have written, is 0.

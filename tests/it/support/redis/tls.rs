@@ -16,8 +16,21 @@ pub(crate) struct TlsServer {
 
 impl TlsServer {
     pub(crate) fn start() -> Self {
+        Self::with("localhost", "2")
+    }
+
+    /// Its certificate has expired yesterday.
+    pub(crate) fn expired() -> Self {
+        Self::with("localhost", "-1")
+    }
+
+    pub(crate) fn of_another_host() -> Self {
+        Self::with("elsewhere.example", "2")
+    }
+
+    fn with(host: &str, days: &str) -> Self {
         let tls_port = free_port();
-        let certificates = Certificates::new(tls_port);
+        let certificates = Certificates::new(tls_port, host, days);
         let file = |name| certificates.file(name).to_str().unwrap().to_owned();
         let server = Server::with(&[
             "--tls-port",
@@ -47,15 +60,18 @@ impl TlsServer {
 struct Certificates(PathBuf);
 
 impl Certificates {
-    fn new(number: u16) -> Self {
+    fn new(number: u16, host: &str, days: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("breaker-tls-{number}"));
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1").unwrap();
+        std::fs::write(folder.join("names"), format!("subjectAltName=DNS:{host}")).unwrap();
+        let sign = format!(
+            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days {days} \
+             -extfile names -out server.crt"
+        );
         for line in [
             "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.crt -subj /CN=ca",
-            "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost",
-            "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
-             -extfile names -out server.crt",
+            "req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=server",
+            &sign,
         ] {
             let mut openssl = Command::new("openssl");
             openssl.args(line.split_whitespace()).current_dir(&folder);
