@@ -145,7 +145,13 @@ impl Record {
     /// Returns the evidence that counts in a generation.
     pub(super) fn evidence_of(&mut self, generation: u64) -> Option<&mut Evidence> {
         match &mut self.state {
-            State::Closed(evidence) if self.generation == generation => Some(evidence),
+            // The first generation begins anew when a closed record has expired. A replica that
+            // still knows that one reports what is as good now.
+            State::Closed(evidence)
+                if self.generation == generation || self.generation == View::FIRST =>
+            {
+                Some(evidence)
+            }
             _ => None,
         }
     }

@@ -175,7 +175,10 @@ local function report(c, r, fresh)
     return shown
   end
 
-  if not fresh or c.state ~= 'closed' or c.generation ~= r.generation then
+  -- The first generation begins anew when a closed record has expired. A replica that still knows
+  -- that one reports what is as good now.
+  local fits = c.generation == r.generation or c.generation == 1
+  if not fresh or c.state ~= 'closed' or not fits then
     return c.state == 'closed' and total() or nil
   end
   local counts, failures = grown(r.counts, horizon), grown(r.failures, horizon)
