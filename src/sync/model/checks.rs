@@ -330,11 +330,12 @@ impl World {
                 && outbox.proposal.is_none();
             let roll = |view: &View| view.suspect.map(|roll| roll.id);
             let plain = |view: &View| view.state == RecordState::Closed && roll(view).is_none();
-            // A closed record comes and goes with its evidence.
+            // A closed record comes and goes with its evidence, and the next one begins in the
+            // first generation.
             let same = sync.followed.rank() == view.rank() && roll(&sync.followed) == roll(&view)
                 || plain(&sync.followed)
                     && plain(&view)
-                    && (view.revision == 0 || view.generation == sync.followed.generation);
+                    && (view.generation == View::FIRST || view.generation == sync.followed.generation);
             if !replica.is_synced() {
                 return Some(format!("replica {n} stays {:?}", sync.state));
             } else if !empty {
