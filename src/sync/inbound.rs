@@ -184,7 +184,11 @@ impl CircuitSync {
     fn follow_override(&mut self, cx: &mut Context<'_>) -> bool {
         let version = Some(self.followed.overridden.version);
         // What was changed here since is still to be sent, and holds until then.
-        if self.override_followed == version || self.outbox.change.is_some() {
+        let (stored, ours) = (&self.followed.overridden.record, cx.machine.overridden());
+        // A backend that was emptied may give the same version to another override.
+        let contradicts = stored.as_ref().zip(ours).is_some_and(|(one, other)| !other.says_as(one));
+        let known = self.override_followed == version && !contradicts;
+        if known || self.outbox.change.is_some() {
             return false;
         }
         let changed_here = self.override_followed.is_none();
