@@ -107,10 +107,8 @@ pub async fn kills(times: &Times) -> anyhow::Result<()> {
     while replicas.iter().any(|(.., circuit)| circuit.state() == State::Closed) {
         sleep(Duration::from_millis(1)).await;
     }
-    let mut tasks: Vec<_> = replicas
-        .into_iter()
-        .map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2))))
-        .collect();
+    let mut tasks: Vec<_> =
+        replicas.into_iter().map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2)))).collect();
     let mut rng = fastrand::Rng::with_seed(1);
     while clock::now() < end {
         sleep(Duration::from_millis(100)).await;

@@ -181,6 +181,13 @@ pub(super) struct Change {
     pub(super) sent: bool,
 }
 
+/// Whether there is an override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Absent,
+    Present,
+}
+
 /// A view that was published, and that no answer has confirmed. Its override and the rest of it
 /// may be of different pushes.
 #[derive(Clone, Debug)]
@@ -237,7 +244,7 @@ pub(crate) struct CircuitSync {
     pub(super) opened_in: Option<u64>,
     /// The version of the override that the machine follows; `None` after a change that was made
     /// here.
-    pub(super) override_followed: Option<u64>,
+    pub(super) override_followed: Option<(u64, Presence)>,
     /// How often in a row it was refused: since a lease or a command was answered.
     pub(super) refusals: u32,
     pub(super) voted: bool,
@@ -273,7 +280,7 @@ impl CircuitSync {
             trip: None,
             trip_until: Timestamp::default(),
             opened_in: None,
-            override_followed: Some(0),
+            override_followed: Some((0, Presence::Absent)),
             refusals: 0,
             voted: false,
             outbox: Outbox::default(),

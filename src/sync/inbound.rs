@@ -4,10 +4,13 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::circuit::{CircuitSync, Context, Hint, SyncState};
-use crate::backend::{RecordState, View};
+use super::circuit::{CircuitSync, Context, Hint, Presence, SyncState};
+use crate::backend::{OverrideRecord, RecordState, View};
 use crate::machine::{Machine, Origin, Reason, Shared, State, Why};
 use crate::timestamp::Timestamp;
+
+/// An override that lasts no longer than this may have ended here.
+const ABOUT_TO_END: Duration = Duration::from_secs(1);
 
 /// A push is confirmed so much later. Pushes of a group often come together.
 const CONFIRM_AFTER: Duration = Duration::from_millis(1);
@@ -182,17 +185,28 @@ impl CircuitSync {
 
     /// Follows a change of the override. Returns whether there was one.
     fn follow_override(&mut self, cx: &mut Context<'_>) -> bool {
-        let version = Some(self.followed.overridden.version);
+        let stored = self.followed.overridden.record.as_ref();
+        // One that is about to end may have ended here already.
+        let lasts =
+            |record: &OverrideRecord| record.remaining.is_none_or(|left| left > ABOUT_TO_END);
+        let presence = match stored.filter(|record| lasts(record)) {
+            Some(_) => Presence::Present,
+            None => Presence::Absent,
+        };
+        let followed = (self.followed.overridden.version, presence);
+        // A backend that was emptied may give one version twice.
+        let ours = cx.machine.overridden();
+        let contradicts = stored.zip(ours).is_some_and(|(stored, ours)| !ours.says_as(stored));
+        let known = self.override_followed.is_some_and(|(version, was)| {
+            let appears = was == Presence::Absent && presence == Presence::Present;
+            version == followed.0 && !appears && !contradicts
+        });
         // What was changed here since is still to be sent, and holds until then.
-        let (stored, ours) = (&self.followed.overridden.record, cx.machine.overridden());
-        // A backend that was emptied may give the same version to another override.
-        let contradicts = stored.as_ref().zip(ours).is_some_and(|(one, other)| !other.says_as(one));
-        let known = self.override_followed == version && !contradicts;
         if known || self.outbox.change.is_some() {
             return false;
         }
         let changed_here = self.override_followed.is_none();
-        self.override_followed = version;
+        self.override_followed = Some(followed);
         match self.followed.overridden.record.clone() {
             Some(mut record) => {
                 if let Some(remaining) = &mut record.remaining {

@@ -335,7 +335,8 @@ impl World {
             let same = sync.followed.rank() == view.rank() && roll(&sync.followed) == roll(&view)
                 || plain(&sync.followed)
                     && plain(&view)
-                    && (view.generation == View::FIRST || view.generation == sync.followed.generation);
+                    && (view.generation == View::FIRST
+                        || view.generation == sync.followed.generation);
             if !replica.is_synced() {
                 return Some(format!("replica {n} stays {:?}", sync.state));
             } else if !empty {

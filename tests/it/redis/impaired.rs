@@ -205,12 +205,9 @@ fn a_record_that_cannot_be_read_concerns_its_circuit_only() {
         let ahead = ahead.map(str::to_owned).to_vec();
         let other = ["SET", &record(&bad), "a string"].map(str::to_owned).to_vec();
         let list = ["RPUSH", &override_key(&bad), far].map(str::to_owned).to_vec();
-        for (command, says) in [
-            (newer, "newer version"),
-            (ahead, "corrupt"),
-            (other, "not ours"),
-            (list, "not ours"),
-        ] {
+        for (command, says) in
+            [(newer, "newer version"), (ahead, "corrupt"), (other, "not ours"), (list, "not ours")]
+        {
             let (server, log) = (Server::start(), Log::default());
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
             server.cli(&command);
@@ -230,7 +227,8 @@ fn a_record_that_cannot_be_read_concerns_its_circuit_only() {
             assert_eq!(server.cli(&["DUMP", command[1]]), stored, "{says}: changed");
             let lines = log.lines();
             let named = lines.iter().filter(|line| {
-                line.starts_with("WARN") && line.contains(&format!("circuit={bad}"))
+                line.starts_with("WARN")
+                    && line.contains(&format!("circuit={bad}"))
                     && line.contains(says)
             });
             assert_eq!(named.count(), 1, "{lines:?}");
