@@ -77,6 +77,8 @@ fn circuits_of_a_node_that_hangs_are_detached_before_any_others() {
             acknowledges(circuit, "at first").await;
         }
         cluster.nodes[bad].freeze();
+        // Something to send: otherwise the next poll would notice, up to 25 s later.
+        fail(&there);
         wait_for("the status", || {
             matches!(store.backend().impairments(), [Impairment::GroupsUnreachable { .. }])
         })
