@@ -78,7 +78,10 @@ fn main() -> anyhow::Result<()> {
         return a_week(if smoke { 0.01 } else { fraction.unwrap_or(1.0) });
     }
     if let Some(seconds) = after("cost") {
-        return a_second(if smoke { s(5) } else { Duration::from_secs_f64(seconds.unwrap_or(60.0)) }, smoke);
+        return a_second(
+            if smoke { s(5) } else { Duration::from_secs_f64(seconds.unwrap_or(60.0)) },
+            smoke,
+        );
     }
     if after("unheard").is_some() {
         return unheard(if smoke { 4 } else { 400 });
@@ -162,7 +165,11 @@ fn a_second(time: Duration, smoke: bool) -> anyhow::Result<()> {
         ("reports in them", rates.reports, costs.report),
         ("changes, published", rates.changes.max(others), costs.change),
     ];
-    println!("\n{} x {}, 1 call/s of each, 2 % fail, {time:?} simulated\n", cost::REPLICAS, cost::CIRCUITS);
+    println!(
+        "\n{} x {}, 1 call/s of each, 2 % fail, {time:?} simulated\n",
+        cost::REPLICAS,
+        cost::CIRCUITS
+    );
     let header = ["", "a second", "us of a core each", "of a core"].map(str::to_owned).to_vec();
     let lines = rows.map(|(name, rate, cost)| {
         let core = format!("{:.3}", rate * cost / 1e6);

@@ -68,7 +68,7 @@ pub async fn scripts(commands: usize) -> anyhow::Result<Costs> {
     circuits.retain(|name| Group::of(name) == group);
     let sender = |n| Sender { name: format!("replica {n}"), id: format!("replica {n}#{n:016x}") };
     let mut fleet = Fleet {
-        backend: server.connect().await?,
+        backend: server.connect_patiently().await?,
         senders: (0..REPLICAS).map(sender).collect(),
         circuits,
         group,
@@ -106,7 +106,12 @@ pub async fn scripts(commands: usize) -> anyhow::Result<Costs> {
 
 impl Fleet {
     /// Sends so many commands, and returns how long one takes: its script, and the whole server.
-    async fn send(&mut self, server: &Server, sends: Sends, times: usize) -> anyhow::Result<[f64; 2]> {
+    async fn send(
+        &mut self,
+        server: &Server,
+        sends: Sends,
+        times: usize,
+    ) -> anyhow::Result<[f64; 2]> {
         let (before, used) = (server.scripts()?, server.processor()?);
         for chunk in 0..times.div_ceil(AT_ONCE) {
             self.seq += 1;
@@ -131,8 +136,7 @@ impl Fleet {
                 let reported = circuits.iter().cycle().skip(from).take(reports);
                 let reports = reported.map(report).collect();
                 let seen = since.version;
-                let batch =
-                    Batch { sender, seq, since, seen, reports, circuits: Vec::new() };
+                let batch = Batch { sender, seq, since, seen, reports, circuits: Vec::new() };
                 backend.sync(group, &batch).await.map(|changes| Some(changes.cursor))
             });
             for cursor in join_all(sent).await {
@@ -147,7 +151,12 @@ impl Fleet {
 
 /// What a replica with one call a second, of which 2 % fail, reports after 6 s.
 fn report(circuit: &CircuitName) -> Report {
-    let count = |age, failures| Count { age: Duration::from_millis(age), calls: 3, failures, slow_calls: 0 };
+    let count = |age, failures| Count {
+        age: Duration::from_millis(age),
+        calls: 3,
+        failures,
+        slow_calls: 0,
+    };
     let fails = fastrand::u8(..8) == 0;
     let failures = vec![Failures { age: Duration::from_millis(100), number: 1 }];
     Report {

@@ -31,11 +31,19 @@ pub async fn frozen(times: &Times) -> anyhow::Result<()> {
         let circuits = open(&stores).await?;
         // The first probes are asked for when it has just been frozen, and nobody knows yet.
         sleep(Duration::from_millis(170)).await;
-        if kill { server.kill()? } else { server.freeze(true)? }
+        if kill {
+            server.kill()?
+        } else {
+            server.freeze(true)?
+        }
         let before = resident_megabytes()?;
         let slowest = admit(circuits, times.frozen).await?;
         let grown = resident_megabytes()? - before;
-        if kill { server.restart()? } else { server.freeze(false)? }
+        if kill {
+            server.restart()?
+        } else {
+            server.freeze(false)?
+        }
         let start = clock::now();
         let circuits: Vec<_> = stores.iter().map(|store| store.circuit("closed")).collect();
         while circuits[0].force_open("to be known to all").await.is_err() {}
@@ -81,10 +89,7 @@ async fn open(stores: &[Store]) -> anyhow::Result<Vec<(Circuit, Circuit)>> {
 }
 
 /// A thousand admissions a second of each circuit.
-async fn admit(
-    circuits: Vec<(Circuit, Circuit)>,
-    lasting: Duration,
-) -> anyhow::Result<Slowest> {
+async fn admit(circuits: Vec<(Circuit, Circuit)>, lasting: Duration) -> anyhow::Result<Slowest> {
     let end = clock::now() + lasting;
     let mut drivers = JoinSet::new();
     for (closed, probing) in circuits {

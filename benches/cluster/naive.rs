@@ -15,7 +15,11 @@ pub struct Naive {
     threshold: usize,
 }
 
-pub async fn join(server: &Server, replicas: usize, threshold: usize) -> anyhow::Result<Vec<Naive>> {
+pub async fn join(
+    server: &Server,
+    replicas: usize,
+    threshold: usize,
+) -> anyhow::Result<Vec<Naive>> {
     let mut joined = Vec::new();
     for _ in 0..replicas {
         let client = Client::new(Config::from_url(&server.url())?, None, None, None);

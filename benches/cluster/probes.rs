@@ -69,7 +69,8 @@ pub async fn hanging(times: &Times) -> anyhow::Result<()> {
         }
         sleep(Duration::from_millis(5)).await;
     }
-    let since = replicas.iter().zip(before).map(|((line, ..), before)| line.refused_leases() - before);
+    let since =
+        replicas.iter().zip(before).map(|((line, ..), before)| line.refused_leases() - before);
     let most = since.max().unwrap_or_default() as f64 / start.elapsed().as_secs_f64();
     println!(
         "\nthe only probe hangs, {REPLICAS} replicas make {calls} calls in {:?}: at most {most:.2} refused \
@@ -106,10 +107,8 @@ pub async fn kills(times: &Times) -> anyhow::Result<()> {
     while replicas.iter().any(|(.., circuit)| circuit.state() == State::Closed) {
         sleep(Duration::from_millis(1)).await;
     }
-    let mut tasks: Vec<_> = replicas
-        .into_iter()
-        .map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2))))
-        .collect();
+    let mut tasks: Vec<_> =
+        replicas.into_iter().map(|it| (it.0.clone(), running.spawn(probe(it.1, it.2)))).collect();
     let mut rng = fastrand::Rng::with_seed(1);
     while clock::now() < end {
         sleep(Duration::from_millis(100)).await;

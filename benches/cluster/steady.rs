@@ -133,7 +133,11 @@ pub async fn failing(times: &Times) -> anyhow::Result<()> {
          {most:.0} at most; the oldest that waits now: {waiting:.0}",
         used * 100.0
     );
-    times.against("price of a replica a second, 2 % failures", price, Limits { must: 51.0, aim: 50.0 });
+    times.against(
+        "price of a replica a second, 2 % failures",
+        price,
+        Limits { must: 51.0, aim: 50.0 },
+    );
     let limits = Limits { must: 2.0, aim: 0.5 };
     times.against("lag of evidence, p99, s", p99 / 1000.0, limits);
     times.against("lag of evidence, at most, s", most.max(waiting) / 1000.0, limits);

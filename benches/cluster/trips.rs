@@ -73,7 +73,10 @@ pub async fn trips(times: &Times) -> anyhow::Result<()> {
     };
     let naive = measure(naive, close, &server, times).await?;
 
-    println!("\n{REPLICAS} replicas, {CALLS_PER_SECOND} calls a second each, {} trips\n", times.trips);
+    println!(
+        "\n{REPLICAS} replicas, {CALLS_PER_SECOND} calls a second each, {} trips\n",
+        times.trips
+    );
     let header = [
         "",
         "all open after, p50 ms",
@@ -85,10 +88,9 @@ pub async fn trips(times: &Times) -> anyhow::Result<()> {
         "p99",
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for (name, measured) in [
-        ("tower-breaker", &ours),
-        ("naive: a read before and a write after each call", &naive),
-    ] {
+    for (name, measured) in
+        [("tower-breaker", &ours), ("naive: a read before and a write after each call", &naive)]
+    {
         let [open, through] = [measured.open(), measured.let_through()];
         let mut row = vec![name.to_owned()];
         row.extend([50, 99].map(|percent| figure(percentile(&open, percent))));

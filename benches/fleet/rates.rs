@@ -86,9 +86,11 @@ pub(crate) async fn measure(time: Duration, smoke: bool) -> Rates {
     }
 }
 
-fn totals(
-    joined: &[(Watched, Store, Vec<Circuit>)],
-) -> ([u64; Kind::ALL.len()], u64, u64) {
+fn totals(joined: &[(Watched, Store, Vec<Circuit>)]) -> ([u64; Kind::ALL.len()], u64, u64) {
     let sum = |count: &dyn Fn(&Watched) -> u64| joined.iter().map(|(line, ..)| count(line)).sum();
-    (Kind::ALL.map(|kind| sum(&|line| line.sent(kind))), sum(&Watched::reports), sum(&Watched::views))
+    (
+        Kind::ALL.map(|kind| sum(&|line| line.sent(kind))),
+        sum(&Watched::reports),
+        sum(&Watched::views),
+    )
 }

@@ -277,9 +277,8 @@ impl Backend for Watched {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        let answer = self.send(Kind::Acquire, move |backend| {
-            backend.acquire_probe(circuit, generation, nonce)
-        });
+        let answer = self
+            .send(Kind::Acquire, move |backend| backend.acquire_probe(circuit, generation, nonce));
         Box::pin(async move {
             let asked = now();
             let answer = answer.await;

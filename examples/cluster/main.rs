@@ -50,7 +50,9 @@ async fn main() -> anyhow::Result<()> {
         let before = redis.commands().await?;
         wait(seconds(2)).await;
         let (commands, calls) = (redis.commands().await? - before, upstream.take().len());
-        println!("  in two seconds {calls} calls, and {commands} commands at Redis: heartbeats, polls");
+        println!(
+            "  in two seconds {calls} calls, and {commands} commands at Redis: heartbeats, polls"
+        );
     }
     upstream.take();
     team.lines();
