@@ -16,6 +16,7 @@
 //! answers.
 
 #[path = "cluster/cost.rs"]
+#[expect(dead_code, reason = "the other program prints them by themselves")]
 mod cost;
 #[path = "../tests/it/cluster/scale/fleet.rs"]
 mod fleet;

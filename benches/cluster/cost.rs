@@ -68,7 +68,7 @@ pub async fn scripts(commands: usize) -> anyhow::Result<Costs> {
     circuits.retain(|name| Group::of(name) == group);
     let sender = |n| Sender { name: format!("replica {n}"), id: format!("replica {n}#{n:016x}") };
     let mut fleet = Fleet {
-        backend: server.connect().await?,
+        backend: server.connect_patiently().await?,
         senders: (0..REPLICAS).map(sender).collect(),
         circuits,
         group,

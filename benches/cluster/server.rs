@@ -29,6 +29,14 @@ impl Server {
         Ok(RedisBackend::connect(&RedisConfig::new("127.0.0.1", self.port)).await?)
     }
 
+    /// The same, for more commands at once than the server can answer in time.
+    pub async fn connect_patiently(&self) -> anyhow::Result<RedisBackend> {
+        let config = RedisConfig::new("127.0.0.1", self.port);
+        let patience = Duration::from_secs(10);
+        let config = config.command_timeout(patience).background_timeout(patience);
+        Ok(RedisBackend::connect(&config).await?)
+    }
+
     /// The answer to a command without spaces in its arguments.
     pub fn ask(&self, command: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! It starts a `redis-server` (Debian package `redis-server`), an upstream, and five replicas,
-//! which are processes of this same program. It ends after about 15 s. With
+//! which are processes of this same program. It ends after about 20 s. With
 //! `CIRCUIT_BREAKER_REDIS_URL` it uses that Redis instead, and does not freeze it.
 
 #![expect(
@@ -45,6 +45,15 @@ async fn main() -> anyhow::Result<()> {
     team.until_all("ready", seconds(10)).await.context("the replicas should start")?;
     println!("{REPLICAS} replicas, their circuits closed, each makes 100 calls a second");
     wait(seconds(1)).await;
+    if redis.is_ours() {
+        upstream.take();
+        let before = redis.commands().await?;
+        wait(seconds(2)).await;
+        let (commands, calls) = (redis.commands().await? - before, upstream.take().len());
+        println!(
+            "  in two seconds {calls} calls, and {commands} commands at Redis: heartbeats, polls"
+        );
+    }
     upstream.take();
     team.lines();
 
@@ -84,11 +93,13 @@ async fn main() -> anyhow::Result<()> {
         for (replica, report) in team.report().await?.into_iter().enumerate() {
             println!("  replica {replica}: {report}");
         }
+        team.lines();
         redis.freeze(false)?;
+        let thawed = Instant::now();
         println!("and thawed");
-        team.until_all("recovered", seconds(10)).await.context("all replicas should recover")?;
-        for (_, replica, line) in team.lines() {
-            println!("  replica {replica} {line}");
+        team.until_all("connected", seconds(10)).await.context("all replicas should recover")?;
+        for (at, replica, line) in team.lines() {
+            println!("  {:>8.1} ms after that: replica {replica} {line}", ms(at, thawed));
         }
     }
     team.stop().await;

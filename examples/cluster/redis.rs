@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub(crate) struct Redis {
@@ -39,6 +40,21 @@ impl Redis {
 
     pub(crate) fn is_ours(&self) -> bool {
         self.server.is_some()
+    }
+
+    /// Returns how many commands replicas have sent: scripts, and pings.
+    pub(crate) async fn commands(&self) -> anyhow::Result<u64> {
+        let server = self.url.strip_prefix("redis://").context("a plain URL")?;
+        let mut stream = TcpStream::connect(server).await?;
+        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").await?;
+        let mut stats = String::new();
+        stream.read_to_string(&mut stats).await?;
+        let calls = |command| {
+            let line = stats.lines().find_map(|line| line.strip_prefix(command));
+            line.and_then(|line| line.split(',').next()?.parse::<u64>().ok()).unwrap_or_default()
+        };
+        let sent = ["cmdstat_evalsha:calls=", "cmdstat_eval:calls=", "cmdstat_ping:calls="];
+        Ok(sent.into_iter().map(calls).sum())
     }
 
     /// Stops the process of the server, or continues it.

@@ -41,7 +41,7 @@ pub(crate) async fn run(upstream: &str) -> anyhow::Result<()> {
         })
         .on_backend(|status| match status {
             BackendStatus::Degraded { .. } => println!("degraded: its circuits are detached"),
-            _ => println!("recovered"),
+            other => println!("{other}"),
         })
         .build();
     let client = ServiceBuilder::new()
