@@ -162,7 +162,7 @@ impl Record {
         match self.state {
             State::Open { terms, until } if until <= now => {
                 let round = State::HalfOpen { terms, passed: 0, leases: BTreeMap::new() };
-                self.enter(round, Reason::IntervalOver, Tally::default(), now);
+                self.enter(round, Reason::IntervalOver, self.tally, now);
                 true
             }
             _ => false,
