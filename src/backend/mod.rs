@@ -126,11 +126,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + 
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Adds the reports of a batch, and returns what has changed in a group of circuits.
     ///
-    /// A report counts if the record is still closed and in the generation of the report. It also
-    /// counts on an absent record, which it creates unless there is nothing in it, and on a closed
-    /// one in the [first](View::FIRST) generation, whatever its own: the record that the replica
-    /// knows has expired then. The view of a circuit in the batch has the totals of the report's
-    /// window.
+    /// A report counts if the record is still closed and in the generation of the report. On an
+    /// absent record, in the [first](View::FIRST) generation, it creates the record, unless there
+    /// is nothing in it. The view of a circuit in the batch has the totals of the report's window.
     fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes>;
 
     /// Moves the circuit on from generation `from`. Changes nothing if another replica has already

@@ -255,7 +255,8 @@ impl Locked {
         if let (Some(synced), Some(_), State::Closed) =
             (&mut self.synced, mark, self.machine.state())
         {
-            synced.set_alarmed(self.policy.is_alarming(self.machine.tally()));
+            let tally = self.machine.tally();
+            synced.set_alarmed(self.policy.is_alarming(tally), tally.consecutive_failures);
         }
     }
 

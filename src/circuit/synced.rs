@@ -59,8 +59,8 @@ impl Synced {
         }
     }
 
-    pub(super) fn set_alarmed(&mut self, alarmed: bool) {
-        if self.sync.set_alarmed(alarmed) {
+    pub(super) fn set_alarmed(&mut self, alarmed: bool, streak: u64) {
+        if self.sync.set_alarmed(alarmed, streak) {
             self.signal(Signal::Now);
         }
     }

@@ -257,6 +257,8 @@ pub(crate) struct CircuitSync {
     pub(super) suspected: Timestamp,
     pub(super) near: bool,
     pub(super) alarmed: bool,
+    /// A streak of this length is worth the next report at once.
+    pub(super) next_alarm: u64,
     /// When the totals are to be read again, because a roll call is not answered yet.
     pub(super) read_again: Option<Timestamp>,
     /// Roll calls in a row that were called for nothing, and when the next one may be.
@@ -290,6 +292,7 @@ impl CircuitSync {
             suspected: Timestamp::default(),
             near: false,
             alarmed: false,
+            next_alarm: 0,
             read_again: None,
             vain_rolls: 0,
             next_roll: Timestamp::default(),
@@ -333,13 +336,16 @@ impl CircuitSync {
         self.unreported.successes(n, at);
     }
 
-    /// Sets whether the local evidence is alarming. It is worth a report at once when it becomes
-    /// so; after that the interval holds.
+    /// Sets whether the local evidence is alarming, with its streak. It is worth a report at once
+    /// when it becomes so, and whenever the streak has doubled; in between the interval holds.
     ///
-    /// Returns whether it has become so.
-    pub(crate) fn set_alarmed(&mut self, alarmed: bool) -> bool {
-        let crossed = alarmed && !self.alarmed;
-        self.outbox.alarm |= crossed;
+    /// Returns whether it is worth one now.
+    pub(crate) fn set_alarmed(&mut self, alarmed: bool, streak: u64) -> bool {
+        let crossed = alarmed && (!self.alarmed || streak >= self.next_alarm);
+        if crossed {
+            self.outbox.alarm = true;
+            self.next_alarm = streak.saturating_mul(2).max(1);
+        }
         self.alarmed = alarmed;
         crossed
     }

@@ -52,6 +52,10 @@ const LONGEST_FAR: Duration = Duration::from_secs(10);
 /// The longest time for which a roll call waits for replicas that do not answer.
 const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
+/// With more replicas than a few, it waits so much longer for each: their budgets may be used up.
+const SETTLING_PER_REPLICA: Duration = Duration::from_millis(30);
+const FEW: u32 = 16;
+
 impl SyncSettings {
     pub(super) fn pace(&self, live: u64) -> Pace {
         let near = self.report_interval;
@@ -59,7 +63,8 @@ impl SyncSettings {
         Pace {
             near,
             far: near.max((FAR + FAR_PER_REPLICA * replicas).min(LONGEST_FAR)),
-            settling: (near * 2).max(self.deadline).min(LONGEST_SETTLING),
+            settling: (near * 2).max(self.deadline).min(LONGEST_SETTLING)
+                + SETTLING_PER_REPLICA * replicas.saturating_sub(FEW),
             live,
         }
     }

@@ -6,7 +6,7 @@ use super::circuit::{CircuitSync, Detached, Pace, SyncState};
 use super::outbound::horizon;
 use super::scheduler::Class;
 use super::unreported::Detail;
-use crate::backend::{RecordState, Report, Shares};
+use crate::backend::{Attention, RecordState, Report, Shares};
 use crate::machine::Machine;
 use crate::name::CircuitName;
 use crate::policy::Policy;
@@ -112,6 +112,9 @@ impl CircuitSync {
         if taken.is_empty() && !reads && !confirms {
             return Reported::Nothing;
         }
+        // An outage is the usual cause of an alarm: the roll call need not wait for the answer.
+        let alarm = (self.outbox.alarm && suspect.is_none() && self.next_roll <= now)
+            .then_some(Attention::RollCall { after: 0 });
         let votes = policy.quorum() > 1;
         let lasting = Duration::from_secs(60).max(horizon(policy));
         let mut report = Report {
@@ -127,7 +130,7 @@ impl CircuitSync {
                 (true, false) => Shares::Count,
                 (true, true) => Shares::Return,
             },
-            attention: self.outbox.attention.take(),
+            attention: self.outbox.attention.take().or(alarm),
         };
         taken.into_report(&mut report);
         self.voted = report.vote.is_some();

@@ -139,7 +139,8 @@ impl Circuits {
     fn report(&mut self, name: &str, report: &Report, now: u64) -> Option<Notice> {
         let version = self.index.next_version(now);
         let stored = self.stored(&report.circuit, now);
-        if stored.record.is_none() && Evidence::is_in(report) {
+        let is_first = stored.record.is_none() && report.generation == View::FIRST;
+        if is_first && Evidence::is_in(report) {
             stored.record();
         }
         let record = stored.record.as_mut()?;

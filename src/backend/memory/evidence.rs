@@ -55,7 +55,7 @@ impl Evidence {
             });
         counted
             || report.failures.iter().any(|f| f.age < horizon && f.number > 0)
-            || report.vote.is_some()
+            || report.vote.is_some_and(|vote| !vote.is_zero())
             || report.attention == Some(Attention::RollCall { after: 0 })
     }
 
@@ -65,7 +65,7 @@ impl Evidence {
         let horizon = micros(report.horizon());
         self.horizon = self.horizon.max(horizon);
         self.last_success = self.last_success.max(report.last_success.map(|age| ago(age, now)));
-        let end = self.last_success.max(now.checked_sub(horizon));
+        let end = self.after(horizon, now);
         self.total.streak.end(end);
         self.shares.values_mut().for_each(|share| share.streak.end(end));
 

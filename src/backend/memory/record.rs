@@ -145,13 +145,7 @@ impl Record {
     /// Returns the evidence that counts in a generation.
     pub(super) fn evidence_of(&mut self, generation: u64) -> Option<&mut Evidence> {
         match &mut self.state {
-            // The first generation begins anew when a closed record has expired. A replica that
-            // still knows that one reports what is as good now.
-            State::Closed(evidence)
-                if self.generation == generation || self.generation == View::FIRST =>
-            {
-                Some(evidence)
-            }
+            State::Closed(evidence) if self.generation == generation => Some(evidence),
             _ => None,
         }
     }
@@ -168,7 +162,7 @@ impl Record {
         match self.state {
             State::Open { terms, until } if until <= now => {
                 let round = State::HalfOpen { terms, passed: 0, leases: BTreeMap::new() };
-                self.enter(round, Reason::IntervalOver, Tally::default(), now);
+                self.enter(round, Reason::IntervalOver, self.tally, now);
                 true
             }
             _ => false,

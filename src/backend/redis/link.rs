@@ -54,7 +54,7 @@ pub(super) struct Link {
     in_flight: AtomicUsize,
     sent: AtomicU64,
     lost: AtomicU32,
-    /// A heartbeat was answered since the last time somebody asked.
+    /// A heartbeat was answered since the listener last looked.
     heard: AtomicBool,
 }
 

@@ -289,7 +289,9 @@ impl Replica {
             None => {}
         }
         if self.machine.state() == State::Closed {
-            self.sync.set_alarmed(at.policy.is_alarming(self.machine.tally()));
+            let tally = self.machine.tally();
+            let alarming = at.policy.is_alarming(tally);
+            self.sync.set_alarmed(alarming, tally.consecutive_failures);
         }
     }
 

@@ -31,8 +31,12 @@ impl Replicator {
             Answered::Lease(_, _, answer) => is_unanswered(answer),
         };
         let took = now.since(asked);
-        // An error at once is no sign of a slow backend.
-        if unanswered && took >= SLOW {
+        // An error at once is no sign of a slow backend, nor is one lost answer among others.
+        let lost = self.answered > asked;
+        if !unanswered {
+            self.answered = now;
+        }
+        if unanswered && took >= SLOW && !lost {
             self.scheduler.unanswered(now);
         } else {
             self.scheduler.answered(took, now);

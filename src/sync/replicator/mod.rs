@@ -109,6 +109,8 @@ pub(super) struct Replicator {
     /// When the last heartbeat was sent that was answered.
     heard: Option<Timestamp>,
     failing_since: Option<Timestamp>,
+    /// The last answer to anything.
+    answered: Timestamp,
     /// Why no heartbeat is answered, since that is so for too long.
     degraded: Option<String>,
     finishing: bool,
@@ -140,6 +142,7 @@ impl Replicator {
             live_is_sure: false,
             heard: None,
             failing_since: None,
+            answered: now,
             degraded: None,
             finishing: false,
             handle,

@@ -180,14 +180,14 @@ local function override_json(o)
   return json .. '}'
 end
 
--- The view. `shown` has what a report counted: three totals, and shares.
+-- The view. `shown` has the totals in a report's window, and shares.
 local function view(c, shown)
   local counts = shown and shown.counts or c
   local json = string.format(
     '{"generation":%.0f,"revision":%.0f,"state":"%s","tally":[%.0f,%.0f,%.0f,%.0f]',
     c.generation, c.revision, c.state, bounded(counts.calls or 0), bounded(counts.failures or 0),
     bounded(counts.slow or 0),
-    c.state == 'closed' and consecutive(c.streak, NOW_US) or c.consecutive or 0)
+    bounded(counts.consecutive or c.state == 'closed' and consecutive(c.streak, NOW_US) or 0))
   if c.reason then json = json .. ',"reason":' .. cjson.encode(c.reason) end
   if c.votes then
     local _, count = votes(c)

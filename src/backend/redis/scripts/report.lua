@@ -160,6 +160,22 @@ local function vote(c, lasts)
   return c.votes
 end
 
+-- What each sender has contributed to the totals in a window.
+local function parts(c, window, field, horizon)
+  local found = {}
+  for _, other in ipairs((shares(c, horizon))) do
+    local streak = extend(current(unpacked(other.is[2]), horizon), {}, c.streak[1])
+    local known = window and unpacked(other.is[3][field])
+    local theirs = known and slide(known, window) or {}
+    local part = { calls = theirs[2], failures = theirs[3], slow = theirs[4],
+      consecutive = consecutive(streak, NOW_US) }
+    if (part.calls or 0) + (part.slow or 0) + (part.failures or 0) + part.consecutive > 0 then
+      found[#found + 1] = list(part, TALLY)
+    end
+  end
+  return found
+end
+
 -- Adds a report to a closed record of its generation, and calls or ends the roll. Whether it is
 -- `fresh`: what a batch has added before is not added again.
 local function report(c, r, fresh)
@@ -167,20 +183,17 @@ local function report(c, r, fresh)
   local field = window and 'w:' .. whole(window.millis) .. 'x' .. whole(window.buckets)
   local horizon = window and window.millis or HORIZON
   local ring = window and slide(c.ring, window)
-  local shown = { counts = {} }
-  local function total()
-    if ring then
-      shown.counts = { calls = ring[2], failures = ring[3], slow = ring[4] }
-    end
+  -- The same, whether or not the report adds something.
+  local function totals()
+    local shown = { counts = { consecutive = consecutive(current(c.streak, horizon), NOW_US) } }
+    local counts = shown.counts
+    if ring then counts.calls, counts.failures, counts.slow = ring[2], ring[3], ring[4] end
+    if r.shares == 2 then shown.shares = parts(c, window, field, horizon) end
     return shown
   end
 
-  -- The first generation begins anew when a closed record has expired. A replica that still knows
-  -- that one reports what is as good now.
-  local fits = c.generation == r.generation or c.generation == 1
-  if not fresh or c.state ~= 'closed' or not fits then
-    return c.state == 'closed' and total() or nil
-  end
+  if c.state ~= 'closed' then return nil end
+  if not fresh or c.generation ~= r.generation then return totals() end
   local counts, failures = grown(r.counts, horizon), grown(r.failures, horizon)
   local lasts = r.vote and r.vote - DELAY / 1000 > 0 and r.vote - math.floor(DELAY / 1000) or nil
   local calls_roll = r.roll and r.roll == c.roll
@@ -191,7 +204,7 @@ local function report(c, r, fresh)
   end
   if c.absent then
     if #counts + #failures == 0 and not lasts and not calls_roll then
-      return total()
+      return totals()
     end
     redis.call('DEL', c.key)
     c.absent, c.revision = false, 1
@@ -202,12 +215,19 @@ local function report(c, r, fresh)
   end
 
   local last_success = r.last_success and NOW_US - r.last_success - DELAY
-  local before = c.streak
+  local before = #c.streak
   c.streak = current(c.streak, horizon)
+  if #c.streak < before then
+    -- Shorter than the window of other reports: shares must not count more than the total.
+    for _, other in ipairs((shares(c, c.horizon))) do
+      other.is[2] = cmsgpack.pack(current(unpacked(other.is[2]), horizon))
+      set(other.field, cmsgpack.pack(other.is))
+    end
+  end
   if last_success or #failures > 0 then
     c.streak = extend(c.streak, failures, last_success)
     set('streak', cmsgpack.pack(c.streak))
-  elseif #c.streak < #before then
+  elseif #c.streak < before then
     set('streak', cmsgpack.pack(c.streak))
   end
   if window and #counts > 0 then
@@ -259,23 +279,12 @@ local function report(c, r, fresh)
   end
   if #fields > 0 then
     redis.call('HSET', c.key, unpack(fields))
-    local lives = math.max(c.horizon, c['until'] - NOW, lasts or 0, 1000)
+    local lives = math.max(c.horizon, c['until'] - NOW, 1000)
+    if c.votes then
+      for _, till in pairs((votes(c))) do lives = math.max(lives, till - NOW) end
+    end
     redis.call('PEXPIRE', c.key, whole(lives))
   end
   if is_changed then changed(c) end
-
-  if r.shares == 2 then
-    shown.shares = {}
-    for _, other in ipairs((shares(c, horizon))) do
-      local streak = extend(current(unpacked(other.is[2]), horizon), {}, c.streak[1])
-      local known = window and unpacked(other.is[3][field])
-      local theirs = known and slide(known, window) or {}
-      local part = { calls = theirs[2], failures = theirs[3], slow = theirs[4],
-        consecutive = consecutive(streak, NOW_US) }
-      if (part.calls or 0) + (part.slow or 0) + (part.failures or 0) + part.consecutive > 0 then
-        table.insert(shown.shares, list(part, TALLY))
-      end
-    end
-  end
-  return total()
+  return totals()
 end

@@ -50,7 +50,7 @@ local function replace(new)
   new.passed, new['until'], new.horizon = 0, new['until'] or 0, new.horizon or 0
   c = new
   local rest = math.max(c['until'] - NOW, 0)
-  keep(c.state == 'closed' and math.max(rest, c.horizon, 1000) or rest + HOUR)
+  keep(c.state == 'closed' and math.max(rest, c.horizon, HORIZON) or rest + HOUR)
 end
 
 local function take(values, names, into)
