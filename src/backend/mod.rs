@@ -61,7 +61,8 @@ pub use replica::{Heartbeat, ReplicaInfo, Roster};
 pub use report::{
     Attention, Batch, Changes, Count, Cursor, Failures, Geometry, Report, Sender, Shares,
 };
-pub use view::{OpenTerms, Overridden, OverrideRecord, RecordState, Roll, View};
+pub(crate) use view::OverrideRecord;
+pub use view::{OpenTerms, Overridden, RecordState, Roll, View};
 
 use crate::machine::{Reason, Tally};
 use crate::name::CircuitName;

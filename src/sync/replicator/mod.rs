@@ -165,6 +165,9 @@ impl Replicator {
                     if std::mem::take(&mut self.sweeps) {
                         self.drop_unused();
                     }
+                    // What joined just before the store was dropped; nothing joins after.
+                    let inbox = handle.take_inbox();
+                    self.take(inbox);
                     if self.members.is_empty() {
                         return;
                     }
