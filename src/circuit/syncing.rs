@@ -114,14 +114,14 @@ impl Locked {
         if effects.new_phase {
             self.begin_phase(now);
         }
-        if !effects.is_first_view {
-            self.happened(effects.events);
-        } else {
+        if effects.is_first_view {
             for event in &effects.events {
                 if let Event::Transition(transition) = event {
                     self.entered(transition);
                 }
             }
+        } else {
+            self.happened(effects.events);
         }
         for confirmation in effects.confirmations {
             self.later.push(Box::new(|| confirmation.send()));

@@ -74,7 +74,7 @@ pub(crate) enum Input<'a> {
     /// The backend has published a view.
     Push(&'a View),
     /// The answer to a command.
-    Done { command: Command, result: Result<&'a View, &'a BackendError>, asked: Timestamp },
+    Done { command: &'a Command, result: Result<&'a View, &'a BackendError>, asked: Timestamp },
     /// The circuit's group is read to its end: what is known is current.
     Current,
     /// The backend cannot be reached, or refuses this circuit.
@@ -169,6 +169,7 @@ pub(crate) struct Settled {
 
 /// An override that was changed here, and that the backend has not acknowledged.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the change itself, with what belongs to it")]
 pub(super) struct Change {
     pub(super) change: OverrideChange,
     /// When it was changed: what remains of its time counts from here.

@@ -102,7 +102,7 @@ impl CircuitSync {
 impl CircuitSync {
     pub(super) fn done(
         &mut self,
-        command: Command,
+        command: &Command,
         result: Result<&View, &BackendError>,
         asked: Timestamp,
         cx: &mut Context<'_>,
@@ -120,7 +120,7 @@ impl CircuitSync {
             }
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
-                self.put_back(&command);
+                self.put_back(command);
                 self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);

@@ -102,7 +102,7 @@ impl World {
                 if self.replicas[to].start != start {
                     return Ok(());
                 }
-                self.hears(to, order, &body)?;
+                self.hears(to, order, &body);
                 let before = self.proposal(to);
                 let replica = &mut self.replicas[to];
                 let whole = match &body {
@@ -112,7 +112,10 @@ impl World {
                     }
                     Answer::Command(command, view) => {
                         let command = copy::command(command);
-                        replica.input(Input::Done { command, result: Ok(view), asked }, &around);
+                        replica.input(
+                            Input::Done { command: &command, result: Ok(view), asked },
+                            &around,
+                        );
                         false
                     }
                     Answer::Lease(lease, view) => {
@@ -150,7 +153,7 @@ impl World {
             Body::Command(command) => {
                 let error = BackendError::unavailable("lost");
                 let result = Err(&error);
-                replica.input(Input::Done { command, result, asked }, &around);
+                replica.input(Input::Done { command: &command, result, asked }, &around);
             }
             Body::Lease { .. } => {
                 if replica.lease_answered(None, asked, &around) {

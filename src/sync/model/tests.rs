@@ -19,14 +19,17 @@ fn policy(change: impl FnOnce(PolicyBuilder) -> PolicyBuilder) -> Policy {
 
 /// How many states of a scenario are explored: `MODEL_STATES`, or what takes a few seconds.
 fn states() -> usize {
-    let set = std::env::var("MODEL_STATES").ok().and_then(|set| set.parse().ok());
-    set.unwrap_or(20_000)
+    variable("MODEL_STATES").unwrap_or(20_000)
 }
 
 /// How many random walks there are: `MODEL_WALKS`, or what takes a few seconds.
 fn walks() -> u64 {
-    let set = std::env::var("MODEL_WALKS").ok().and_then(|set| set.parse().ok());
-    set.unwrap_or(3_000)
+    variable("MODEL_WALKS").unwrap_or(3_000)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a setting of the test")]
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Two replicas, two failures in a row, no faults.
@@ -130,7 +133,7 @@ fn probes_of_one_round_stay_within_their_slots() {
     let policy = policy(|it| it.successes_to_close(2));
     let wire = Wire::Requests(2);
     let probes =
-        Scenario { kinds, wire, calls, faults, ticks, lengths, policy, ..scenario("probes") };
+        Scenario { policy, calls, ticks, faults, lengths, kinds, wire, ..scenario("probes") };
     holds(&Scenario { begins_open: true, ..probes });
 }
 
@@ -262,5 +265,5 @@ fn the_checker_finds_a_failed_probe_that_is_dropped() {
     let (old, wire) = (Old::LateFailuresDrop, Wire::Requests(2));
     let lengths = vec![900 * MS, 200 * MS];
     let begins_open = true;
-    fails(&Scenario { old, wire, lengths, begins_open, ..scenario("finding 11") }, "has failed");
+    fails(&Scenario { lengths, wire, begins_open, old, ..scenario("finding 11") }, "has failed");
 }

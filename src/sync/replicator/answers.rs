@@ -48,7 +48,7 @@ impl Replicator {
             Answered::Sync(group, Ok(changes)) => self.synced(group, changes, asked, now),
             Answered::Sync(group, Err(error)) => self.not_synced(group, &error, asked, now),
             Answered::Command(id, command, answer) => {
-                self.apply(id, Input::Done { command, result: answer.as_ref(), asked });
+                self.apply(id, Input::Done { command: &command, result: answer.as_ref(), asked });
                 self.drop_if_unused(id);
             }
             Answered::Lease(id, request, answer) => {

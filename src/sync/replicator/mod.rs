@@ -62,7 +62,6 @@ struct Done {
     answer: Answered,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a few at a time")]
 enum Answered {
     Heartbeat(Result<Roster, BackendError>),
     Published(Result<(), BackendError>),

@@ -45,7 +45,7 @@ fn assert_told(statuses: &Statuses, log: &Log, is_it: impl Fn(&Impairment) -> bo
     let was = |status: &BackendStatus| status.impairments().iter().any(&is_it);
     let began = statuses.iter().position(was);
     let began = began.unwrap_or_else(|| panic!("{says}: {statuses:?}"));
-    let ended = statuses[began..].iter().any(|status| *status == BackendStatus::Connected);
+    let ended = statuses[began..].contains(&BackendStatus::Connected);
     assert!(ended, "{says}: {statuses:?}");
     let lines = log.lines();
     let of = |start: &str| {

@@ -215,7 +215,9 @@ impl Checker {
             && self.last.as_ref().is_none_or(|last| last.generation == from)
         {
             let wrong = self.order.opens(start, reason, tally);
-            wrong.into_iter().for_each(|wrong| self.violation(wrong));
+            if let Some(wrong) = wrong {
+                self.violation(wrong);
+            }
         }
     }
 
@@ -284,19 +286,15 @@ impl Checker {
         let [report] = &batch.reports[..] else { return };
         let sum = Sum::of(report);
         let key = (start, batch.seq);
-        match self.batches.get(&key) {
+        if let Some(&(generation, before)) = self.batches.get(&key) {
             // What is too old by now is left out.
-            Some((generation, before)) => {
-                if *generation != report.generation || !sum.is_at_most(*before) {
-                    let before = *before;
-                    self.violation(format!("one number, two reports: {before:?}, {report:?}"));
-                }
-                self.stats.resent += 1;
+            if generation != report.generation || !sum.is_at_most(before) {
+                self.violation(format!("one number, two reports: {before:?}, {report:?}"));
             }
-            None => {
-                self.batches.insert(key, (report.generation, sum));
-                self.reported_more(start, report.generation, sum);
-            }
+            self.stats.resent += 1;
+        } else {
+            self.batches.insert(key, (report.generation, sum));
+            self.reported_more(start, report.generation, sum);
         }
         if self.arrived.insert(key) {
             self.reported.entry(report.generation).or_default().add(sum);

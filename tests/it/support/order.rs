@@ -163,7 +163,7 @@ impl Order {
         };
         let moments = ends.iter().map(|end| end.at).filter(|at| *at >= from).chain([from, now()]);
         moments.into_iter().any(|moment| {
-            [length - bucket, length, length + bucket].into_iter().any(|window| {
+            [length.saturating_sub(bucket), length, length + bucket].into_iter().any(|window| {
                 let (now, then) = (before(moment), before(moment - window));
                 let (failures, calls) = (now.0 - then.0, now.1 - then.1);
                 meets(policy, failures, calls)

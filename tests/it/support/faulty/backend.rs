@@ -165,7 +165,7 @@ impl Backend for Faulty {
     fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {
         let (sender, circuits) = (sender.clone(), circuits.to_owned());
         self.send("publish", false, move |line| {
-            at_once(line.network.backend.publish(&sender, &circuits))
+            at_once(line.network.backend.publish(&sender, &circuits));
         })
     }
 
