@@ -29,6 +29,8 @@ struct Listed {
     views: HashMap<CircuitName, (View, Timestamp)>,
     /// Circuits whose change was published and not read yet.
     changed: HashSet<CircuitName>,
+    /// There were more circuits than are kept, until the group is read from its beginning.
+    is_partial: bool,
 }
 
 impl Directory {
@@ -61,12 +63,14 @@ impl Directory {
     /// The group was read to its end.
     pub(super) fn complete(&mut self, group: Group, at: Timestamp) {
         let listed = self.of(group);
-        listed.read = (listed.views.len() < MOST).then_some(at);
+        listed.read = (!listed.is_partial).then_some(at);
     }
 
     /// The group was read from its beginning: circuits that were not in it are plain.
     pub(super) fn retain(&mut self, group: Group, seen: &HashSet<CircuitName>) {
-        self.of(group).views.retain(|name, _| seen.contains(name));
+        let listed = self.of(group);
+        listed.views.retain(|name, _| seen.contains(name));
+        listed.is_partial = seen.len() >= MOST;
     }
 
     /// A change was published.
@@ -93,7 +97,7 @@ impl Directory {
 
 impl Listed {
     fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { is_partial: true, ..Self::default() };
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) trait Node: Send + Sync + 'static {
 }
 
 /// A request for a probe's lease, which a call may wait for.
-pub(crate) trait LeaseRequest: Send + 'static {
+pub(crate) trait LeaseRequest: Send + Sync + 'static {
     fn circuit(&self) -> &CircuitName;
 
     fn generation(&self) -> u64;

@@ -26,6 +26,10 @@ pub(crate) struct Agenda {
     /// The circuit is closed and quiet: a lost push about it does no harm for a while.
     pub(crate) is_plain: bool,
     pub(crate) is_unknown: bool,
+    /// The backend has described the circuit at some time.
+    pub(crate) has_view: bool,
+    /// The circuit is closed and suspect: a roll call concerns it.
+    pub(crate) is_suspect: bool,
     pub(crate) is_synced: bool,
     /// A command is under way.
     pub(crate) is_busy: bool,
@@ -42,6 +46,8 @@ impl Default for Agenda {
             tick: None,
             is_plain: true,
             is_unknown: false,
+            has_view: true,
+            is_suspect: false,
             is_synced: false,
             is_busy: false,
             refused: None,
@@ -157,6 +163,8 @@ impl CircuitSync {
                 && self.followed.suspect.is_none()
                 && self.followed.overridden.record.is_none(),
             is_unknown: self.is_unknown(),
+            has_view: self.at > Timestamp::default(),
+            is_suspect: self.follows_closed() && self.is_suspect(),
             is_synced: self.is_synced(),
             is_busy: self.outbox.busy,
             refused: match &self.state {

@@ -128,8 +128,8 @@ impl Replicator {
                 self.request_all();
                 self.hurry_heartbeat(now);
             }
-            // The backend is closed, or will not publish again: polls go on.
-            Err(RecvError::Closed) => self.notices = self.handle.backend.subscribe(),
+            // Nothing will be published any more: polls go on.
+            Err(RecvError::Closed) => self.listens = false,
         }
     }
 

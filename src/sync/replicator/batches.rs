@@ -32,7 +32,7 @@ impl Replicator {
         self.scheduler.charge(batch.reports.len());
         let backend = self.handle.backend.clone();
         self.tasks.spawn(async move {
-            let answer = within(backend.sync(group, &batch)).await;
+            let answer = within(|| backend.sync(group, &batch)).await;
             Done { asked: now, answer: Answered::Sync(group, answer) }
         });
         true
@@ -68,7 +68,7 @@ impl Replicator {
         };
         let mut wanted: Vec<_> = if due {
             // Complete: also what suspect circuits have counted outside of their locks.
-            let suspect = |id: &NodeId| self.members.get(id).is_some_and(|m| !m.agenda.is_plain);
+            let suspect = |id: &NodeId| self.members.get(id).is_some_and(|m| m.agenda.is_suspect);
             let of = |id| sync.reports.get(&id).copied().unwrap_or((Class::Poll, now));
             let all = sync.nodes.iter().copied();
             let all = all.filter(|id| sync.reports.contains_key(id) || suspect(id));
@@ -98,7 +98,8 @@ impl Replicator {
         }
         let sync = &mut self.groups[usize::from(group.number())];
         if !fits {
-            sync.hurry(Class::Failures, now);
+            // The rest goes with the next; not at once, or a debt would never end.
+            sync.hurry(Class::Failures, now.after(pace.near));
         }
         let unknown = sync.unknown.iter().filter_map(|id| self.members.get(id));
         circuits.extend(unknown.map(|member| member.node.name().clone()).take(MOST_ASKED));

@@ -82,11 +82,19 @@ impl Replicator {
                 let totals = Totals::Absent;
                 self.apply(id, Input::Answer { view: &plain, asked, at: now, totals });
             }
-            let detached = |member: &Member| !member.agenda.is_synced && !member.agenda.is_unknown;
-            // To an answer from before, nothing attaches: it would be degraded and wait for leases.
-            let reachable = self.degraded.is_none();
-            if reachable && self.members.get(&id).is_some_and(detached) {
+            // While degraded, nothing attaches, even to an answer that was asked for before: calls
+            // would wait for leases that do not come.
+            let detached = |member: &&Member| {
+                self.degraded.is_none() && !member.agenda.is_synced && !member.agenda.is_unknown
+            };
+            let Some(member) = self.members.get(&id).filter(detached) else { continue };
+            if member.agenda.has_view {
                 self.apply(id, Input::Current);
+            } else if member.agenda.refused.is_none() {
+                // It missed its first view, which may be older than this answer.
+                let sync = &mut self.groups[usize::from(group.number())];
+                sync.unknown.insert(id);
+                sync.hurry(Class::Probe, now);
             }
         }
     }

@@ -113,7 +113,7 @@ impl Replicator {
             Some(wanted) => sync.reports.insert(id, wanted),
             None => sync.reports.remove(&id),
         };
-        if !agenda.is_unknown {
+        if agenda.has_view {
             sync.unknown.remove(&id);
         }
         self.request_sync(group);

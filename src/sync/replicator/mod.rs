@@ -14,7 +14,11 @@ mod sending;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -85,6 +89,7 @@ struct Member {
 pub(super) struct Replicator {
     handle: Arc<Handle>,
     notices: broadcast::Receiver<Notice>,
+    listens: bool,
     notifications: UnboundedSender<Notification>,
     members: HashMap<NodeId, Member>,
     ids: HashMap<CircuitName, NodeId>,
@@ -125,6 +130,7 @@ impl Replicator {
         scheduler.request(Job::Heartbeat, Some((Class::Heartbeat, now)));
         Self {
             notices,
+            listens: true,
             notifications,
             members: HashMap::new(),
             ids: HashMap::new(),
@@ -180,13 +186,13 @@ impl Replicator {
             tokio::select! {
                 biased;
                 () = handle.woken.notified() => {}
-                notice = self.notices.recv() => self.noticed(notice),
+                // Before what is pushed: a flood of that must not keep answers waiting.
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    // An operation of a user's own backend may have panicked.
                     if let Ok(done) = done {
                         self.done(done);
                     }
                 }
+                notice = self.notices.recv(), if self.listens => self.noticed(notice),
                 _ = life.changed() => {}
                 () = sleep(wait) => {}
             }
@@ -211,9 +217,16 @@ impl Drop for Replicator {
     }
 }
 
-/// Waits for an answer that no call waits for.
-async fn within<T>(answer: Answer<'_, T>) -> Result<T, BackendError> {
-    timeout(BACKGROUND, answer).await.unwrap_or_else(|_| {
+/// Waits for an answer that no call waits for. A backend of a user that panics has not answered.
+async fn within<'a, T>(operation: impl FnOnce() -> Answer<'a, T>) -> Result<T, BackendError> {
+    let panicked = || BackendError::unavailable("the backend panicked");
+    let answer = catch_unwind(AssertUnwindSafe(operation)).map_err(|_| panicked())?;
+    let mut answer = pin!(timeout(BACKGROUND, answer));
+    let answer = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(panicked())),
+    });
+    answer.await?.unwrap_or_else(|_| {
         Err(BackendError::unavailable(format!("no answer within {BACKGROUND:?}")))
     })
 }

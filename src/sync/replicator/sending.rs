@@ -57,7 +57,7 @@ impl Replicator {
             },
         };
         self.tasks.spawn(async move {
-            let answer = within(backend.heartbeat(&heartbeat)).await;
+            let answer = within(|| backend.heartbeat(&heartbeat)).await;
             Done { asked, answer: Answered::Heartbeat(answer) }
         });
     }
@@ -81,7 +81,7 @@ impl Replicator {
             }
         }
         self.tasks.spawn(async move {
-            let answer = within(backend.publish(&sender, &circuits)).await;
+            let answer = within(|| backend.publish(&sender, &circuits)).await;
             Done { asked, answer: Answered::Published(answer) }
         });
     }
@@ -99,7 +99,7 @@ impl Replicator {
         let agenda = member.node.agenda(pace);
         self.set_agenda(id, agenda);
         self.tasks.spawn(async move {
-            let answer = within(match &command {
+            let answer = within(|| match &command {
                 Command::Restore(view) => backend.restore(&name, view),
                 Command::Settle(settled) => {
                     backend.settle_probe(&name, settled.lease, &settled.probed)
@@ -138,7 +138,8 @@ impl Replicator {
         let backend = self.handle.backend.clone();
         self.tasks.spawn(async move {
             let (generation, nonce) = (request.generation(), request.nonce());
-            let answer = within(backend.acquire_probe(request.circuit(), generation, nonce)).await;
+            let answer =
+                within(|| backend.acquire_probe(request.circuit(), generation, nonce)).await;
             Done { asked, answer: Answered::Lease(id, request, answer) }
         });
         true

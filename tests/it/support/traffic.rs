@@ -43,6 +43,7 @@ pub(crate) enum Fault {
     /// The command waits for the end of the fault. It does not act if its caller gives up before.
     Pauses,
     Fails(BackendError),
+    Panics,
 }
 
 /// Clones are the same connection.
@@ -162,6 +163,7 @@ impl Traffic {
                     act(&*self.backend, since.elapsed()).await?
                 }
                 Fault::Fails(error) => return Err(error),
+                Fault::Panics => panic!("as a backend of a user may"),
             };
             self.line.shares.fetch_add(answer.shares(), Ordering::Relaxed);
             Ok(answer)

@@ -187,3 +187,15 @@ fn an_observer_that_never_returns_delays_no_other_circuit() {
         runtime.shutdown_timeout(s(1));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_panics_counts_as_one_that_does_not_answer() {
+    let [one, _other] = two().await;
+    one.line.set(Fault::Panics);
+    fail(&one.circuit);
+    sleep(s(5)).await;
+    assert!(one.store.backend().is_degraded(), "{}", one.store.backend());
+    one.line.set(Fault::None);
+    sleep(s(5)).await;
+    assert_eq!(one.store.backend(), BackendStatus::Connected);
+}
