@@ -366,7 +366,7 @@ impl CircuitSync {
         self.followed.suspect.is_some()
     }
 
-    /// Drops the evidence, because it is paid for, or of another window.
+    /// Drops the evidence, because it has led to an open phase, or is of another window.
     pub(crate) fn drop_evidence(&mut self, policy: &Policy) {
         self.unreported = Unreported::new(Geometry::of(policy));
         (self.outbox.alarm, self.alarmed) = (false, false);

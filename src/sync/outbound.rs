@@ -79,7 +79,7 @@ impl CircuitSync {
             }
             State::Closed => {
                 self.trip = None;
-                // What had opened it is paid for, by the cluster too.
+                // What had opened it has had its effect, for the cluster too.
                 self.drop_evidence(policy);
             }
             _ => {}
