@@ -332,7 +332,7 @@ fn a_server_with_unexpected_tls_is_refused() {
 
 #[cfg(feature = "redis-tls")]
 #[test]
-fn a_certificate_that_has_expired_or_is_for_another_host_is_refused() {
+fn over_tls_an_expired_or_foreign_certificate_is_refused() {
     use crate::support::redis::TlsServer;
     on_this_thread(async {
         for (tls, says) in [
