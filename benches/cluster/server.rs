@@ -32,7 +32,7 @@ impl Server {
     /// The same, for more commands at once than the server can answer in time.
     pub async fn connect_patiently(&self) -> anyhow::Result<RedisBackend> {
         let config = RedisConfig::new("127.0.0.1", self.port);
-        let patience = Duration::from_secs(10);
+        let patience = Duration::from_secs(5);
         let config = config.command_timeout(patience).background_timeout(patience);
         Ok(RedisBackend::connect(&config).await?)
     }
