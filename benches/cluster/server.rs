@@ -33,7 +33,7 @@ impl Server {
     pub async fn connect_patiently(&self) -> anyhow::Result<RedisBackend> {
         let config = RedisConfig::new("127.0.0.1", self.port);
         let patience = Duration::from_secs(5);
-        let config = config.command_timeout(patience).background_timeout(patience);
+        let config = config.command_timeout(patience);
         Ok(RedisBackend::connect(&config).await?)
     }
 

@@ -206,7 +206,7 @@ impl Config {
                 RedisPart::Address => env::REDIS_URL,
                 RedisPart::CaFile => env::REDIS_CA_FILE,
                 RedisPart::Prefix => env::KEY_PREFIX,
-                RedisPart::CommandTimeout | RedisPart::BackgroundTimeout => env::DEADLINE,
+                RedisPart::CommandTimeout => env::DEADLINE,
             };
             problems.push(Problem::new(variable, None, problem));
         }

@@ -51,10 +51,7 @@ pub(super) fn client(config: &RedisConfig) -> Result<Client, BackendError> {
             tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
             unresponsive: UnresponsiveConfig {
                 // Not before a command's own timeout: a server may pause for as long.
-                max_timeout: Some(
-                    config.command_timeout.max(config.background_timeout)
-                        + Duration::from_millis(250),
-                ),
+                max_timeout: Some(config.background_timeout() + Duration::from_millis(250)),
                 interval: Duration::from_millis(60),
             },
             ..ConnectionConfig::default()

@@ -55,7 +55,6 @@ pub struct RedisConfig {
     pub(super) tls_ca_file: Option<PathBuf>,
     pub(super) prefix: String,
     pub(super) command_timeout: Duration,
-    pub(super) background_timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +78,6 @@ pub(crate) enum Part {
     CaFile,
     Prefix,
     CommandTimeout,
-    BackgroundTimeout,
 }
 
 impl RedisConfig {
@@ -87,10 +85,6 @@ impl RedisConfig {
     /// waits.
     pub(crate) const COMMAND_TIMEOUTS: RangeInclusive<Duration> =
         Duration::from_millis(1)..=Duration::from_secs(5);
-
-    /// The least is longer than a healthy server takes; after the largest, replicas are degraded.
-    pub(crate) const BACKGROUND_TIMEOUTS: RangeInclusive<Duration> =
-        Duration::from_millis(10)..=Duration::from_secs(10);
 
     /// Returns the configuration of one server.
     #[must_use]
@@ -180,18 +174,11 @@ impl RedisConfig {
     /// Sets how long a command may take that a call waits for, which asks for a probe: 1 ms to 5 s.
     /// Default: 50 ms. After the store's [deadline](crate::StoreBuilder::deadline), no call waits
     /// for the answer.
+    ///
+    /// Commands that no call waits for may take 1 s, or as long as this if this is longer.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a command may take that no call waits for: 10 ms to 10 s. Default: 1 s. A
-    /// store waits no longer than 1 s, whatever is set here. While it waits, circuits go on
-    /// deciding by what they know.
-    #[must_use]
-    pub fn background_timeout(mut self, timeout: Duration) -> Self {
-        self.background_timeout = timeout;
         self
     }
 
@@ -205,6 +192,11 @@ impl RedisConfig {
         RedisConfigError::unless_none(problems.collect())
     }
 
+    /// How long a command may take that no call waits for. Circuits go on deciding meanwhile.
+    pub(super) fn background_timeout(&self) -> Duration {
+        self.command_timeout.max(Duration::from_secs(1))
+    }
+
     pub(super) fn of(mode: Mode, hosts: Vec<(String, u16)>) -> Self {
         Self {
             mode,
@@ -215,7 +207,6 @@ impl RedisConfig {
             tls_ca_file: None,
             prefix: "cb".to_owned(),
             command_timeout: Duration::from_millis(50),
-            background_timeout: Duration::from_secs(1),
         }
     }
 
@@ -267,11 +258,6 @@ impl RedisConfig {
             Part::CommandTimeout,
             "the command timeout must be between 1ms and 5s",
         );
-        unless(
-            Self::BACKGROUND_TIMEOUTS.contains(&self.background_timeout),
-            Part::BackgroundTimeout,
-            "the background timeout must be between 10ms and 10s",
-        );
         problems
     }
 
@@ -309,7 +295,6 @@ impl fmt::Debug for RedisConfig {
             .field("tls_ca_file", &self.tls_ca_file)
             .field("prefix", &self.prefix)
             .field("command_timeout", &self.command_timeout)
-            .field("background_timeout", &self.background_timeout)
             .finish()
     }
 }

@@ -83,7 +83,7 @@ impl Link {
             pushing: Pushing::default(),
             tls: config.tls,
             timeout: config.command_timeout,
-            background_timeout: config.background_timeout,
+            background_timeout: config.background_timeout(),
             clustered: client.is_clustered(),
             client,
             in_flight: AtomicUsize::new(0),

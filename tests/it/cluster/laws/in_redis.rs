@@ -26,7 +26,7 @@ impl InRedis {
     async fn of(servers: Vec<Server>, config: &RedisConfig) -> Self {
         // Tests run in parallel, and a machine may be busy.
         let patience = Duration::from_secs(2);
-        let config = config.clone().command_timeout(patience).background_timeout(patience);
+        let config = config.clone().command_timeout(patience);
         let one = RedisBackend::connect(&config).await.unwrap();
         let other = RedisBackend::connect(&config).await.unwrap();
         Self { servers: Arc::new(servers), one, other }

@@ -51,7 +51,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: 
 
 /// Connects, with enough time for a busy machine.
 pub(crate) async fn connect(config: &RedisConfig) -> RedisBackend {
-    let config = config.clone().command_timeout(s(5)).background_timeout(s(5));
+    let config = config.clone().command_timeout(s(5));
     let connecting = async {
         loop {
             match RedisBackend::connect(&config).await {
