@@ -53,7 +53,7 @@ impl Member {
         circuit.join(member.clone());
         if let Some((view, at)) = handle.find(circuit.name()) {
             let input = Input::Answer { view: &view, asked: at, at, totals: Totals::Absent };
-            // Nobody observes it yet, and the first view is no event.
+            // It has no observers yet, and the first view is no event.
             let _ = circuit.apply(input, Pace::default());
         }
         Some(member)

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::store::Store;
 use super::summary::CircuitSummary;
 use crate::backend::{BackendError, Notice, ReplicaInfo};
+use crate::clock;
 use crate::sync::Handle;
+use crate::timestamp::Timestamp;
 
 /// The longest time that [`Store::replicas`] waits.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -63,9 +65,7 @@ impl Store {
     pub fn watch(&self) -> Option<ClusterWatch> {
         let handle = self.registry.replicator.clone()?;
         let notices = handle.backend().subscribe();
-        let mut renew = interval(RENEW);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Some(ClusterWatch { handle, notices, renew })
+        Some(ClusterWatch { handle, notices, renew_at: Timestamp::default() })
     }
 }
 
@@ -74,7 +74,7 @@ impl Store {
 pub struct ClusterWatch {
     handle: Arc<Handle>,
     notices: broadcast::Receiver<Notice>,
-    renew: tokio::time::Interval,
+    renew_at: Timestamp,
 }
 
 impl ClusterWatch {
@@ -84,6 +84,10 @@ impl ClusterWatch {
     /// # Cancellation
     ///
     /// Dropping the future drops no description: the next call returns it.
+    ///
+    /// # Panics
+    ///
+    /// Panics when it is polled outside of a tokio runtime with its timers enabled.
     pub async fn next(&mut self) -> Option<ReplicaCircuits> {
         loop {
             tokio::select! {
@@ -95,9 +99,10 @@ impl ClusterWatch {
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 },
-                _ = self.renew.tick() => {
+                () = sleep(self.renew_at.since(clock::now())) => {
                     // A backend that does not answer is asked again.
                     let _ = timeout(ANSWER, self.handle.backend().watch()).await;
+                    self.renew_at = clock::now().after(RENEW);
                 }
             }
         }
