@@ -103,12 +103,7 @@ impl Fleet {
 #[test]
 fn a_stall_of_400_ms_is_over_in_five_seconds() {
     real(async {
-        let server = Server::start();
-        let fleet = Fleet::join(&server, 24, 1000).await;
-        let _slowed = Slowed::new(&server);
-        fleet.call().await;
-        fleet.call().await;
-        assert_eq!(fleet.detached(), 0, "a slow server is no stall");
+        let (server, fleet, _slowed) = slowed_fleet().await;
         assert_eq!(server.cli(&["CLIENT", "PAUSE", "400", "ALL"]), "OK");
         fleet.call().await;
         fleet.is_back_in_five_seconds().await;
@@ -118,18 +113,23 @@ fn a_stall_of_400_ms_is_over_in_five_seconds() {
 #[test]
 fn the_loss_of_all_connections_is_over_in_five_seconds() {
     real(async {
-        let server = Server::start();
-        let fleet = Fleet::join(&server, 24, 1000).await;
-        let _slowed = Slowed::new(&server);
-        fleet.call().await;
-        fleet.call().await;
-        assert_eq!(fleet.detached(), 0, "a slow server is no stall");
+        let (server, fleet, _slowed) = slowed_fleet().await;
         for kind in ["normal", "pubsub"] {
             server.cli(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
         }
         tokio::time::sleep(ms(200)).await;
         fleet.is_back_in_five_seconds().await;
     });
+}
+
+async fn slowed_fleet() -> (Server, Fleet, Slowed) {
+    let server = Server::start();
+    let fleet = Fleet::join(&server, 24, 1000).await;
+    let slowed = Slowed::new(&server);
+    fleet.call().await;
+    fleet.call().await;
+    assert_eq!(fleet.detached(), 0, "a slow server is no stall");
+    (server, fleet, slowed)
 }
 
 #[test]
