@@ -122,7 +122,8 @@ impl Fleet {
                 let reports = match sends {
                     Sends::Heartbeat => {
                         let version = "0.0.0".to_owned();
-                        let heartbeat = Heartbeat { sender, version, impaired: String::new() };
+                        let heartbeat =
+                            Heartbeat { sender, version, impaired: String::new(), seen: 1 };
                         return backend.heartbeat(&heartbeat).await.map(|_| None);
                     }
                     Sends::Change => {

@@ -13,6 +13,8 @@ pub struct Heartbeat {
     pub version: String,
     /// What is impaired for this replica. Empty if nothing is.
     pub impaired: String,
+    /// The version of the newest change that this replica has seen, in any group.
+    pub seen: u64,
 }
 
 /// The answer to a [`Heartbeat`].
@@ -23,6 +25,12 @@ pub struct Roster {
     /// Whether a program [watches](super::Backend::watch) the cluster: if so, replicas publish
     /// their circuits.
     pub watched: bool,
+    /// The newest version that any replica [has seen](Heartbeat::seen). A replica that has seen
+    /// older changes only reads all groups: what is pushed may not reach it.
+    ///
+    /// Versions that lie more than a second ahead of the backend's clock do not count: they are
+    /// forged, or the clock went back.
+    pub newest: u64,
 }
 
 impl Roster {
@@ -53,7 +61,7 @@ impl ReplicaInfo {
     /// Returns the replica of a heartbeat.
     #[must_use]
     pub fn new(heartbeat: Heartbeat, silent_for: Duration) -> Self {
-        let Heartbeat { sender: Sender { name, id }, version, impaired } = heartbeat;
+        let Heartbeat { sender: Sender { name, id }, version, impaired, .. } = heartbeat;
         Self { name, id, version, silent_for, impaired }
     }
 

@@ -28,15 +28,24 @@ pub struct Batch {
     pub seq: u64,
     /// Changes after this point are to be returned.
     pub since: Cursor,
-    /// The replica has seen every change of the group up to this version, pushed ones included,
-    /// and the batch completes its evidence on all circuits that were suspect by then. Zero: it
-    /// does not say.
+    /// The replica has seen every change of the group up to this version, pushed ones included, and
+    /// has answered every roll call in it: what it had counted then is in this batch or an earlier
+    /// one. Zero: it does not say.
     pub seen: u64,
     /// Evidence, at most one report for each circuit.
     pub reports: Vec<Report>,
     /// Circuits whose views are to be returned even if they have not changed, besides those of the
     /// reports.
     pub circuits: Vec<CircuitName>,
+}
+
+impl Batch {
+    /// Makes all reports [older](Report::grow_older).
+    pub(crate) fn grow_older(&mut self, by: Duration) {
+        for report in &mut self.reports {
+            report.grow_older(by);
+        }
+    }
 }
 
 /// How far a replica has read the changes of a group. The default is the beginning.

@@ -82,7 +82,9 @@ pub struct Roll {
     /// How many replicas have answered: they have sent a batch that has [seen](super::Batch::seen)
     /// it. Counted only for two seconds; after that it may be zero.
     pub answered: u64,
-    /// The failures up to the roll call, after the last success that any replica has reported.
+    /// The failures after the last success that any replica has reported, up to the moment when the
+    /// first replica answered with a report on the circuit; until then, up to the roll call. What
+    /// came later is not known of every replica.
     pub consecutive_failures: u64,
 }
 

@@ -68,7 +68,7 @@ impl Synced {
     fn succeeded(&mut self) {
         if self.sync.ends_known_streak() {
             self.signal(Signal::Failures);
-        } else if self.sync.is_suspect() {
+        } else if self.sync.reports_successes() {
             self.signal(Signal::Successes);
         }
     }

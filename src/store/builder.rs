@@ -181,8 +181,9 @@ impl StoreBuilder {
     /// A circuit with failures that is far from any threshold reports every 300 ms, and 30 ms more
     /// for each live replica, but at most every 10 s. A healthy circuit reports nothing. When a
     /// streak reaches three failures, or a failure count half of its threshold, that is reported
-    /// at once; after that the interval holds. Twice the interval, at least the [deadline](Self::deadline) and at most 2 s, is how
-    /// long replicas have to report everything before totals are judged without them.
+    /// at once; after that the interval holds. Twice the interval, at least the
+    /// [deadline](Self::deadline) and at most 2 s (10 ms more for each replica over 16), is how long
+    /// replicas have to report everything before totals are judged without them.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         let longest = Duration::from_secs(10);
         self.settings.cluster.report_interval = interval.clamp(Duration::from_millis(10), longest);

@@ -22,11 +22,11 @@ impl CircuitSync {
             *retry = cx.now.after(wait.min(LONGEST_WAIT));
             self.refusals = self.refusals.saturating_add(1);
         }
-        if let SyncState::Detached { why: known, .. } = &mut self.state {
+        if let SyncState::Detached(known) = &mut self.state {
             *known = why;
             return;
         }
-        self.state = SyncState::Detached { since: cx.now, why };
+        self.state = SyncState::Detached(why);
         self.outbox.restore = false;
         cx.machine.set_backing(Backing::Detached);
         let generation = self.followed.generation;
@@ -47,7 +47,7 @@ impl CircuitSync {
         if self.is_synced() {
             return;
         }
-        if let SyncState::Detached { why: Detached::Refused { retry, .. }, .. } = &self.state
+        if let SyncState::Detached(Detached::Refused { retry, .. }) = &self.state
             && *retry > cx.now
         {
             return;

@@ -39,7 +39,7 @@ pub(crate) enum SyncState {
     /// The circuit follows the record.
     Synced,
     /// The circuit decides without the backend.
-    Detached { since: Timestamp, why: Detached },
+    Detached(Detached),
 }
 
 /// Why a circuit is detached.
@@ -262,8 +262,10 @@ pub(crate) struct CircuitSync {
     pub(super) next_alarm: u64,
     /// When the totals are to be read again, because a roll call is not answered yet.
     pub(super) read_again: Option<Timestamp>,
-    /// Roll calls in a row that were called for nothing, and when the next one may be.
+    /// Roll calls in a row that were called for nothing, the last of them, and when the next one may
+    /// be.
     pub(super) vain_rolls: u32,
+    pub(super) vain_roll: u64,
     pub(super) next_roll: Timestamp,
     pub(super) next_shares: Timestamp,
 }
@@ -296,6 +298,7 @@ impl CircuitSync {
             next_alarm: 0,
             read_again: None,
             vain_rolls: 0,
+            vain_roll: 0,
             next_roll: Timestamp::default(),
             next_shares: Timestamp::default(),
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::circuit::{CircuitSync, Command, Context, Detached, Outbox};
 use super::scheduler::Class;
 use crate::backend::{BackendError, Move, RecordState, View};
+use crate::machine::Reason;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
@@ -120,7 +121,7 @@ impl CircuitSync {
             }
             Err(error) => {
                 self.outbox.not_before = cx.now.after(SEND_AGAIN);
-                self.put_back(command);
+                self.put_back(command, cx.now);
                 self.supersede_returned(cx);
                 if !error.is_unavailable() {
                     self.detach(Detached::refused(error.clone(), cx.now, fastrand::f64()), cx);
@@ -130,8 +131,9 @@ impl CircuitSync {
     }
 
     /// What was not acknowledged waits to be sent again, unless it is superseded.
-    fn put_back(&mut self, command: &Command) {
+    fn put_back(&mut self, command: &Command, now: Timestamp) {
         let generation = self.followed.generation;
+        let closed = self.followed.state == RecordState::Closed;
         let is_trip = matches!(command, Command::Transition { to, .. } if self.is_trip(to));
         let Outbox { restore, settled, proposal, change, .. } = &mut self.outbox;
         match command {
@@ -146,12 +148,15 @@ impl CircuitSync {
                     change.sent = false;
                 }
             }
-            Command::Transition { from, to } => {
-                // What this replica's own evidence proposes is not forgotten by being taken.
-                if *from == generation && !is_trip {
-                    *proposal = proposal.take().or(Some(*to));
-                }
+            // What this replica's own evidence proposes is not forgotten by being taken.
+            Command::Transition { from, .. } if *from != generation || is_trip => {}
+            // These totals may be old by the time of the next try: they are judged anew.
+            Command::Transition { to: Move::Open { reason, .. }, .. }
+                if closed && *reason != Reason::Override =>
+            {
+                self.read_again = Some(now);
             }
+            Command::Transition { to, .. } => *proposal = proposal.take().or(Some(*to)),
         }
     }
 }

@@ -20,7 +20,8 @@ const POLL_ACTIVE: Duration = Duration::from_secs(6);
 /// The same, if changes are not pushed.
 const POLL_UNPUSHED: Duration = Duration::from_secs(1);
 
-/// After an error the group is read again after this, then twice as long, up to the longest.
+/// After an error the group is read so long after the last time, then after twice as long, up to the
+/// longest. A missing answer takes longer than the first of these, so it costs no more time.
 const AGAIN: Duration = Duration::from_millis(250);
 const LONGEST_AGAIN: Duration = Duration::from_secs(2);
 
@@ -30,6 +31,30 @@ pub(super) enum Polls {
     Plain,
     Active,
     Unpushed,
+}
+
+/// Whether other replicas have seen changes that this one has not: what is pushed may not reach it.
+#[derive(Debug, Default)]
+pub(super) struct Missed {
+    suspected: u64,
+    checked: u64,
+}
+
+impl Missed {
+    /// Compares the newest version that any replica has seen with the newest that this one has.
+    /// Returns whether to read all groups.
+    ///
+    /// One heartbeat is no proof: the push may still be on its way. And each version is worth one
+    /// look, since it may be forged.
+    pub(super) fn compare(&mut self, newest: u64, seen: u64) -> bool {
+        let missed = newest > seen.max(self.checked);
+        let again = missed && self.suspected > seen;
+        self.suspected = if missed && !again { newest } else { 0 };
+        if again {
+            self.checked = newest;
+        }
+        again
+    }
 }
 
 /// The state of a group.
@@ -51,6 +76,8 @@ pub(super) struct GroupSync {
     pub(super) listing: Option<HashSet<CircuitName>>,
     /// It is to be read from its beginning, whatever an answer says that is under way.
     pub(super) restarts: bool,
+    /// The last circuit that a poll has asked for. The next one goes on behind it.
+    pub(super) polled: NodeId,
     /// Circuits without a view.
     pub(super) unknown: BTreeSet<NodeId>,
     /// The version up to which the backend knows this replica's evidence to be complete.
@@ -122,7 +149,7 @@ impl GroupSync {
             None => (asked, 0, false),
         };
         let wait = (AGAIN * (1 << times.min(4))).min(LONGEST_AGAIN);
-        let again = spread(now.after(wait / 2), wait, draw);
+        let again = spread(asked.after(wait / 2), wait, draw).max(now);
         self.failing = Some(Failing { since, times, cause, again, is_unreachable: was });
     }
 

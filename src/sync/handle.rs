@@ -1,5 +1,6 @@
 //! What the rest of the store holds of its replicator.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,7 +54,7 @@ const LONGEST_FAR: Duration = Duration::from_secs(10);
 const LONGEST_SETTLING: Duration = Duration::from_secs(2);
 
 /// With more replicas than a few, it waits so much longer for each: their budgets may be used up.
-const SETTLING_PER_REPLICA: Duration = Duration::from_millis(30);
+const SETTLING_PER_REPLICA: Duration = Duration::from_millis(10);
 const FEW: u32 = 16;
 
 impl SyncSettings {
@@ -83,7 +84,7 @@ pub(super) enum Life {
 #[derive(Default)]
 pub(super) struct Inbox {
     pub(super) joined: Vec<(NodeId, Arc<dyn Node>)>,
-    pub(super) woken: Vec<NodeId>,
+    pub(super) woken: BTreeSet<NodeId>,
     pub(super) released: Vec<NodeId>,
     pub(super) leases: Vec<(NodeId, Box<dyn LeaseRequest>)>,
 }
@@ -161,7 +162,9 @@ impl Handle {
 
     /// A circuit has something to send.
     pub(crate) fn wake(&self, id: NodeId) {
-        self.post(|inbox| inbox.woken.push(id));
+        self.post(|inbox| {
+            inbox.woken.insert(id);
+        });
     }
 
     /// The store has forgotten a circuit.

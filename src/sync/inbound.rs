@@ -78,7 +78,7 @@ impl CircuitSync {
             self.outbox.restore = true;
         }
         let known = &self.known;
-        let contradicts = view.rank() == known.rank() && !says_as(&view.state, &known.state);
+        let contradicts = view.rank() == known.rank() && !view.state.is_like(&known.state);
         let newer = view.rank() >= known.rank();
         if !behind && (vanished || replaced || contradicts || newer) && at >= self.at {
             let overridden = take(&mut self.known.overridden);
@@ -165,7 +165,7 @@ impl CircuitSync {
             return;
         }
         let next = new.generation != old.generation;
-        let newer = new.rank() != old.rank() || !says_as(&new.state, &old.state);
+        let newer = new.rank() != old.rank();
         let same_kind = new.state.is_like(&old.state);
         // The first generation has no record: what was counted without one goes on in it.
         let evidence_goes_on = same_kind && is_first(&old) && is_first(new);
@@ -176,7 +176,7 @@ impl CircuitSync {
         if self.follow_override(cx) || cx.machine.state().is_overridden() {
             return;
         }
-        if next && !evidence_goes_on || newer && !same_kind {
+        if next && !evidence_goes_on || !same_kind {
             self.apply(None, cx);
         } else if newer {
             self.update(Timestamp::default(), cx.machine);
@@ -245,7 +245,7 @@ impl CircuitSync {
         self.outbox.attention = None;
         self.outbox.shares = false;
         self.read_again = None;
-        (self.vain_rolls, self.next_roll) = (0, Timestamp::default());
+        (self.vain_rolls, self.vain_roll, self.next_roll) = (0, 0, Timestamp::default());
         self.answered_roll = 0;
     }
 
@@ -327,9 +327,4 @@ fn is_first(view: &View) -> bool {
 /// Whether there is no record.
 pub(super) fn is_absent(view: &View) -> bool {
     is_first(view) && view.revision == 0
-}
-
-/// Whether two views of one rank say the same, but for times that pass.
-fn says_as(one: &RecordState, other: &RecordState) -> bool {
-    one.is_like(other)
 }

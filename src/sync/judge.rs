@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Totals trip only when they are whole: the batch that answers a roll call has everything that its
-//! replica counted before. Consecutive failures count up to the roll call alone, because what came
-//! after it is not known of every replica.
+//! replica counted before. Consecutive failures count up to the first answer alone, because what
+//! came after it is not known of every replica. Other totals are those of the moment, so a roll call
+//! serves no longer than a few report intervals.
 
 use super::circuit::{CircuitSync, Context};
 use super::outbound::{horizon, terms};
@@ -81,7 +82,7 @@ impl CircuitSync {
     /// The totals meet a condition: they are judged if a roll call has made them whole.
     fn judge_roll(&mut self, view: &View, roll: Roll, cx: &mut Context<'_>) {
         let settling = cx.pace.settling;
-        if roll.age > settling * 3 {
+        if roll.age > settling + cx.pace.near * 2 {
             return self.call_roll(roll.id, cx);
         }
         if roll.answered < cx.pace.live && roll.age < settling {
@@ -91,7 +92,9 @@ impl CircuitSync {
         let tally = Tally { consecutive_failures: roll.consecutive_failures, ..view.tally };
         let Some(reason) = cx.policy.judge(tally) else {
             // It grew to that only after the roll call.
-            self.vain_rolls += 1;
+            if std::mem::replace(&mut self.vain_roll, roll.id) != roll.id {
+                self.vain_rolls += 1;
+            }
             return self.call_roll(roll.id, cx);
         };
         let reason = if cx.policy.quorum() == 1 {

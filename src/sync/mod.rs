@@ -46,7 +46,8 @@
 //! 2. Every command has its price, and the scheduler exempts none. What a store sends is bounded,
 //!    whatever its circuits do.
 //! 3. Totals decide only after a roll call. This replica's own evidence is always whole.
-//! 4. A closed circuit reports no success until it is suspect. Without failures it sends nothing.
+//! 4. A closed circuit reports no success until it is suspect, and then with its failures, unless it
+//!    is near a threshold. Without failures it sends nothing.
 //! 5. Answers are the truth, pushes are hints ([`circuit`]).
 //! 6. When heartbeats have failed for two seconds, counted from the sending of the first one that
 //!    failed, every circuit is detached: it decides without the backend, and the store sends

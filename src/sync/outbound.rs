@@ -28,8 +28,8 @@ pub(crate) struct Agenda {
     pub(crate) is_unknown: bool,
     /// The backend has described the circuit at some time.
     pub(crate) has_view: bool,
-    /// The circuit is closed and suspect: a roll call concerns it.
-    pub(crate) is_suspect: bool,
+    /// A report of it answers a roll call.
+    pub(crate) answers_roll: bool,
     pub(crate) is_synced: bool,
     /// A command is under way.
     pub(crate) is_busy: bool,
@@ -47,7 +47,7 @@ impl Default for Agenda {
             is_plain: true,
             is_unknown: false,
             has_view: true,
-            is_suspect: false,
+            answers_roll: false,
             is_synced: false,
             is_busy: false,
             refused: None,
@@ -164,13 +164,11 @@ impl CircuitSync {
                 && self.followed.overridden.record.is_none(),
             is_unknown: self.is_unknown(),
             has_view: self.at > Timestamp::default(),
-            is_suspect: self.follows_closed() && self.is_suspect(),
+            answers_roll: self.counts(machine) && self.has_roll_to_answer(),
             is_synced: self.is_synced(),
             is_busy: self.outbox.busy,
             refused: match &self.state {
-                SyncState::Detached { why: Detached::Refused { error, .. }, .. } => {
-                    Some(error.to_string())
-                }
+                SyncState::Detached(Detached::Refused { error, .. }) => Some(error.to_string()),
                 _ => None,
             },
         }

@@ -12,6 +12,9 @@ use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::timestamp::Timestamp;
 
+/// With many replicas, each looks after so many far intervals whether a circuit is quiet again.
+const CALM_IN_FAR: u32 = 10;
+
 /// What a circuit has for a batch.
 #[derive(Debug)]
 pub(crate) enum Reported {
@@ -28,7 +31,7 @@ impl CircuitSync {
         machine: &Machine,
         pace: Pace,
     ) -> Option<(Class, Timestamp)> {
-        if let SyncState::Detached { why: Detached::Refused { retry, .. }, .. } = &self.state {
+        if let SyncState::Detached(Detached::Refused { retry, .. }) = &self.state {
             return Some((Class::Poll, *retry));
         }
         if let Some(confirms) = self.confirms_at() {
@@ -40,7 +43,7 @@ impl CircuitSync {
         if self.is_urgent(policy) {
             return Some((Class::Failures, Timestamp::default()));
         }
-        let near = self.near || self.alarmed;
+        let near = self.is_near();
         let next = self.reported.after(if near { pace.near } else { pace.far });
         let failures = self.unreported.failing_since().map(|since| {
             // Far from any threshold, it waits for others of its group.
@@ -48,10 +51,12 @@ impl CircuitSync {
         });
         let ended = self.unreported.ends_known_streak();
         let ended = ended.then(|| self.reported.after(pace.near));
-        let urgent = [failures, ended, self.read_again].into_iter().flatten().min();
+        let alarm = self.outbox.alarm.then(|| self.settles_at(pace));
+        let urgent = [failures, ended, alarm, self.read_again].into_iter().flatten().min();
         // Successes of a suspect circuit are counted outside the lock: whether there are some shows
-        // when they are taken.
-        let successes = self.is_suspect().then_some(next);
+        // when they are taken. Far from any threshold they go with failures.
+        let successes =
+            self.is_suspect().then(|| if near { next } else { self.calm_at(policy, pace) });
         match (urgent, successes) {
             (Some(urgent), successes) => {
                 Some((Class::Failures, successes.map_or(urgent, |due| due.min(urgent))))
@@ -60,11 +65,35 @@ impl CircuitSync {
         }
     }
 
+    /// Whether successes are reported as soon as failures are.
+    pub(crate) fn reports_successes(&self) -> bool {
+        self.is_suspect() && self.is_near()
+    }
+
+    fn is_near(&self) -> bool {
+        self.near || self.alarmed
+    }
+
+    /// When a suspect circuit is looked at that has not been suspicious for a window: perhaps it is
+    /// quiet. The more replicas there are, the longer each waits, since one of them is enough.
+    fn calm_at(&self, policy: &Policy, pace: Pace) -> Timestamp {
+        let since = self.suspected.max(self.reported);
+        since.after(horizon(policy).max(pace.far * CALM_IN_FAR))
+    }
+
+    /// When it is over to wait for the answers to a roll call that this replica has answered.
+    fn settles_at(&self, pace: Pace) -> Timestamp {
+        let roll = self.followed.suspect.filter(|roll| roll.id == self.answered_roll);
+        roll.map_or(Timestamp::default(), |roll| {
+            self.followed_at.after(pace.settling.saturating_sub(roll.age))
+        })
+    }
+
     /// Whether something cannot wait for the interval.
     fn is_urgent(&self, policy: &Policy) -> bool {
         let votes = policy.quorum() > 1 && self.trip.is_some() && !self.voted;
         let outbox = &self.outbox;
-        let asks = outbox.alarm || outbox.attention.is_some() || outbox.shares;
+        let asks = outbox.attention.is_some() || outbox.shares;
         votes || asks || self.has_roll_to_answer()
     }
 
@@ -73,11 +102,11 @@ impl CircuitSync {
         let again = self.read_again.is_some_and(|at| at <= now);
         // A circuit becomes quiet when it has not been suspicious for a window.
         let calm = self.is_suspect() && self.suspected.after(horizon(policy)) <= now;
-        self.is_urgent(policy) || again || calm
+        self.is_urgent(policy) || self.outbox.alarm || again || calm
     }
 
     /// Whether the results of calls are evidence for the cluster now.
-    fn counts(&self, machine: &Machine) -> bool {
+    pub(super) fn counts(&self, machine: &Machine) -> bool {
         let closed = self.followed.state == RecordState::Closed;
         self.is_synced() && closed && !machine.state().is_overridden()
     }

@@ -5,7 +5,8 @@
 //!
 //! # Rules
 //!
-//! 1. **Every command has its price**: 1 for the command and 1/10 for each circuit in it. No class
+//! 1. **Every command has its price**: 1 for the command and 1/10 for each report in it. What it
+//!    reads besides is free: at most 64 circuits, and what has changed. No class
 //!    is exempt. The balance grows by `per_second` (at least 2) a second, up to the *burst*: half a
 //!    second's worth, at least 10. A class may start a command while the balance is at least:
 //!

@@ -1,6 +1,7 @@
 //! The circuits of one group: what every operation on them does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::evidence::Evidence;
 use super::index::Index;
@@ -28,10 +29,11 @@ impl Circuits {
 
     pub(crate) fn sync(&mut self, batch: &Batch, now: u64) -> (Changes, Vec<Notice>) {
         let seen = self.index.seen(batch.since, batch.seen);
+        let answers = self.starts.seen(&batch.sender.id)..seen;
         let is_new = self.starts.record(&batch.sender.id, batch.seq, seen, now);
         let mut notices = Vec::new();
         for report in batch.reports.iter().filter(|_| is_new) {
-            notices.extend(self.report(&batch.sender.name, report, now));
+            notices.extend(self.report(&batch.sender.name, report, &answers, now));
         }
 
         let page = self.index.after(batch.since);
@@ -135,8 +137,15 @@ impl Circuits {
         self.answer(circuit, true, now)
     }
 
-    /// Adds a report. Returns what its proposal has changed.
-    fn report(&mut self, name: &str, report: &Report, now: u64) -> Option<Notice> {
+    /// Adds a report of a batch that answers the roll calls with these ids, but for the first of
+    /// the range. Returns what its proposal has changed.
+    fn report(
+        &mut self,
+        name: &str,
+        report: &Report,
+        answers: &Range<u64>,
+        now: u64,
+    ) -> Option<Notice> {
         let version = self.index.next_version(now);
         let stored = self.stored(&report.circuit, now);
         let is_first = stored.record.is_none() && report.generation == View::FIRST;
@@ -146,6 +155,7 @@ impl Circuits {
         let record = stored.record.as_mut()?;
         let evidence = record.evidence_of(report.generation)?;
         evidence.add(name, report, now);
+        evidence.answer(answers, now);
         let changed = report.attention.is_some_and(|a| evidence.attend(a, version, now));
         if changed {
             record.revision = record.revision.saturating_add(1);

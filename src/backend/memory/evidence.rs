@@ -1,6 +1,7 @@
 //! What replicas have reported on a closed circuit, in one generation.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::ring::Rings;
 use super::streak::Streak;
@@ -40,6 +41,9 @@ struct RollCall {
     /// The group's version since it was called.
     id: u64,
     time: u64,
+    /// The first answer with a report: what every replica that has answered had counted by then is
+    /// known.
+    whole: Option<u64>,
 }
 
 impl Evidence {
@@ -92,7 +96,7 @@ impl Evidence {
         let known = self.roll.map_or(0, |roll| roll.id);
         match attention {
             Attention::RollCall { after } if after == known => {
-                self.roll = Some(RollCall { id: version, time: now });
+                self.roll = Some(RollCall { id: version, time: now, whole: None });
                 true
             }
             Attention::Quiet { after } if after == known && self.roll.is_some() => {
@@ -100,6 +104,17 @@ impl Evidence {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A report was added of a batch that answers the roll calls with these ids, but for the first
+    /// of the range.
+    pub(super) fn answer(&mut self, answers: &Range<u64>, now: u64) {
+        if let Some(roll) = &mut self.roll
+            && answers.start < roll.id
+            && roll.id <= answers.end
+        {
+            roll.whole.get_or_insert(now);
         }
     }
 
@@ -114,6 +129,7 @@ impl Evidence {
         self.last_success = self.last_success.map(|time| time.min(now));
         if let Some(roll) = &mut self.roll {
             roll.time = roll.time.min(now);
+            roll.whole = roll.whole.map(|time| time.min(now));
         }
         self.total.streak.cut(now);
         self.shares.values_mut().for_each(|share| share.streak.cut(now));
@@ -156,13 +172,14 @@ impl Evidence {
     /// Returns the roll call of a suspect circuit. `answered` counts the replicas that have seen a
     /// version.
     pub(super) fn suspect(&self, answered: impl Fn(u64) -> u64, now: u64) -> Option<Roll> {
-        let RollCall { id, time } = self.roll?;
+        let RollCall { id, time, whole } = self.roll?;
+        let whole = whole.unwrap_or(time);
         let age = now.saturating_sub(time);
         Some(Roll {
             id,
             age: left(now, time),
             answered: if age < Self::COUNTED { answered(id) } else { 0 },
-            consecutive_failures: self.total.streak.total(self.after(self.horizon, now), time),
+            consecutive_failures: self.total.streak.total(self.after(self.horizon, now), whole),
         })
     }
 

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::time::{SECOND, left, micros};
+use super::time::{SECOND, left, micros, millis};
 use crate::backend::{Heartbeat, ReplicaInfo, Roster, Sender};
 
 /// By the id of each start: its last heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Replicas {
-    replicas: BTreeMap<String, Replica>,
+    starts: BTreeMap<String, Replica>,
     watched_until: u64,
+    /// The newest change that any replica has seen.
+    newest: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,20 +30,23 @@ impl Replicas {
 
     pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat, now: u64) -> Roster {
         self.forget_silent(now);
-        let Heartbeat { sender: Sender { name, id }, version, impaired } = heartbeat;
-        if self.replicas.len() >= Self::MAX && !self.replicas.contains_key(id) {
-            let silent = self.replicas.iter().min_by_key(|(_, replica)| replica.time);
+        let Heartbeat { sender: Sender { name, id }, version, impaired, seen } = heartbeat;
+        if self.starts.len() >= Self::MAX && !self.starts.contains_key(id) {
+            let silent = self.starts.iter().min_by_key(|(_, replica)| replica.time);
             if let Some(id) = silent.map(|(id, _)| id.clone()) {
-                self.replicas.remove(&id);
+                self.starts.remove(&id);
             }
         }
         let (name, version, impaired) = (name.clone(), version.clone(), impaired.clone());
-        self.replicas.insert(id.clone(), Replica { name, version, impaired, time: now });
+        self.starts.insert(id.clone(), Replica { name, version, impaired, time: now });
+        let latest = millis(now.saturating_add(SECOND));
+        self.newest = [self.newest, *seen].into_iter().filter(|v| *v <= latest).max().unwrap_or(0);
         let live = micros(Roster::LIVE);
         let is_live = |replica: &&Replica| now.abs_diff(replica.time) <= live;
         Roster {
-            live: self.replicas.values().filter(is_live).count() as u64,
+            live: self.starts.values().filter(is_live).count() as u64,
             watched: self.watched_until.saturating_sub(now).min(Self::WATCH) > 0,
+            newest: self.newest,
         }
     }
 
@@ -50,9 +55,9 @@ impl Replicas {
         let info = |(id, replica): (&String, &Replica)| {
             let Replica { name, version, impaired, time } = replica.clone();
             let sender = Sender { name, id: id.clone() };
-            ReplicaInfo::new(Heartbeat { sender, version, impaired }, left(now, time))
+            ReplicaInfo::new(Heartbeat { sender, version, impaired, seen: 0 }, left(now, time))
         };
-        self.replicas.iter().map(info).collect()
+        self.starts.iter().map(info).collect()
     }
 
     pub(crate) fn watch(&mut self, now: u64) {
@@ -61,7 +66,7 @@ impl Replicas {
 
     fn forget_silent(&mut self, now: u64) {
         let forget = micros(Roster::FORGET);
-        self.replicas.retain(|_, replica| now.abs_diff(replica.time) <= forget);
+        self.starts.retain(|_, replica| now.abs_diff(replica.time) <= forget);
         self.watched_until = self.watched_until.min(now.saturating_add(Self::WATCH));
     }
 }

@@ -37,6 +37,11 @@ impl Starts {
         is_new
     }
 
+    /// Returns up to which version a start has seen the changes.
+    pub(super) fn seen(&self, id: &str) -> u64 {
+        self.starts.get(id).map_or(0, |start| start.seen)
+    }
+
     /// Returns how many starts have seen a version.
     pub(super) fn have_seen(&self, version: u64) -> u64 {
         self.starts.values().filter(|start| start.seen >= version).count() as u64

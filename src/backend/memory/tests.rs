@@ -180,10 +180,10 @@ impl History {
             14 => {
                 let id = self.random.u8(..5).to_string();
                 let sender = Sender { name: id.clone(), id };
-                let heartbeat =
-                    Heartbeat { sender, version: String::new(), impaired: String::new() };
+                let (version, impaired) = (String::new(), String::new());
+                let heartbeat = Heartbeat { sender, version, impaired, seen: self.version };
                 let roster = self.records.replicas.heartbeat(&heartbeat, now);
-                assert!((1..=5).contains(&roster.live));
+                assert!((1..=5).contains(&roster.live) && roster.newest <= self.version);
                 return;
             }
             _ => return self.sync(&circuit, generation),

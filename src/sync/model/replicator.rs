@@ -35,17 +35,14 @@ impl Replica {
     fn wants_report(&self, at: &Around<'_>) -> bool {
         let agenda = self.sync.agenda(at.policy, &self.machine, at.pace);
         let soon = at.now.after(at.pace.far / 4);
-        agenda.report.is_some_and(|(_, due)| self.group.due || due <= soon)
-            || self.group.due && !agenda.is_plain
+        agenda.report.is_some_and(|(_, due)| due <= soon)
     }
 
     pub(super) fn batch(&mut self, at: &Around<'_>) -> Batch {
         self.group.in_flight = true;
         let batch = match self.group.unanswered.take() {
             Some((mut batch, made)) => {
-                for report in &mut batch.reports {
-                    report.grow_older(at.now.since(made));
-                }
+                batch.grow_older(at.now.since(made));
                 batch.seen = 0;
                 batch.since = self.group.begin();
                 batch
@@ -58,8 +55,8 @@ impl Replica {
 
     fn new_batch(&mut self, at: &Around<'_>) -> Batch {
         let wanted = self.wants_report(at);
-        let due = take(&mut self.group.due);
-        let (since, seen) = (self.group.begin(), if due { self.group.seen } else { 0 });
+        self.group.due = false;
+        let (since, seen) = (self.group.begin(), self.group.seen);
         self.group.seq += 1;
         let (mut reports, mut circuits) = (Vec::new(), Vec::new());
         if wanted {

@@ -115,9 +115,8 @@ impl World {
             Fault::ClockBack => steps.push(Step::ClockBack),
             Fault::ClockForward => steps.push(Step::ClockForward),
             Fault::Detach => {
-                let attached = |n: &usize| {
-                    !matches!(&self.replicas[*n].sync.state, SyncState::Detached { .. })
-                };
+                let attached =
+                    |n: &usize| !matches!(&self.replicas[*n].sync.state, SyncState::Detached(_));
                 steps.extend(replicas.filter(attached).map(Step::Detach));
             }
         }

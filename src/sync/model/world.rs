@@ -230,6 +230,7 @@ impl World {
             sender: self.replicas[replica].sender(),
             version: String::new(),
             impaired: String::new(),
+            seen: 0,
         };
         let now = self.server_now();
         self.server.records.replicas.heartbeat(&heartbeat, now);

@@ -23,8 +23,7 @@ impl Replicator {
     pub(super) fn done(&mut self, done: Done) {
         let (now, asked) = (clock::now(), done.asked);
         let unanswered = match &done.answer {
-            // There is one a second at most, whatever the rate.
-            Answered::Heartbeat(_) => false,
+            Answered::Heartbeat(answer) => is_unanswered(answer),
             Answered::Published(answer) => is_unanswered(answer),
             Answered::Sync(_, answer) => is_unanswered(answer),
             Answered::Command(_, _, answer) => is_unanswered(answer),
@@ -36,10 +35,10 @@ impl Replicator {
         if !unanswered {
             self.answered = now;
         }
-        if unanswered && took >= SLOW && !lost {
-            self.scheduler.unanswered(now);
-        } else {
-            self.scheduler.answered(took, now);
+        match unanswered {
+            false => self.scheduler.answered(took, now),
+            true if took >= SLOW && !lost => self.scheduler.unanswered(now),
+            true => self.scheduler.answered(Duration::ZERO, now),
         }
         match done.answer {
             Answered::Heartbeat(answer) => self.heartbeat(answer, asked, now),
@@ -87,6 +86,9 @@ impl Replicator {
                 self.live = live;
                 self.heard = Some(asked);
                 self.sweeps = true;
+                if self.missed.compare(roster.newest, self.seen()) {
+                    self.poll_all(now);
+                }
                 let watched = roster.watched.then_some((Class::Poll, now));
                 self.scheduler.request(Job::Publish, watched);
                 self.failing_since = None;

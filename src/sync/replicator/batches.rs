@@ -2,13 +2,14 @@
 
 use super::{Answered, Done, NodeId, Replicator, within};
 use crate::backend::{Batch, Group};
+use crate::clock;
 use crate::name::CircuitName;
 use crate::sync::handle::Notification;
 use crate::sync::report::Reported;
 use crate::sync::scheduler::Class;
 use crate::timestamp::Timestamp;
 
-/// How many new circuits a batch asks for at most.
+/// How many circuits a batch reads at most without a report of theirs.
 const MOST_ASKED: usize = 64;
 
 /// Reports that are due within this share of the far interval go with those that are due.
@@ -23,7 +24,7 @@ impl Replicator {
             None => self.batch(group, class, room, now),
         };
         let sync = &mut self.groups[usize::from(group.number())];
-        let Some(batch) = batch else {
+        let Some(mut batch) = batch else {
             sync.in_flight = false;
             self.request_sync(group);
             return false;
@@ -32,6 +33,8 @@ impl Replicator {
         self.scheduler.charge(batch.reports.len());
         let backend = self.handle.backend.clone();
         self.tasks.spawn(async move {
+            // A busy runtime may begin late, and the order of calls is decided by their ages.
+            batch.grow_older(clock::now().since(now));
             let answer = within(|| backend.sync(group, &batch)).await;
             Done { asked: now, answer: Answered::Sync(group, answer) }
         });
@@ -42,9 +45,7 @@ impl Replicator {
     pub(super) fn unanswered(&mut self, group: Group, now: Timestamp) -> Option<Batch> {
         let sync = &mut self.groups[usize::from(group.number())];
         let (mut batch, made) = sync.unanswered.take()?;
-        for report in &mut batch.reports {
-            report.grow_older(now.since(made));
-        }
+        batch.grow_older(now.since(made));
         // What it completed then, it does not complete now.
         batch.seen = 0;
         batch.since = sync.begin();
@@ -66,20 +67,13 @@ impl Replicator {
         let is_due = |(id, (class, due)): (&NodeId, &(Class, Timestamp))| {
             (*due <= soon).then_some((*class, *due, *id))
         };
-        let mut wanted: Vec<_> = if due {
-            // Complete: also what suspect circuits have counted outside of their locks.
-            let suspect = |id: &NodeId| self.members.get(id).is_some_and(|m| m.agenda.is_suspect);
-            let of = |id| sync.reports.get(&id).copied().unwrap_or((Class::Poll, now));
-            let all = sync.nodes.iter().copied();
-            let all = all.filter(|id| sync.reports.contains_key(id) || suspect(id));
-            all.map(|id| (of(id).0, of(id).1, id)).collect()
-        } else {
-            sync.reports.iter().filter_map(is_due).collect()
-        };
+        let mut wanted: Vec<_> = sync.reports.iter().filter_map(is_due).collect();
         wanted.sort_unstable();
-        let fits = wanted.len() <= room;
-        wanted.truncate(room);
-        let (since, seen) = (sync.begin(), if due && fits { sync.seen } else { 0 });
+        // The rest goes with the next.
+        let rest = wanted.split_off(room.min(wanted.len()));
+        let answers = |id: &NodeId| self.members.get(id).is_some_and(|m| m.agenda.answers_roll);
+        let complete = !rest.iter().any(|(_, _, id)| answers(id));
+        let (since, seen) = (sync.begin(), if complete { sync.seen } else { 0 });
         let mut reports = Vec::with_capacity(wanted.len());
         let mut circuits: Vec<CircuitName> = Vec::new();
         for (_, _, id) in wanted {
@@ -97,19 +91,18 @@ impl Replicator {
             self.set_agenda(id, agenda);
         }
         let sync = &mut self.groups[usize::from(group.number())];
-        if !fits {
-            // The rest goes with the next; not at once, or a debt would never end.
-            sync.hurry(Class::Failures, now.after(pace.near));
-        }
-        let unknown = sync.unknown.iter().filter_map(|id| self.members.get(id));
-        circuits.extend(unknown.map(|member| member.node.name().clone()).take(MOST_ASKED));
+        let mut asked: Vec<NodeId> = sync.unknown.iter().copied().take(MOST_ASKED).collect();
         if class == Class::Poll {
             // An operator may have edited a record, which then is no change of the group.
-            let active = |id: &NodeId| self.members.get(id).filter(|m| !m.agenda.is_plain);
-            let active = sync.nodes.iter().filter_map(active).map(|m| m.node.name().clone());
-            circuits.extend(active.filter(|name| reports.iter().all(|r| r.circuit != *name)));
-            circuits.truncate(MOST_ASKED);
+            let is_active = |id: &&NodeId| self.members.get(id).is_some_and(|m| !m.agenda.is_plain);
+            let (behind, ahead) =
+                (sync.nodes.range(..=sync.polled), sync.nodes.range(sync.polled + 1..));
+            let rest = MOST_ASKED - asked.len();
+            asked.extend(ahead.chain(behind).filter(is_active).take(rest));
+            sync.polled = asked.last().copied().unwrap_or_default();
         }
+        let asked = asked.iter().filter_map(|id| self.members.get(id)).map(|m| m.node.name());
+        circuits.extend(asked.filter(|name| reports.iter().all(|r| r.circuit != **name)).cloned());
         let reads = due || sync.failing.is_some() || matches!(class, Class::Probe | Class::Poll);
         if reports.is_empty() && circuits.is_empty() && !reads {
             return None;

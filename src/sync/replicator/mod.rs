@@ -31,7 +31,7 @@ use crate::clock;
 use crate::event::BackendStatus;
 use crate::name::CircuitName;
 use crate::sync::circuit::{Command, Pace};
-use crate::sync::group::{GroupSync, NodeId, Polls};
+use crate::sync::group::{GroupSync, Missed, NodeId, Polls};
 use crate::sync::handle::{Handle, Life, Notification};
 use crate::sync::node::{LeaseRequest, Node};
 use crate::sync::outbound::Agenda;
@@ -110,6 +110,7 @@ pub(super) struct Replicator {
     /// Two heartbeats in a row have brought this number. Otherwise replicas that have just started
     /// may be missing in it.
     live_is_sure: bool,
+    missed: Missed,
     /// When the last heartbeat was sent that was answered.
     heard: Option<Timestamp>,
     failing_since: Option<Timestamp>,
@@ -145,6 +146,7 @@ impl Replicator {
             refused: BTreeMap::new(),
             live: 1,
             live_is_sure: false,
+            missed: Missed::default(),
             heard: None,
             failing_since: None,
             answered: now,

@@ -38,6 +38,19 @@ impl Replicator {
         }
     }
 
+    /// The newest change that was seen, in any group.
+    pub(super) fn seen(&self) -> u64 {
+        self.groups.iter().map(|sync| sync.seen).max().unwrap_or_default()
+    }
+
+    /// Reads what has changed in each group: changes were not pushed, and it is unknown where.
+    pub(super) fn poll_all(&mut self, now: Timestamp) {
+        for sync in &mut self.groups {
+            sync.hurry(Class::Poll, spread(now, RETURN_SPREAD, fastrand::u64(..)));
+        }
+        self.request_all();
+    }
+
     pub(super) fn degrade(&mut self) {
         let ids: Vec<NodeId> = self.members.keys().copied().collect();
         for id in ids {

@@ -55,6 +55,7 @@ impl Replicator {
                 status @ BackendStatus::Impaired { .. } => status.to_string(),
                 _ => String::new(),
             },
+            seen: self.seen(),
         };
         self.tasks.spawn(async move {
             let answer = within(|| backend.heartbeat(&heartbeat)).await;
@@ -92,7 +93,7 @@ impl Replicator {
         let Some(command) = member.node.command() else { return false };
         if let Command::Transition { to: Move::Open { .. }, .. } = command {
             // The evidence first, so that the record knows who contributed to the trip.
-            self.report_with(member.group, asked);
+            self.report_with(member.group, id, asked);
         }
         let Some(member) = self.members.get(&id) else { return false };
         let (backend, name) = (self.handle.backend.clone(), member.node.name().clone());
@@ -113,10 +114,13 @@ impl Replicator {
         true
     }
 
-    fn report_with(&mut self, group: Group, now: Timestamp) {
+    fn report_with(&mut self, group: Group, id: NodeId, now: Timestamp) {
         let sync = &mut self.groups[usize::from(group.number())];
-        if !sync.in_flight && sync.failing.is_none() {
-            sync.hurry(Class::Failures, now);
+        if let Some((_, due)) = sync.reports.get_mut(&id)
+            && !sync.in_flight
+            && sync.failing.is_none()
+        {
+            *due = now;
             self.scheduler.request(Job::Sync(group), None);
             self.scheduler.begin();
             if !self.send_batch(group, Class::Failures, now) {

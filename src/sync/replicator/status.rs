@@ -39,11 +39,11 @@ impl Replicator {
         }
         for group in Group::all() {
             let sync = &mut self.groups[usize::from(group.number())];
-            let failures = sync.reports.values().any(|(class, _)| *class == Class::Failures);
-            if failures && !sync.in_flight && sync.failing.is_none() {
-                sync.hurry(Class::Failures, now);
-                self.request_sync(group);
+            let reports = sync.reports.values_mut();
+            for (_, due) in reports.filter(|(class, _)| *class == Class::Failures) {
+                *due = now.min(*due);
             }
+            self.request_sync(group);
         }
         false
     }

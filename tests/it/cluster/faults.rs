@@ -79,7 +79,9 @@ fn every_result_is_counted_once_under_any_network_fault() {
             for replica in &replicas {
                 replica.line.heal(Gap::Notified);
             }
-            sleep(s(6)).await;
+            sleep(s(5)).await;
+            world.call_roll();
+            sleep(s(1)).await;
             let tally = world.totals(window);
             let made = replicas.iter().map(Replica::counted);
             let made = made.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));

@@ -47,7 +47,8 @@ fn a_record_with_invalid_fields_recovers() {
 
             // An invalid generation counts as the first, and a replica with a newer view restores
             // its own.
-            for field in ["generation", "revision", "streak", "roll", "roll_at", "votes", "senders"]
+            for field in
+                ["generation", "revision", "streak", "roll", "roll_at", "whole", "votes", "senders"]
             {
                 server.cli(&["HSET", &key, field, nonsense]);
             }

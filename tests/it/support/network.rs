@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tower_breaker::backend::{
-    Answer, Backend, Batch, Cursor, Geometry, Group, MemoryBackend, OverrideChange, RecordState,
-    Report, Sender, Shares, View,
+    Answer, Attention, Backend, Batch, Cursor, Geometry, Group, MemoryBackend, OverrideChange,
+    RecordState, Report, Sender, Shares, View,
 };
 use tower_breaker::event::Tally;
 use tower_breaker::{CircuitName, State};
@@ -111,18 +111,31 @@ impl Network {
 
     /// What the backend has counted in the last `window`, in the current generation.
     pub(crate) fn totals(&self, circuit: &CircuitName, window: Geometry) -> Tally {
-        let report = Report {
+        let report = Report { window: Some(window), ..self.report(circuit) };
+        read(&self.backend, circuit, 0, vec![report]).tally
+    }
+
+    /// Has all replicas report what they hold.
+    pub(crate) fn call_roll(&self, circuit: &CircuitName) {
+        let after = self.load(circuit).suspect.map_or(0, |roll| roll.id);
+        let attention = Some(Attention::RollCall { after });
+        let view =
+            read(&self.backend, circuit, 1, vec![Report { attention, ..self.report(circuit) }]);
+        assert!(view.suspect.is_some_and(|roll| roll.id > after), "{view:?}");
+    }
+
+    fn report(&self, circuit: &CircuitName) -> Report {
+        Report {
             circuit: circuit.clone(),
             generation: self.load(circuit).generation,
-            window: Some(window),
+            window: None,
             counts: Vec::new(),
             failures: Vec::new(),
             last_success: None,
             vote: None,
             shares: Shares::None,
             attention: None,
-        };
-        read(&self.backend, circuit, vec![report]).tally
+        }
     }
 
     pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
@@ -138,14 +151,14 @@ impl Network {
 
 /// The circuit as a backend in memory describes it.
 pub(crate) fn load(backend: &MemoryBackend, circuit: &CircuitName) -> View {
-    read(backend, circuit, Vec::new())
+    read(backend, circuit, 0, Vec::new())
 }
 
-/// Reads a circuit as one that is no replica: its batches have no number, and so add nothing.
-fn read(backend: &MemoryBackend, circuit: &CircuitName, reports: Vec<Report>) -> View {
+/// Reads a circuit as one that is no replica. A batch with the number 0 adds nothing.
+fn read(backend: &MemoryBackend, circuit: &CircuitName, seq: u64, reports: Vec<Report>) -> View {
     let batch = Batch {
         sender: Sender { name: String::new(), id: String::new() },
-        seq: 0,
+        seq,
         since: Cursor::default(),
         seen: 0,
         reports,

@@ -38,6 +38,7 @@ pub(in super::super) struct Reply {
     more: bool,
     views: Vec<(String, ReplyView)>,
     live: u64,
+    newest: u64,
     watched: bool,
     replicas: Vec<(String, u64, String)>,
 }
@@ -98,7 +99,7 @@ impl Reply {
     }
 
     pub(in super::super) fn roster(&self) -> Roster {
-        Roster { live: self.live, watched: self.watched }
+        Roster { live: self.live, watched: self.watched, newest: self.newest }
     }
 
     pub(in super::super) fn replicas(self) -> Vec<ReplicaInfo> {
@@ -111,7 +112,7 @@ impl Reply {
         }
         let known = self.replicas.into_iter().filter_map(|(id, silent, info)| {
             let Info { name, version, impaired } = serde_json::from_str(&info).ok()?;
-            let heartbeat = Heartbeat { sender: Sender { name, id }, version, impaired };
+            let heartbeat = Heartbeat { sender: Sender { name, id }, version, impaired, seen: 0 };
             Some(ReplicaInfo::new(heartbeat, Duration::from_millis(silent)))
         });
         known.collect()

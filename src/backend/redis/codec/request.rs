@@ -51,6 +51,8 @@ pub(in super::super) struct Request {
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<u64>,
 }
 
 #[derive(Default, Serialize)]
@@ -149,9 +151,10 @@ impl Request {
     }
 
     pub(in super::super) fn heartbeat(heartbeat: &Heartbeat) -> Self {
-        let Heartbeat { sender, version, impaired } = heartbeat;
+        let Heartbeat { sender, version, impaired, seen } = heartbeat;
         let info = Info { name: &sender.name, version, impaired };
-        Self { id: Some(sender.id.clone()), info: Some(json(&info)), ..Self::default() }
+        let (id, info, seen) = (sender.id.clone(), json(&info), (*seen).min(MOST));
+        Self { id: Some(id), info: Some(info), seen: Some(seen), ..Self::default() }
     }
 
     pub(in super::super) fn json(&self) -> String {

@@ -62,7 +62,8 @@ end
 -- Reads a circuit, and of its fields one window and one replica besides, if they are named.
 local function find(name, key, held, window, replica)
   local v = redis.call('HMGET', key, 'schema', 'generation', 'revision', 'until', 'horizon', 'roll',
-    'roll_at', 'state', 'reason', 'streak', 'votes', 'senders', window or '-', replica or '-')
+    'roll_at', 'state', 'reason', 'streak', 'votes', 'senders', window or '-', replica or '-',
+    'whole')
   local o = redis.call('HMGET', held, 'schema', 'version', 'until', 'state', 'reason', 'actor')
   local c = {
     name = name,
@@ -76,6 +77,7 @@ local function find(name, key, held, window, replica)
     horizon = number(v[5]),
     roll = number(v[6]),
     roll_at = math.min(number(v[7]), NOW_US),
+    whole = math.min(number(v[15]), NOW_US),
     state = v[8],
     reason = v[9] or nil,
     votes = v[11],
@@ -197,7 +199,7 @@ local function view(c, shown)
     local young = NOW_US - c.roll_at < ROLL_COUNTS
     local answered = young and redis.call('ZCOUNT', SEEN, whole(c.roll), '+inf') or 0
     json = json .. string.format(',"suspect":[%.0f,%.0f,%.0f,%.0f]', c.roll,
-      (NOW_US - c.roll_at) / 1000, answered, consecutive(c.streak, c.roll_at))
+      (NOW_US - c.roll_at) / 1000, answered, consecutive(c.streak, math.max(c.whole, c.roll_at)))
   end
   if shown and shown.shares and #shown.shares > 0 then
     json = json .. ',"shares":[' .. table.concat(shown.shares, ',') .. ']'

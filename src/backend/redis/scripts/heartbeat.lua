@@ -1,5 +1,5 @@
 -- KEYS: when each start was last there; what it said of itself; the flag that the cluster is
--- watched. The request: its id, and what it says.
+-- watched. The request: its id, what it says, and the newest change that it has seen.
 
 local LIVE, FORGET, MOST_STARTS = 3000, 60000, 10000
 local REPLICAS, INFO, WATCHED = KEYS[1], KEYS[2], KEYS[3]
@@ -27,6 +27,15 @@ if is_new then
     redis.call('HSET', INFO, REQUEST.id, REQUEST.info)
   end
 end
+-- A version ahead of the clock is forged, or of before the clock went back.
+local latest, newest = NOW + 1000, number(redis.call('HMGET', INFO, 'newest')[1])
+if REQUEST.seen <= latest and (REQUEST.seen > newest or newest > latest) then
+  newest = REQUEST.seen
+  redis.call('HSET', INFO, 'newest', whole(newest))
+elseif newest > latest then
+  newest = 0
+end
 local live = redis.call('ZCOUNT', REPLICAS, whole(NOW - LIVE), whole(NOW + LIVE))
 local watched = redis.call('EXISTS', WATCHED) == 1
-return head() .. ',"live":' .. whole(live) .. ',"watched":' .. tostring(watched) .. '}'
+return head() .. ',"live":' .. whole(live) .. ',"watched":' .. tostring(watched)
+  .. ',"newest":' .. whole(newest) .. '}'

@@ -177,8 +177,8 @@ local function parts(c, window, field, horizon)
 end
 
 -- Adds a report to a closed record of its generation, and calls or ends the roll. Whether it is
--- `fresh`: what a batch has added before is not added again.
-local function report(c, r, fresh)
+-- `fresh`: what a batch has added before is not added again. Which roll calls it answers.
+local function report(c, r, fresh, answers)
   local window = r.window and { millis = r.window[1], width = r.window[2], buckets = r.window[3] }
   local field = window and 'w:' .. whole(window.millis) .. 'x' .. whole(window.buckets)
   local horizon = window and window.millis or HORIZON
@@ -267,11 +267,20 @@ local function report(c, r, fresh)
   if calls_roll then
     -- The version that this change gets.
     c.roll, c.roll_at, is_changed = math.max(group.version + 1, NOW), NOW_US, true
+    c.whole = 0
     set('roll', whole(c.roll))
     set('roll_at', whole(c.roll_at))
+    set('whole', '0')
   elseif r.quiet and c.roll > 0 and r.quiet == c.roll then
     c.roll, is_changed = 0, true
     set('roll', '0')
+  elseif answers(c.roll) then
+    -- What every replica that has answered had counted when the first of them did is known.
+    local sent = math.max(NOW_US - DELAY, c.roll_at)
+    if c.whole == 0 or sent < c.whole then
+      c.whole = sent
+      set('whole', whole(sent))
+    end
   end
   if is_changed then
     c.revision = c.revision + 1

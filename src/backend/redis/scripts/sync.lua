@@ -56,7 +56,12 @@ if fresh and has_reports or saw > seen then
   if saw > seen then redis.call('ZADD', SEEN, whole(saw), REQUEST.id) end
 end
 
-local answers, answered = {}, {}
+-- Whether the batch answers this roll call, as the first of its start.
+local function answers(roll)
+  return roll > seen and roll <= saw
+end
+
+local views, answered = {}, {}
 
 local function view_of(name, key, held, r)
   local window = r and r.window
@@ -64,7 +69,7 @@ local function view_of(name, key, held, r)
   local c = find(name, key, held, window, r and r.shares and 'r:' .. REQUEST.name)
   if c.newer then return '{"error":"newer"}' end
   mend(c)
-  return view(c, r and report(c, r, fresh))
+  return view(c, r and report(c, r, fresh, answers))
 end
 
 -- Answers for one circuit. Whatever its keys hold, it must not fail the others.
@@ -74,7 +79,7 @@ local function take(name, key, held, r)
     local err = type(json) == 'table' and json.err or tostring(json)
     json = '{"error":' .. cjson.encode(err) .. '}'
   end
-  answers[#answers + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
+  views[#views + 1] = '[' .. cjson.encode(name) .. ',' .. json .. ']'
 end
 
 for i, item in ipairs(REQUEST.circuits) do
@@ -119,4 +124,4 @@ if card > 0 then
 end
 
 return head() .. string.format(',"epoch":%.0f,"version":%.0f,"restarted":%s,"more":%s,"views":[',
-  group.epoch, version, tostring(restarted), tostring(more)) .. table.concat(answers, ',') .. ']}'
+  group.epoch, version, tostring(restarted), tostring(more)) .. table.concat(views, ',') .. ']}'

@@ -103,7 +103,7 @@ impl Replica {
 
     pub(super) fn beat(&self) -> Heartbeat {
         let version = "1.2.3".to_owned();
-        Heartbeat { sender: self.sender.clone(), version, impaired: String::new() }
+        Heartbeat { sender: self.sender.clone(), version, impaired: String::new(), seen: 0 }
     }
 
     pub(super) async fn live(&self) -> u64 {

@@ -99,6 +99,7 @@ laws! {
         quiet_ends_a_roll_call_that_is_known
         a_transition_ends_a_roll_call
         failures_up_to_the_roll_call_are_counted_apart_from_later_ones
+        failures_up_to_the_first_answer_count_with_the_roll_call
     }
     reports {
         a_batch_that_is_sent_again_adds_nothing
@@ -136,6 +137,7 @@ laws! {
     replicas {
         heartbeats_count_live_replicas
         heartbeats_say_that_the_cluster_is_watched
+        heartbeats_say_what_the_others_have_seen
         what_a_replica_publishes_reaches_every_subscriber
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tower_breaker::backend::{Heartbeat, Notice, Roster};
 
 use super::World;
+use super::fixtures::name;
 use crate::support::{ms, s};
 
 pub(super) async fn heartbeats_count_live_replicas(world: impl World) {
@@ -41,6 +42,22 @@ pub(super) async fn heartbeats_say_that_the_cluster_is_watched(world: impl World
     for replica in [&one, &other] {
         assert!(replica.heartbeat(&replica.beat()).await.unwrap().watched);
     }
+}
+
+pub(super) async fn heartbeats_say_what_the_others_have_seen(world: impl World) {
+    world.forget().await;
+    let (one, other) = world.replicas();
+    let now = one.call_roll(&name(), 0).await.unwrap().id;
+    let newest = async |seen| {
+        let heartbeat = Heartbeat { seen, ..other.beat() };
+        other.heartbeat(&heartbeat).await.unwrap().newest
+    };
+    assert_eq!([newest(0).await, newest(now - 5).await, newest(now).await], [0, now - 5, now]);
+    assert_eq!(newest(now - 5).await, now, "of all replicas");
+    for forged in [now + 100_000, 1 << 53, u64::MAX] {
+        assert_eq!(newest(forged).await, now);
+    }
+    assert_eq!(one.heartbeat(&one.beat()).await.unwrap().newest, now);
 }
 
 pub(super) async fn what_a_replica_publishes_reaches_every_subscriber(world: impl World) {

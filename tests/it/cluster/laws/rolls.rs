@@ -127,3 +127,27 @@ pub(super) async fn failures_up_to_the_roll_call_are_counted_apart_from_later_on
     let roll = view.suspect.unwrap();
     assert_eq!((roll.consecutive_failures, view.tally.consecutive_failures), (12, 112));
 }
+
+pub(super) async fn failures_up_to_the_first_answer_count_with_the_roll_call(world: impl World) {
+    let ((one, other), name) = (world.replicas(), name());
+    let group = Group::of(&name);
+    one.report(&streak(&name, s(1), 1)).await;
+    one.call_roll(&name, 0).await.unwrap();
+    let since = one.end(group).await;
+    let answer =
+        |replica: &Replica, report| Batch { since, seen: since.version, ..replica.batch([report]) };
+    world.wait(ms(50)).await;
+    let first = answer(&one, streak(&name, Duration::ZERO, 10));
+    assert_eq!(one.send(&first).await.suspect.unwrap().consecutive_failures, 11);
+    world.wait(ms(50)).await;
+    // Of these, some happened before the first answer.
+    let second = answer(&other, streak(&name, ms(30), 100));
+    assert_eq!(other.send(&second).await.suspect.unwrap().consecutive_failures, 11);
+    let late = other.report(&streak(&name, ms(70), 1000)).await.suspect.unwrap();
+    assert_eq!((late.answered, late.consecutive_failures), (2, 1011));
+    // Another roll call begins anew.
+    one.call_roll(&name, late.id).await.unwrap();
+    world.wait(ms(50)).await;
+    let roll = one.report(&streak(&name, Duration::ZERO, 1)).await.suspect.unwrap();
+    assert_eq!((roll.answered, roll.consecutive_failures), (0, 1111));
+}

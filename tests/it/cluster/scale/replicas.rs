@@ -1,12 +1,13 @@
 //! What one replica does is the same for all.
 
 use tokio::time::sleep;
-use tower_breaker::backend::MemoryBackend;
+use tower_breaker::backend::{Backend, Heartbeat, MemoryBackend, Sender};
 use tower_breaker::{Outcome, State, Store};
 
 use crate::support::log::Log;
+use crate::support::network;
 use crate::support::replica::Replica;
-use crate::support::traffic::{Fault, Traffic};
+use crate::support::traffic::{Fault, Traffic, Verb};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -37,6 +38,44 @@ async fn a_probe_that_fails_after_its_lease_still_opens_the_circuit() {
     for replica in [one, other] {
         assert_state(&replica.circuit, State::Open);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_whose_pushes_vanish_reads_what_it_has_missed() {
+    let backend = MemoryBackend::new();
+    let deaf = Replica::join(&Traffic::without_pushes(&backend), fragile());
+    let other = Replica::join(&Traffic::over(&backend), fragile());
+    sleep(s(60)).await;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for change in 0..50 {
+        sleep(ms(rng.u64(1_000..60_000))).await;
+        let to = if change % 2 == 0 { State::Disabled } else { State::Closed };
+        let stored = match to {
+            State::Disabled => other.circuit.disable("a change").await,
+            _ => other.circuit.reset().await,
+        };
+        stored.unwrap();
+        let start = now();
+        while deaf.circuit.state() != to {
+            assert!(start.elapsed() < s(5), "change {change} is missed");
+            sleep(ms(10)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_does_not_exist_is_looked_for_once() {
+    let backend = MemoryBackend::new();
+    let replica = Replica::join(&Traffic::over(&backend), fragile());
+    sleep(s(60)).await;
+    let sender = Sender { name: "forger".into(), id: "forger".into() };
+    let (version, impaired) = (String::new(), String::new());
+    let seen = network::millis() + 500;
+    backend.heartbeat(&Heartbeat { sender, version, impaired, seen }).await.unwrap();
+    let before = replica.line.commands_of(Verb::Sync);
+    sleep(s(60)).await;
+    let polls = replica.line.commands_of(Verb::Sync) - before;
+    assert!((32..=40).contains(&polls), "{polls} batches");
 }
 
 #[tokio::test(start_paused = true)]

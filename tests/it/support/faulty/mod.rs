@@ -117,6 +117,8 @@ impl Faulty {
         }
         let mut later = received.states.range(received.at..);
         match later.find(|(_, states)| states.contains(&to)) {
+            // What it was sent while detached, it has not applied.
+            Some((generation, _)) if by_itself && *generation != transition.generation => {}
             Some((generation, _)) => received.at = *generation,
             None if by_itself => {}
             None => {

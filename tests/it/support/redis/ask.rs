@@ -28,7 +28,8 @@ pub(crate) trait Ask: Backend {
     fn ping(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             let (sender, version) = (sender("test"), "1.2.3".to_owned());
-            self.heartbeat(&Heartbeat { sender, version, impaired: String::new() }).await.map(drop)
+            let heartbeat = Heartbeat { sender, version, impaired: String::new(), seen: 0 };
+            self.heartbeat(&heartbeat).await.map(drop)
         })
     }
 }

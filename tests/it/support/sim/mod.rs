@@ -86,6 +86,11 @@ impl World {
         self.network.totals(&self.name, window)
     }
 
+    /// Has all replicas report what they hold.
+    pub(crate) fn call_roll(&self) {
+        self.network.call_roll(&self.name);
+    }
+
     /// The circuit as the backend describes it.
     pub(crate) fn view(&self) -> View {
         self.network.load(&self.name)
