@@ -31,6 +31,7 @@ mod outcome;
 pub mod overrides;
 pub mod policy;
 pub mod service;
+pub mod stats;
 pub mod store;
 mod sync;
 mod timestamp;

@@ -68,7 +68,10 @@ impl Engine {
     fn resume_slowly(&self, grant: Grant) -> Result<Grant, Refusal> {
         let begun = grant.lease().is_some_and(|lease| {
             self.cut(|locked| {
-                !locked.is_stale(grant) && locked.machine.begin(lease, clock::now(), &locked.policy)
+                let begun = !locked.is_stale(grant)
+                    && locked.machine.begin(lease, clock::now(), &locked.policy);
+                locked.counted.totals.probes += u64::from(begun);
+                begun
             })
         });
         if begun { Ok(grant) } else { self.enter(Begin::Now) }
@@ -202,7 +205,10 @@ impl Engine {
                     };
                     Ok(Grant::call(locked.epoch, started))
                 }
-                Admission::Granted(Some(lease)) => Ok(Grant::probe(locked.epoch, lease)),
+                Admission::Granted(Some(lease)) => {
+                    locked.counted.totals.probes += u64::from(begin == Begin::Now);
+                    Ok(Grant::probe(locked.epoch, lease))
+                }
                 Admission::Ask => match locked.link().filter(|_| !locked.is_asking()) {
                     Some(link) => Err(Refusal::NeedsLease(link)),
                     None => Err(Refusal::Rejected(locked.rejection(now))),

@@ -36,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::cause::Cause;
+use super::counters::Life;
 use super::grant::Grant;
 use super::link::Link;
 use super::locked::{Locked, Observer};
@@ -50,6 +51,7 @@ use crate::backend::OverrideChange;
 use crate::clock;
 use crate::machine::{Backing, Origin, OverrideRecord, Reason, State};
 use crate::policy::Policy;
+use crate::stats::Totals;
 use crate::sync::{Acknowledgement, CircuitSync};
 use crate::timestamp::{Timestamp, nanos};
 use crate::unwind::contain;
@@ -76,7 +78,6 @@ pub(crate) struct Engine {
     /// Why calls are rejected ([`Cause`]).
     cause: [AtomicU64; 4],
     locked: Mutex<Locked>,
-    pub(super) stale: AtomicU64,
     /// The epoch at which the engine became this circuit's.
     pub(super) birth: AtomicU64,
     /// Notified when what is rejected may have changed.
@@ -99,7 +100,6 @@ impl Engine {
             generation: zero(),
             cause: std::array::from_fn(|_| zero()),
             locked: Mutex::new(Locked::new(policy, observers, 0)),
-            stale: zero(),
             birth: zero(),
             changed: Notify::new(),
         };
@@ -128,8 +128,8 @@ impl Engine {
     /// Makes the engine, which is vacant, a new circuit's.
     pub(super) fn occupy(&self, policy: Policy, observers: Vec<Observer>) {
         self.cut(|locked| {
-            self.birth.store(locked.epoch, Ordering::Relaxed);
-            self.stale.store(0, Ordering::Relaxed);
+            self.birth.store(locked.epoch, Ordering::Release);
+            self.stripes.begin(Life::born_at(locked.epoch));
             *locked = Locked::new(policy, observers, locked.epoch);
         });
     }
@@ -229,8 +229,15 @@ impl Engine {
         self.cut_and_queue(|locked| {
             let now = clock::now();
             self.look_at_running(locked, now);
-            locked.read(self.stale.load(Ordering::Relaxed), now)
+            locked.read(self.totals(locked, now), now)
         })
+    }
+
+    /// Returns the totals, without a cut.
+    pub(super) fn totals(&self, locked: &Locked, now: Timestamp) -> Totals {
+        let mut totals = locked.counted.totals(now);
+        self.stripes.add_to(&mut totals);
+        totals
     }
 
     /// Takes the lock and nothing more: no cut, no event.
@@ -389,6 +396,20 @@ impl Engine {
     #[inline]
     pub(super) fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Returns the life of the engine in which a call was admitted, unless that is over.
+    #[inline]
+    pub(super) fn life_of(&self, grant: Grant) -> Option<Life> {
+        let birth = self.birth.load(Ordering::Acquire);
+        (grant.epoch() >= birth).then(|| Life::born_at(birth))
+    }
+
+    /// Counts a call that is rejected. The caller has a handle.
+    #[inline]
+    pub(super) fn count_rejected(&self) {
+        let life = Life::born_at(self.birth.load(Ordering::Acquire));
+        self.stripes.counters().rejected.add(life);
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use super::handle::{Circuit, Held};
 use super::permit::{Attempt, CallGuard, Permit};
 use super::refusal::Refusal;
 use super::rejected::Rejected;
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 use crate::sync::Unclaimed;
 
 /// # Calls
@@ -288,7 +288,10 @@ where
     let mut classify = Some(classify);
     let mut once =
         |result: &_| classify.take().map_or(Outcome::Ignored, |classify| classify(result));
-    let (guard, outcome, result) = poll_fn(|cx| attempt.as_mut().poll_end(cx, &mut once)).await;
+    let (mut guard, outcome, result) = poll_fn(|cx| attempt.as_mut().poll_end(cx, &mut once)).await;
+    if result.is_err() {
+        guard.failed_as(FailureKind::Error);
+    }
     guard.settle(outcome);
     (outcome, result)
 }

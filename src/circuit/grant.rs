@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use crate::machine::LeaseId;
+use crate::outcome::FailureKind;
 use crate::timestamp::Timestamp;
 
 /// Permission to make one call.
@@ -12,13 +13,16 @@ use crate::timestamp::Timestamp;
 /// spent 20 ns on moving it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
-    /// The epoch at which it was granted; the highest bit marks a probe.
+    /// `probe (1 bit) │ kind (7 bits) │ … │ epoch (48 bits) │ 1`: the epoch at which it was granted,
+    /// and the kind of failure that its call ended with, if it has.
     stamp: NonZeroU64,
     /// A probe's lease, or when another call began. Never, if that does not matter.
     detail: u64,
 }
 
 const PROBE: u64 = 1 << 63;
+const KIND_SHIFT: u32 = 56;
+const EPOCH: u64 = (1 << 49) - 1;
 
 impl Grant {
     /// Epochs start at one.
@@ -33,12 +37,26 @@ impl Grant {
 
     #[inline]
     pub(super) fn epoch(self) -> u64 {
-        (self.stamp.get() & !PROBE) >> 1
+        (self.stamp.get() & EPOCH) >> 1
     }
 
     #[inline]
     pub(super) fn lease(self) -> Option<LeaseId> {
         (self.stamp.get() & PROBE != 0).then_some(LeaseId(self.detail))
+    }
+
+    /// Returns the grant of a call that failed in this way, if it failed.
+    #[inline]
+    pub(super) fn failed_as(self, kind: FailureKind) -> Self {
+        // Not zero: the lowest bit is set.
+        let stamp = self.stamp.get() & (PROBE | EPOCH) | (kind as u64) << KIND_SHIFT;
+        Self { stamp: NonZeroU64::MIN | stamp, ..self }
+    }
+
+    pub(super) fn kind(self) -> FailureKind {
+        let code = (self.stamp.get() & !PROBE) >> KIND_SHIFT;
+        #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
+        FailureKind::ALL.get(code as usize).copied().unwrap_or_default()
     }
 
     /// Returns when the call began, if it is no probe.

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::machine::{Begin, Event, State};
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::stats::Totals;
 use crate::sync::{Agenda, Command, Input, Pace, Reported, Unclaimed};
 use crate::timestamp::Timestamp;
 
@@ -120,6 +121,12 @@ impl Circuit {
         pool::release(engine);
     }
 
+    /// Returns the totals. It only reads, and runs no user code, so that it may be called under a
+    /// lock.
+    pub(crate) fn totals(&self) -> Totals {
+        self.engine.totals(&self.engine.lock(), clock::now())
+    }
+
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.engine.set_policy(policy);
     }
@@ -175,9 +182,10 @@ impl Circuit {
         }
     }
 
-    /// The rejection as a caller gets it.
+    /// The rejection as a caller gets it, which counts it.
     #[inline]
     pub(crate) fn rejected(&self, rejection: Rejection) -> Rejected {
+        self.engine.count_rejected();
         let cause = self.engine.cause(rejection.generation);
         Rejected::new(self.name.clone(), rejection, cause)
     }

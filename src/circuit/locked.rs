@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::cause::Cause;
+use super::counted::Counted;
 use super::grant::Grant;
 use super::link::Link;
 use super::refusal::Rejection;
@@ -20,6 +21,7 @@ use crate::machine::{
 };
 use crate::outcome::Outcome;
 use crate::policy::{Cancelled, Policy};
+use crate::stats::Totals;
 use crate::timestamp::{Timestamp, nanos};
 
 /// How many events wait for an observer that does not return.
@@ -72,6 +74,7 @@ pub(super) struct Locked {
     pub(super) renewed: bool,
     /// The flags of the word that depend on it.
     pub(super) phase_flags: u64,
+    pub(super) counted: Counted,
 }
 
 impl Locked {
@@ -96,6 +99,7 @@ impl Locked {
             warned: false,
             renewed: true,
             phase_flags: 0,
+            counted: Counted::new(now),
         }
     }
 
@@ -111,6 +115,7 @@ impl Locked {
             if let Event::Transition(transition) = &event {
                 self.entered(transition);
             }
+            self.counted.happened(&event);
             self.outbox.push_back(event);
             if self.outbox.len() > MOST_QUEUED {
                 self.outbox.pop_front();
@@ -136,6 +141,7 @@ impl Locked {
     }
 
     fn add(&mut self, Drained { successes, done, run }: Drained) {
+        self.counted.totals.succeeded += successes;
         if let (Some(synced), State::Closed) = (&mut self.synced, self.machine.state())
             && successes > 0
         {
@@ -279,6 +285,7 @@ impl Locked {
         self.phase = self.epoch;
         self.renewed = true;
         self.since = now;
+        self.counted.enter(self.machine.state(), now);
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {
@@ -343,12 +350,6 @@ impl Locked {
         }
         if !machine.success_matters(policy) {
             flags |= Word::QUIET;
-            // The cluster needs to know that calls succeed, even if this process need not count
-            // them.
-            let shared = self.synced.is_some() && machine.state() == State::Closed;
-            if machine.counts() || shared {
-                flags |= Word::COUNT;
-            }
             let end = machine.bucket_end().unwrap_or(Timestamp::NEVER).min(machine.ends());
             if end < Timestamp::NEVER {
                 flags |= Word::CLOCK;
@@ -381,7 +382,7 @@ impl Locked {
         until.unwrap_or(Timestamp::NEVER)
     }
 
-    pub(super) fn read(&mut self, stale: u64, now: Timestamp) -> Reading {
+    pub(super) fn read(&mut self, totals: Totals, now: Timestamp) -> Reading {
         self.machine.slide(now);
         let (probes_out, probes_passed) = self.machine.probes();
         Reading {
@@ -393,7 +394,7 @@ impl Locked {
             probes_out,
             probes_passed,
             retry_after: self.rejection(now).retry_after,
-            stale,
+            totals,
             overridden: self.machine.overridden().map(|record| {
                 let remaining = record.remaining.map(|_| self.machine.ends().since(now));
                 OverrideRecord { remaining, ..OverrideRecord::clone(record) }

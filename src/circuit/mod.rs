@@ -5,6 +5,8 @@
 // the lock to ask the machine, which has the rules, only where they matter.
 mod admission;
 mod cause;
+mod counted;
+mod counters;
 mod engine;
 pub(crate) mod error;
 mod execute;

@@ -7,7 +7,7 @@ use pin_project_lite::pin_project;
 
 use super::engine::Engine;
 use super::grant::Grant;
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 
 /// Permission to make one call, from [`Circuit::try_acquire`](crate::Circuit::try_acquire) or
 /// [`Circuit::acquire`](crate::Circuit::acquire).
@@ -116,6 +116,12 @@ impl CallGuard {
         engine.record(grant, outcome);
     }
 
+    /// Says how the call failed, if it failed.
+    #[inline]
+    pub(crate) fn failed_as(&mut self, kind: FailureKind) {
+        self.grant = self.grant.failed_as(kind);
+    }
+
     /// Records that the call was abandoned. Like dropping, except that a panic of the thread is not
     /// the call's own.
     pub(crate) fn cancel(self) {
@@ -139,7 +145,7 @@ impl CallGuard {
 impl Drop for CallGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.engine.record(self.grant, Outcome::failure());
+            self.engine.record_panic(self.grant);
         } else {
             self.engine.cancel(self.grant);
         }
@@ -153,7 +159,7 @@ struct OnPanic {
 
 impl Drop for OnPanic {
     fn drop(&mut self) {
-        self.engine.record(self.grant, Outcome::failure());
+        self.engine.record_panic(self.grant);
     }
 }
 

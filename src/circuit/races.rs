@@ -116,7 +116,7 @@ fn a_late_result_is_stale() {
             thread.join().unwrap();
             let reading = engine.read();
             assert_eq!(reading.tally.calls, 0, "it was of the phase before the reset");
-            assert!(reading.stale <= 1);
+            assert!(reading.totals.stale <= 1);
         });
     }
 }
@@ -136,9 +136,9 @@ fn who_is_admitted_while_it_opens_is_stale_in_what_follows() {
         thread.join().unwrap();
         let reading = engine.read();
         // Admitted before (stale), or after both (counted, and it opened the circuit).
-        let stale = (reading.state, reading.stale) == (State::Closed, 1);
-        let after = (reading.state, reading.stale) == (State::Open, 0);
-        let rejected = (reading.state, reading.stale) == (State::Closed, 0);
+        let stale = (reading.state, reading.totals.stale) == (State::Closed, 1);
+        let after = (reading.state, reading.totals.stale) == (State::Open, 0);
+        let rejected = (reading.state, reading.totals.stale) == (State::Closed, 0);
         assert!(stale || after || rejected, "{reading:?}");
     });
 }
@@ -157,7 +157,7 @@ fn every_result_of_who_was_admitted_trips_or_is_stale() {
         let theirs = thread.join().unwrap();
         let admitted = u64::from(mine) + u64::from(theirs);
         let reading = engine.read();
-        assert_eq!((reading.state, reading.stale), (State::Open, admitted - 1));
+        assert_eq!((reading.state, reading.totals.stale), (State::Open, admitted - 1));
     });
 }
 
@@ -323,7 +323,7 @@ fn every_result_is_reported_once_or_of_a_generation_that_is_over() {
         let second: u64 = reported();
         let kept = engine.read().tally.consecutive_failures;
         assert_eq!(second, kept, "what was recorded in the new generation");
-        assert!(first + second + engine.read().stale <= 2, "nothing is reported twice");
+        assert!(first + second + engine.read().totals.stale <= 2, "nothing is reported twice");
     });
 }
 
@@ -390,7 +390,7 @@ fn a_call_of_an_earlier_phase_is_no_running_one_of_the_next() {
         // Whether it is counted is decided by the phase that it was admitted to.
         engine.record(grant, Outcome::Success);
         let reading = engine.read();
-        assert_eq!(running, 1 - reading.stale, "{reading:?}");
+        assert_eq!(running, 1 - reading.totals.stale, "{reading:?}");
         assert_eq!(reading.tally.slow_calls, running, "counted once");
     });
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::counted::Call;
 use super::engine::Engine;
 use super::grant::Grant;
 use super::locked::Locked;
@@ -10,7 +11,7 @@ use super::running::Watch;
 use super::word::Word;
 use crate::clock;
 use crate::machine::Ended;
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 use crate::timestamp::Timestamp;
 
 /// How a call ended.
@@ -28,12 +29,17 @@ impl Engine {
         let word = self.word();
         // The word is read before the phase and the horizon. Had a cut come between, they might be
         // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides.
-        // Where nothing is counted there is nothing to refuse. What is quiet is no half-open phase,
-        // so a grant of the same phase is no probe's.
+        // What is quiet is no half-open phase, so a grant of the same phase is no probe's.
         let quiet = word.has(Word::QUIET) && matches!(outcome, Outcome::Success);
         if !quiet || self.is_stale(grant) || !self.succeed_quietly(grant, word) {
             self.record_slowly(grant, outcome);
         }
+    }
+
+    /// Records that a call panicked.
+    #[cold]
+    pub(super) fn record_panic(&self, grant: Grant) {
+        self.record(grant.failed_as(FailureKind::Panic), Outcome::failure());
     }
 
     #[inline(never)]
@@ -48,9 +54,13 @@ impl Engine {
     /// Records a result that leaves no evidence, if that takes no lock. False if it does: it may
     /// end a run of cancelled calls.
     fn ignore_quietly(&self, grant: Grant, word: Word) -> bool {
-        grant.lease().is_none()
+        let quiet = grant.lease().is_none()
             && !word.has(Word::PENDING)
-            && (!word.has(Word::RUN) || self.stripes.complete(word.epoch()))
+            && (!word.has(Word::RUN) || self.stripes.complete(word.epoch()));
+        if let (true, Some(life)) = (quiet, self.life_of(grant)) {
+            self.stripes.counters().ignored.add(life);
+        }
+        quiet
     }
 
     /// Records that a call was dropped before it ended.
@@ -102,7 +112,7 @@ impl Engine {
             return self.succeed_in_time(grant, word);
         }
         (!word.has(Word::CLOCK) || clock::coarse() < self.horizon())
-            && (!word.has(Word::COUNT) || self.stripes.succeed(word.epoch()))
+            && self.stripes.succeed(word.epoch())
     }
 
     /// The same, of a call that was timed.
@@ -111,7 +121,7 @@ impl Engine {
         let now = clock::coarse();
         let recorded = !self.is_slow(grant.started(), now, word)
             && (!word.has(Word::CLOCK) || now < self.horizon())
-            && (!word.has(Word::COUNT) || self.stripes.succeed(word.epoch()));
+            && self.stripes.succeed(word.epoch());
         if recorded {
             self.stop_watching(grant);
         }
@@ -128,9 +138,14 @@ impl Engine {
         if grant.lease().is_some() {
             return false;
         }
-        if word.has(Word::FORGET) {
-            return true;
+        let quiet = word.has(Word::FORGET) || self.cancel_in_run(grant, word);
+        if let (true, Some(life)) = (quiet, self.life_of(grant)) {
+            self.stripes.counters().cancelled.add(life);
         }
+        quiet
+    }
+
+    fn cancel_in_run(&self, grant: Grant, word: Word) -> bool {
         let started = grant.started();
         let slow = started != Timestamp::NEVER && self.is_slow(started, clock::coarse(), word);
         word.has(Word::RUN)
@@ -151,8 +166,8 @@ impl Engine {
     #[cold]
     fn count_stale(&self, grant: Grant) {
         // One from before the birth was another circuit's call.
-        if grant.epoch() >= self.birth.load(Ordering::Relaxed) {
-            self.stale.fetch_add(1, Ordering::Relaxed);
+        if let Some(life) = self.life_of(grant) {
+            self.stripes.counters().stale.add(life);
         }
     }
 
@@ -162,7 +177,8 @@ impl Engine {
         let stale = self.cut(|locked| {
             let stale = locked.is_stale(grant);
             if !stale {
-                self.settle_locked(locked, grant, end);
+                let call = self.settle_locked(locked, grant, end);
+                locked.counted.ended(call);
             }
             stale
         });
@@ -171,7 +187,7 @@ impl Engine {
         }
     }
 
-    fn settle_locked(&self, locked: &mut Locked, grant: Grant, end: End) {
+    fn settle_locked(&self, locked: &mut Locked, grant: Grant, end: End) -> Call {
         let now = clock::now();
         if locked.watch != Watch::OFF && (locked.machine.overdue() > 0 || locked.look <= now) {
             self.look_at_running(locked, now);
@@ -185,7 +201,8 @@ impl Engine {
             End::With(outcome) => (outcome, false),
             End::Cancelled => (locked.policy.cancelled_after(ran), true),
         };
-        let ended = Ended { outcome, slow: locked.policy.is_slow(ran), lease, cancelled };
-        locked.record(ended, now);
+        let slow = locked.policy.is_slow(ran);
+        locked.record(Ended { outcome, slow, lease, cancelled }, now);
+        Call { outcome, kind: grant.kind(), cancelled, slow }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::machine::{Origin, OverrideRecord, State, Tally};
 use crate::name::CircuitName;
+use crate::stats::Totals;
 
 /// A circuit at one moment, as plain data. [`Circuit::snapshot`](crate::Circuit::snapshot) returns
 /// it.
@@ -34,6 +35,8 @@ pub struct Snapshot {
     /// How many results arrived after the end of the state in which their calls were admitted. They
     /// change nothing.
     pub stale_results: u64,
+    /// What the circuit has counted since it was made, in all its states.
+    pub totals: Totals,
     /// What decided the state: this process, or the cluster.
     pub origin: Origin,
     /// Whether the circuit is detached: it has a backend, but decides without it, because the
@@ -61,7 +64,8 @@ impl Snapshot {
             probes_out: reading.probes_out,
             probes_passed: reading.probes_passed,
             retry_after: reading.retry_after,
-            stale_results: reading.stale,
+            stale_results: reading.totals.stale,
+            totals: reading.totals,
             origin: reading.origin,
             detached: reading.detached,
             override_reason: record.as_ref().map(|record| record.reason.clone()),
@@ -82,7 +86,7 @@ pub(super) struct Reading {
     pub(super) probes_out: usize,
     pub(super) probes_passed: u64,
     pub(super) retry_after: Option<Duration>,
-    pub(super) stale: u64,
+    pub(super) totals: Totals,
     pub(super) overridden: Option<OverrideRecord>,
     pub(super) origin: Origin,
     pub(super) detached: bool,

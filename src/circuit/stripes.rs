@@ -16,8 +16,10 @@
 
 use std::time::Duration;
 
+use super::counters::{Counters, Life};
 use super::primitives::{AtomicU64, Ordering};
 use super::running::{self, Running, Watch};
+use crate::stats::Totals;
 use crate::timestamp::Timestamp;
 
 const COUNT_BITS: u32 = 24;
@@ -58,6 +60,7 @@ struct Stripe {
     running: Running,
     clones: AtomicU64,
     drops: AtomicU64,
+    counters: Counters,
 }
 
 /// What was counted outside the lock.
@@ -77,6 +80,7 @@ impl Stripes {
             running: Running::new(),
             clones: AtomicU64::new(0),
             drops: AtomicU64::new(0),
+            counters: Counters::new(),
         };
         let stripes = match width {
             Width::Many => number(),
@@ -175,6 +179,29 @@ impl Stripes {
             }
         }
         Drained { successes, done: certain.is_some(), run: certain.unwrap_or(cancelled) }
+    }
+
+    /// Starts the counters anew, at zero.
+    pub(super) fn begin(&self, life: Life) {
+        self.0.iter().for_each(|stripe| stripe.counters.begin(life));
+    }
+
+    /// Returns the counters of this thread.
+    #[inline]
+    pub(super) fn counters(&self) -> &Counters {
+        &self.mine().counters
+    }
+
+    /// Adds what is counted here to the totals of what has been drained. The caller holds the
+    /// engine's lock: without it, successes could be drained meanwhile.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        for Stripe { tally, counters, .. } in &self.0 {
+            totals.succeeded += tally.load(Ordering::Acquire) & COUNT_MASK;
+            totals.rejected += counters.rejected.count();
+            totals.ignored += counters.ignored.count();
+            totals.cancelled += counters.cancelled.count();
+            totals.stale += counters.stale.count();
+        }
     }
 
     /// Counts a call that starts, if running calls are watched. Returns false if the watch is over.

@@ -19,8 +19,6 @@ impl Word {
     pub(super) const QUIET: u64 = 1 << 5;
     /// A quiet success needs the lock from the horizon on.
     pub(super) const CLOCK: u64 = 1 << 6;
-    /// A quiet success is counted in a stripe.
-    pub(super) const COUNT: u64 = 1 << 7;
     /// Calls are timed by the coarse clock.
     pub(super) const COARSE: u64 = 1 << 8;
     /// A cancelled call leaves nothing.
@@ -113,7 +111,7 @@ mod tests {
             assert_eq!(word.state(), state);
             assert_eq!(word.passes_all(), state.passes_all());
             assert_eq!(word.epoch(), 7);
-            assert!(word.has(Word::QUIET) && word.has(Word::REJECT) && !word.has(Word::COUNT));
+            assert!(word.has(Word::QUIET) && word.has(Word::REJECT) && !word.has(Word::CLOCK));
             assert_eq!(word.cut(), Word::new(8, state, Word::REJECT));
         }
     }

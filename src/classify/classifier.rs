@@ -3,9 +3,12 @@
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+
+use tokio::time::error::Elapsed;
 
 use crate::circuit::{Error, Rejected};
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 
 /// Decides what a result means for the circuit: success, failure, or nothing.
 ///
@@ -58,6 +61,14 @@ use crate::outcome::Outcome;
 pub trait Classify<Response, Error> {
     /// Returns what `result` means for the circuit.
     fn classify(&self, result: Result<&Response, &Error>) -> Outcome;
+
+    /// Returns what kind of failure `result` is, for the [totals](crate::stats::Totals). It is
+    /// called only for a result that [`classify`](Self::classify) has called a failure.
+    ///
+    /// Default: [`FailureKind::Error`] for an `Err`, [`FailureKind::Other`] for an `Ok`.
+    fn failure_kind(&self, result: Result<&Response, &Error>) -> FailureKind {
+        if result.is_err() { FailureKind::Error } else { FailureKind::Other }
+    }
 }
 
 /// Counts every `Err` as a failure and every `Ok` as a success. The rejection of another circuit
@@ -97,6 +108,10 @@ impl<Response, E: 'static> Classify<Response, E> for ErrorsAsFailures {
         }
         result.map_or_else(error_outcome, |_| Outcome::Success)
     }
+
+    fn failure_kind(&self, result: Result<&Response, &E>) -> FailureKind {
+        result.map_or_else(error_kind, |_| FailureKind::Other)
+    }
 }
 
 /// Returns what an error means to the classifiers of this crate.
@@ -116,6 +131,29 @@ pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
         None => error.downcast_ref(),
     };
     boxed.is_some_and(|boxed| Rejected::find_in(&**boxed).is_some())
+}
+
+/// Returns the kind of a failure that is an error, as far as its type shows it.
+pub(super) fn error_kind<E: 'static>(error: &E) -> FailureKind {
+    let any: &dyn Any = error;
+    let timed_out = match any.downcast_ref::<BoxError>() {
+        Some(boxed) => {
+            let first: &(dyn StdError + 'static) = &**boxed;
+            let causes = std::iter::successors(Some(first), |&error| error.source());
+            causes.take(MOST_CAUSES).any(|cause| {
+                cause.is::<Elapsed>() || cause.downcast_ref().is_some_and(is_timed_out)
+            })
+        }
+        None => any.is::<Elapsed>() || any.downcast_ref().is_some_and(is_timed_out),
+    };
+    if timed_out { FailureKind::Timeout } else { FailureKind::Error }
+}
+
+/// A chain of causes may be endless.
+const MOST_CAUSES: usize = 16;
+
+fn is_timed_out(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 /// A closure as a classifier, made by

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName};
 
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 
 // Parsed once, not at each call.
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -33,6 +33,21 @@ pub(crate) fn outcome(headers: &HeaderMap) -> Option<Outcome> {
         Outcome::Failure { retry_after: pushback(headers) }
     } else {
         Outcome::Success
+    })
+}
+
+/// Returns the kind of failure that `grpc-status` tells, if there is one.
+pub(crate) fn kind(headers: &HeaderMap) -> Option<FailureKind> {
+    let status = headers.get(&STATUS)?;
+    Some(match status.to_str().ok().and_then(|code| code.parse().ok()) {
+        Some(UNKNOWN) | None => FailureKind::GrpcUnknown,
+        Some(DEADLINE_EXCEEDED) => FailureKind::GrpcDeadlineExceeded,
+        Some(RESOURCE_EXHAUSTED) => FailureKind::GrpcResourceExhausted,
+        Some(INTERNAL) => FailureKind::GrpcInternal,
+        Some(UNAVAILABLE) => FailureKind::GrpcUnavailable,
+        Some(DATA_LOSS) => FailureKind::GrpcDataLoss,
+        Some(code) if code > UNAUTHENTICATED => FailureKind::GrpcUnknown,
+        Some(_) => FailureKind::GrpcOther,
     })
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Response, StatusCode, header};
 
-use super::classifier::{Classify, error_outcome};
+use super::classifier::{Classify, error_kind, error_outcome};
 use super::grpc;
 use crate::circuit::Rejected;
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 
 /// Classifies HTTP responses by their status. The default classifier.
 ///
@@ -64,6 +64,10 @@ impl<B, E: 'static> Classify<Response<B>, E> for HttpStatus {
             Err(error) => error_outcome(error),
         }
     }
+
+    fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
+        result.map_or_else(error_kind, |response| kind(response.status(), Some(response.headers())))
+    }
 }
 
 /// Classifies responses of any type by their status, and optionally by their headers. Made by
@@ -100,6 +104,10 @@ where
     fn classify(&self, result: Result<&R, &E>) -> Outcome {
         result.map_or_else(error_outcome, |response| judge((self.status)(response), None))
     }
+
+    fn failure_kind(&self, result: Result<&R, &E>) -> FailureKind {
+        result.map_or_else(error_kind, |response| kind((self.status)(response), None))
+    }
 }
 
 impl<F, H, R, E: 'static> Classify<R, E> for HttpStatusOf<F, H>
@@ -111,6 +119,12 @@ where
     fn classify(&self, result: Result<&R, &E>) -> Outcome {
         result.map_or_else(error_outcome, |response| {
             judge((self.status)(response), Some((self.headers)(response)))
+        })
+    }
+
+    fn failure_kind(&self, result: Result<&R, &E>) -> FailureKind {
+        result.map_or_else(error_kind, |response| {
+            kind((self.status)(response), Some((self.headers)(response)))
         })
     }
 }
@@ -127,6 +141,15 @@ fn judge(status: StatusCode, headers: Option<&HeaderMap>) -> Outcome {
         Outcome::Failure { retry_after: headers.and_then(retry_after) }
     } else {
         headers.and_then(grpc::outcome).unwrap_or(Outcome::Success)
+    }
+}
+
+/// Returns the kind of failure that a response is.
+pub(super) fn kind(status: StatusCode, headers: Option<&HeaderMap>) -> FailureKind {
+    match status {
+        status if status.is_server_error() => FailureKind::Status5xx,
+        status if status.is_client_error() => FailureKind::Status4xx,
+        _ => headers.and_then(grpc::kind).unwrap_or_default(),
     }
 }
 

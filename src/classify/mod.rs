@@ -7,9 +7,10 @@ pub(crate) mod http;
 #[cfg(any(feature = "tower-http", feature = "tower-http-06"))]
 mod tower_http;
 
+pub use crate::outcome::FailureKind;
 pub(crate) use classifier::Classify;
 pub use classifier::ClassifyFn;
-pub(crate) use grpc::outcome as grpc_outcome;
+pub(crate) use grpc::{kind as grpc_kind, outcome as grpc_outcome};
 pub(crate) use http::HttpStatus;
 pub use http::{HttpStatusOf, NoHeaders};
 #[cfg(feature = "tower-http")]

@@ -2,8 +2,9 @@
 
 use ::http::Response;
 
-use super::classifier::{Classify, error_outcome};
-use crate::outcome::Outcome;
+use super::classifier::{Classify, error_kind, error_outcome};
+use super::http;
+use crate::outcome::{FailureKind, Outcome};
 
 /// Judges responses with one of tower-http's classifiers: what its `TraceLayer` logs as a failure
 /// counts as one. For tower-http 0.7; feature `tower-http`.
@@ -52,6 +53,10 @@ where
 
         judge(result, |head| matches!(self.0.clone().classify_response(head), Ready(Err(_))))
     }
+
+    fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
+        kind(result)
+    }
 }
 
 /// Judges responses with one of tower-http 0.6's classifiers; feature `tower-http-06`.
@@ -83,6 +88,10 @@ where
 
         judge(result, |head| matches!(self.0.clone().classify_response(head), Ready(Err(_))))
     }
+
+    fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
+        kind(result)
+    }
 }
 
 fn judge<R, E: 'static>(result: Result<&R, &E>, failed: impl FnOnce(&R) -> bool) -> Outcome {
@@ -91,4 +100,8 @@ fn judge<R, E: 'static>(result: Result<&R, &E>, failed: impl FnOnce(&R) -> bool)
         Ok(_) => Outcome::Success,
         Err(error) => error_outcome(error),
     }
+}
+
+fn kind<B, E: 'static>(result: Result<&Response<B>, &E>) -> FailureKind {
+    result.map_or_else(error_kind, |head| http::kind(head.status(), Some(head.headers())))
 }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use super::grpc::is_grpc;
 use crate::circuit::{CallGuard, Circuit};
-use crate::classify::grpc_outcome;
+use crate::classify::{FailureKind, grpc_kind, grpc_outcome};
 use crate::outcome::Outcome;
 
 /// What the response needs to know of its request.
@@ -35,6 +35,7 @@ impl Asked {
     ) -> Response<ObservedBody<B>> {
         let in_grpc = is_grpc(response.headers()).unwrap_or(self.in_grpc);
         let status = grpc_outcome(response.headers()).filter(|_| in_grpc);
+        let kind = status.and_then(|_| grpc_kind(response.headers())).unwrap_or_default();
         let last = if in_grpc && status.is_none() { Last::Trailers } else { Last::Data };
         let bodiless = self.for_head || is_bodiless(response.status());
         response.map(|body| {
@@ -42,7 +43,7 @@ impl Asked {
             // The status decides, whatever the classifier said: one that knows HTTP alone takes
             // every gRPC reply for a success.
             if let Some(failure @ Outcome::Failure { .. }) = status {
-                settle(&mut body.call, failure);
+                settle(&mut body.call, failure, kind);
             } else if bodiless || has_ended(&mut body.call, &body.body) {
                 // Servers do not poll such a body.
                 last.end(&mut body.call, None);
@@ -132,7 +133,7 @@ impl<B: Body> Body for ObservedBody<B> {
                     this.last.end(this.call, frame.trailers_ref());
                 }
             }
-            Some(Err(_)) => settle(this.call, Outcome::failure()),
+            Some(Err(_)) => settle(this.call, Outcome::failure(), FailureKind::Error),
             None => this.last.end(this.call, None),
         }
         Poll::Ready(frame)
@@ -171,12 +172,15 @@ impl Last {
             Self::Data => Outcome::Success,
             Self::Trailers => trailers.and_then(grpc_outcome).unwrap_or(Outcome::failure()),
         };
-        settle(call, outcome);
+        let kind = trailers.and_then(grpc_kind).unwrap_or(FailureKind::GrpcUnknown);
+        settle(call, outcome, kind);
     }
 }
 
-fn settle(call: &mut Option<CallGuard>, outcome: Outcome) {
-    if let Some(call) = call.take() {
+/// Ends the call. The kind matters if it failed.
+fn settle(call: &mut Option<CallGuard>, outcome: Outcome, kind: FailureKind) {
+    if let Some(mut call) = call.take() {
+        call.failed_as(kind);
         call.settle(outcome);
     }
 }

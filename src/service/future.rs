@@ -11,6 +11,7 @@ use super::on_rejected::Errors;
 use super::until::{Ends, Until};
 use crate::circuit::{Attempt, CallGuard};
 use crate::classify::Classify;
+use crate::outcome::Outcome;
 
 pin_project! {
     /// A call whose result a classifier judges, for the circuit.
@@ -50,9 +51,12 @@ impl<F, C, U> Call<F, C, U> {
         let this = self.project();
         let classify = |result: &Result<T, E>| this.classifier.classify(result.as_ref());
         let until = *this.until;
-        this.attempt
-            .poll_end(cx, classify)
-            .map(|(guard, outcome, result)| until.finish(result, U::end(guard, outcome)))
+        this.attempt.poll_end(cx, classify).map(|(mut guard, outcome, result)| {
+            if let Outcome::Failure { .. } = outcome {
+                guard.failed_as(this.classifier.failure_kind(result.as_ref()));
+            }
+            until.finish(result, U::end(guard, outcome))
+        })
     }
 }
 

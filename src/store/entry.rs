@@ -40,6 +40,7 @@ pub(super) struct Used {
     /// The store disables every circuit. That is no override of an operator, and no reason to keep
     /// the circuit.
     made_disabled: bool,
+    layer: CircuitName,
 }
 
 /// What decides whether the circuit of a key may be forgotten, at one moment.
@@ -63,9 +64,9 @@ pub(super) struct Ask {
 }
 
 impl Used {
-    pub(super) fn new(ask: Ask, made_disabled: bool) -> Self {
+    pub(super) fn new(ask: Ask, made_disabled: bool, layer: CircuitName) -> Self {
         let (last, made) = (AtomicU64::new(ask.now.as_nanos()), AtomicU64::new(ask.made));
-        Self { last, made, made_disabled }
+        Self { last, made, made_disabled, layer }
     }
 
     fn last(&self) -> Timestamp {
@@ -84,6 +85,11 @@ impl Entry {
         if used.made.load(Ordering::Relaxed) < ask.made {
             used.made.store(ask.made, Ordering::Relaxed);
         }
+    }
+
+    /// Returns the name of the layer, if the circuit belongs to a key.
+    pub(super) fn layer(&self) -> Option<&CircuitName> {
+        self.used.as_ref().map(|used| &used.layer)
     }
 
     /// Reads without changing anything, and runs no user code.

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::event::log;
 use crate::name::{CircuitName, KeyedName};
 use crate::policy::Policy;
+use crate::stats::Totals;
 
 /// A circuit for each key, without tower: for each host that a client calls, each tenant, each
 /// shard.
@@ -150,6 +151,37 @@ impl KeyedCircuits {
         }
     }
 
+    /// Returns the sums of the [totals](Totals) of all circuits of keys under this name: of those
+    /// that the store has, and of those that it had and has evicted or forgotten.
+    ///
+    /// The sums are exact to the call, and never fall. Calls without a circuit, for want of a key
+    /// or of room, are not in them. Nor is a circuit that was looked up by its full name before any
+    /// call used its key: that is a named one.
+    ///
+    /// ```
+    /// use tower_breaker::{Outcome, Store};
+    ///
+    /// let store = Store::builder().key_limit(1).build();
+    /// let hosts = store.keyed("outbound");
+    /// for host in ["a.example", "b.example"] {
+    ///     let circuit = hosts.circuit(host).expect("room: the other one is evicted");
+    ///     circuit.try_acquire()?.settle(Outcome::Success);
+    /// }
+    /// assert_eq!(store.circuits().len(), 1);
+    /// assert_eq!(hosts.totals().succeeded, 2);
+    /// # Ok::<(), tower_breaker::Rejected>(())
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// It looks at every circuit of the store. Meanwhile no circuit of a key is evicted or
+    /// forgotten.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let registry = &*self.store.registry;
+        registry.keys.departed.of(&self.layer, &registry.circuits)
+    }
+
     /// Logs that a request had no key.
     pub(crate) fn no_key(&self) {
         if let Some(calls) = self.store.registry.keys.no_key.is_to_be_logged(clock::coarse()) {
@@ -172,7 +204,7 @@ impl KeyedCircuits {
             }
         }
         let mut entry = registry.entry(name.clone(), Width::One);
-        entry.used = Some(Used::new(ask, registry.disabled));
+        entry.used = Some(Used::new(ask, registry.disabled, self.layer.clone()));
         let made = registry.insert(entry, self.sharing, self.policy.as_ref());
         if let Made::New(_) = made {
             registry.keys.add(name.clone());

@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::departed::Departed;
 use super::entry::{Circuits, Entry, Look};
 use super::settings::KeySettings;
 use crate::name::CircuitName;
@@ -62,6 +63,7 @@ const WARN_AGAIN_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) settings: KeySettings,
+    pub(super) departed: Departed,
     count: AtomicUsize,
     made: AtomicU64,
     queues: Mutex<Queues>,
@@ -96,6 +98,7 @@ impl Keys {
     pub(super) fn new(settings: KeySettings) -> Self {
         Self {
             settings,
+            departed: Departed::default(),
             count: AtomicUsize::new(0),
             made: AtomicU64::new(0),
             queues: Mutex::default(),
@@ -166,7 +169,8 @@ impl Keys {
             };
             let (name, look) = &mut seen[at];
             // What has changed since was used just now.
-            if let Some((_, entry)) = circuits.remove_if(name, |_, entry| entry.look() == *look) {
+            let removed = self.departed.remove(circuits, name, |entry| entry.look() == *look);
+            if let Some(entry) = removed {
                 seen.remove(at);
                 break Some(entry);
             }
@@ -200,11 +204,9 @@ impl Keys {
             for _ in 0..LOOKS.min(queues.of(queue).len()) {
                 let Some((name, look)) = queues.next(queue, circuits) else { break };
                 let may_go = |look: Look| look.may_be_forgotten(now, idle);
-                let removed = may_go(look)
-                    .then(|| circuits.remove_if(&name, |_, entry| may_go(entry.look())))
-                    .flatten();
-                match removed {
-                    Some((_, entry)) => gone.push(entry),
+                let remove = || self.departed.remove(circuits, &name, |entry| may_go(entry.look()));
+                match may_go(look).then(remove).flatten() {
+                    Some(entry) => gone.push(entry),
                     None => queues.put_back(name, look),
                 }
             }

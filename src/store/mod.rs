@@ -1,6 +1,7 @@
 //! Where circuits live: what belongs to a [`Store`] besides its [builder](crate::StoreBuilder).
 
 pub(crate) mod builder;
+mod departed;
 mod entry;
 mod keyed;
 mod keys;

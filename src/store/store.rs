@@ -11,6 +11,7 @@ use crate::circuit::{Circuit, Width};
 use crate::event::{BackendStatus, log};
 use crate::name::CircuitName;
 use crate::policy::Policy;
+use crate::stats::Totals;
 
 /// The circuits of this process, by name.
 ///
@@ -149,6 +150,19 @@ impl Store {
         let mut circuits: Vec<_> = entries.map(|entry| entry.circuit.clone()).collect();
         circuits.sort_by(|a, b| a.name().cmp(b.name()));
         circuits
+    }
+
+    /// Returns the [totals](crate::store::KeyedCircuits::totals) of circuits of keys, for each name
+    /// that has or had such circuits, in the order of the names. A layer without a name is there
+    /// under its place in the code.
+    ///
+    /// There is one entry for each name, however many keys there are.
+    #[must_use]
+    pub fn keyed_totals(&self) -> Vec<(CircuitName, Totals)> {
+        let registry = &*self.registry;
+        let mut all: Vec<_> = registry.keys.departed.all(&registry.circuits).into_iter().collect();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
     }
 
     /// Changes the policy of a circuit while it runs.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 16] = [
+const PARTS: [(&str, &[&str], &[&str]); 17] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
     ("name", &[], &[]),
@@ -14,6 +14,7 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
     ("clock", &["timestamp"], &["rustix"]),
     ("policy", &["timestamp", "outcome"], &[]),
     ("machine", &["timestamp", "outcome", "policy"], &[]),
+    ("stats", &["timestamp", "outcome", "machine"], &[]),
     (
         "backend",
         &["timestamp", "name", "policy", "machine", "clock"],
@@ -37,6 +38,7 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
             "backend",
             "sync",
             "clock",
+            "stats",
         ],
         &[],
     ),
@@ -44,7 +46,18 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
     ("classify", &["outcome", "circuit"], &["httpdate", "tower_http"]),
     (
         "store",
-        &["timestamp", "name", "policy", "machine", "backend", "event", "sync", "circuit", "clock"],
+        &[
+            "timestamp",
+            "name",
+            "policy",
+            "machine",
+            "backend",
+            "event",
+            "sync",
+            "circuit",
+            "clock",
+            "stats",
+        ],
         &["dashmap"],
     ),
     (

@@ -27,6 +27,7 @@ use tower_breaker::backend::Backend;
 use tower_breaker::circuit::{Permit, Snapshot};
 use tower_breaker::event::{Event, Reason, Transition};
 use tower_breaker::policy::PolicyBuilder;
+use tower_breaker::stats::Totals;
 use tower_breaker::{Circuit, Outcome, Policy, Rejected, State, Store, StoreBuilder};
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -200,12 +201,14 @@ pub(crate) fn must_end(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// What must not change while nothing happens: all but the times and the count of stale results.
+/// What must not change while nothing happens: all but the times, the count of stale
+/// results, and the totals.
 pub(crate) fn evidence(circuit: &Circuit) -> Snapshot {
     let mut snapshot = circuit.snapshot();
     snapshot.since = Duration::ZERO;
     snapshot.retry_after = None;
     snapshot.stale_results = 0;
+    snapshot.totals = Totals::default();
     snapshot
 }
 

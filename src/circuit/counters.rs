@@ -1,0 +1,79 @@
+//! Counters of what takes no lock and leaves no evidence, one set for each stripe.
+//!
+//! They belong to one [life](Life) of an engine: from when it became a circuit's to when it becomes
+//! the next one's. A call of the earlier circuit can end while the engine changes hands; its count
+//! carries the earlier life, and is refused.
+
+use super::primitives::{AtomicU64, Ordering};
+
+/// The life of an engine, as the tag of its counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life(u64);
+
+impl Life {
+    const COUNT_BITS: u32 = 48;
+    const COUNT: u64 = (1 << Self::COUNT_BITS) - 1;
+
+    /// Returns the life that began at this epoch. Published epochs are even.
+    #[inline]
+    pub(super) fn born_at(epoch: u64) -> Self {
+        Self((epoch >> 1) << Self::COUNT_BITS)
+    }
+}
+
+/// A number: `life (16 bits) │ count (48 bits)`.
+#[derive(Debug)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds one, unless the life is over.
+    #[inline]
+    pub(super) fn add(&self, life: Life) {
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while (seen ^ life.0) < Life::COUNT {
+            match self.0.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(newer) => seen = newer,
+            }
+        }
+    }
+
+    fn begin(&self, life: Life) {
+        self.0.store(life.0, Ordering::Release);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire) & Life::COUNT
+    }
+}
+
+/// One stripe's counters.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) rejected: Counter,
+    pub(super) ignored: Counter,
+    pub(super) cancelled: Counter,
+    pub(super) stale: Counter,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            rejected: Counter::new(),
+            ignored: Counter::new(),
+            cancelled: Counter::new(),
+            stale: Counter::new(),
+        }
+    }
+
+    /// Starts a life: all counters are zero.
+    pub(super) fn begin(&self, life: Life) {
+        let Self { rejected, ignored, cancelled, stale } = self;
+        [rejected, ignored, cancelled, stale].into_iter().for_each(|counter| counter.begin(life));
+    }
+}

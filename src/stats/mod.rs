@@ -1,0 +1,12 @@
+//! What circuits count: [`Totals`], in [`Snapshot::totals`](crate::circuit::Snapshot::totals).
+//!
+//! A circuit counts on the path of its calls, in counters of each thread, and whoever wants numbers
+//! reads them: nothing is published, and no call waits for a reader.
+
+mod by_kind;
+mod by_state;
+mod totals;
+
+pub use by_kind::ByKind;
+pub use by_state::ByState;
+pub use totals::{Totals, TransitionTotal};
