@@ -16,6 +16,7 @@ mod imports;
 mod memory;
 mod mistakes;
 mod soak;
+mod stats;
 mod store;
 #[cfg(all(feature = "tower-http", feature = "tower-http-06"))]
 mod tower_http;

@@ -1,0 +1,6 @@
+//! What circuits count.
+
+mod keyed;
+mod kinds;
+mod threads;
+mod totals;
