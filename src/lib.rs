@@ -25,6 +25,7 @@ pub mod config;
 #[cfg(doctest)]
 mod doctests;
 pub mod event;
+pub mod health;
 mod machine;
 mod name;
 mod outcome;

@@ -52,6 +52,7 @@ const PARTS: [(&str, &[&str], &[&str]); 16] = [
         &["name", "outcome", "policy", "machine", "sync", "circuit", "store", "classify"],
         &["tower_service", "tower_layer", "http_body"],
     ),
+    ("health", &["name", "machine", "event", "circuit", "store"], &[]),
     ("config", &["backend", "event", "store"], &["humantime"]),
 ];
 

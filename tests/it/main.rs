@@ -12,6 +12,7 @@ mod support;
 mod autotraits;
 mod classify;
 mod config;
+mod health;
 mod imports;
 mod memory;
 mod mistakes;
