@@ -137,9 +137,10 @@ impl Health {
     /// not ready.
     #[must_use]
     pub fn http_status(&self) -> http::StatusCode {
-        match self.is_ready() {
-            true => http::StatusCode::OK,
-            false => http::StatusCode::SERVICE_UNAVAILABLE,
+        if self.is_ready() {
+            http::StatusCode::OK
+        } else {
+            http::StatusCode::SERVICE_UNAVAILABLE
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 16] = [
+const PARTS: [(&str, &[&str], &[&str]); 17] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
     ("name", &[], &[]),
