@@ -11,3 +11,6 @@ struct Migrating;
 
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
+
+#[doc = include_str!("../docs/operations.md")]
+struct Operations;

@@ -25,7 +25,9 @@ pub mod config;
 #[cfg(doctest)]
 mod doctests;
 pub mod event;
+pub mod health;
 mod machine;
+pub mod metrics;
 mod name;
 mod outcome;
 pub mod overrides;

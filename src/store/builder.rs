@@ -54,6 +54,23 @@ impl StoreBuilder {
         self
     }
 
+    /// Marks the circuit `name` as critical: while it rejects calls, the replica is
+    /// [not ready](crate::health::Health::is_ready). Default: no circuit is. Mark a circuit only if
+    /// this process can do nothing without its upstream, and other replicas may reach it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the name is empty or longer than 128 bytes.
+    #[track_caller]
+    pub fn critical<N>(mut self, name: N) -> Self
+    where
+        N: TryInto<CircuitName>,
+        N::Error: fmt::Display,
+    {
+        self.settings.critical.insert(CircuitName::expect(name));
+        self
+    }
+
     /// Adds an observer that is called with every [`Event`] of every circuit of the store, circuits
     /// that are made later included.
     ///

@@ -1,6 +1,6 @@
 //! The map of circuits: how they are found, made, and given their policy.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::mapref::entry::Entry as Slot;
@@ -23,6 +23,7 @@ pub(super) struct Registry {
     pub(super) policies: HashMap<CircuitName, Policy>,
     /// Policies that were set while the store was in use.
     pub(super) set_policies: Mutex<HashMap<CircuitName, Policy>>,
+    pub(super) critical: HashSet<CircuitName>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
     pub(super) replicator: Option<Arc<Handle>>,
@@ -66,7 +67,8 @@ impl Made {
 impl Registry {
     #[track_caller]
     pub(super) fn new(settings: Settings) -> Self {
-        let Settings { default_policy, policies, observers, disabled, cluster, .. } = settings;
+        let Settings { default_policy, policies, critical, observers, disabled, cluster, .. } =
+            settings;
         let backend = settings.backend.filter(|_| !disabled);
         let observe = settings.backend_observers;
         let replicator = backend.map(|backend| sync::start(backend, cluster, observe));
@@ -74,6 +76,7 @@ impl Registry {
             circuits: Circuits::new(),
             default_policy,
             policies,
+            critical,
             set_policies: Mutex::default(),
             observers,
             disabled,

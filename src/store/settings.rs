@@ -1,6 +1,6 @@
 //! The settings of a store, as its builder collects them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub(super) type StoreObserver = Arc<dyn Fn(&CircuitName, &Event) + Send + Sync>;
 pub(super) struct Settings {
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<CircuitName, Policy>,
+    pub(super) critical: HashSet<CircuitName>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
     pub(super) backend: Option<Arc<dyn Backend>>,

@@ -165,6 +165,11 @@ impl Store {
         all
     }
 
+    /// Returns whether the store cannot do its work without this circuit.
+    pub(crate) fn is_critical(&self, name: &CircuitName) -> bool {
+        self.registry.critical.contains(name)
+    }
+
     /// Changes the policy of a circuit while it runs.
     ///
     /// The circuit keeps its state and its observers. It keeps its evidence if the window stays the

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 17] = [
+const PARTS: [(&str, &[&str], &[&str]); 19] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
     ("name", &[], &[]),
@@ -65,6 +65,12 @@ const PARTS: [(&str, &[&str], &[&str]); 17] = [
         &["name", "outcome", "policy", "machine", "sync", "circuit", "store", "classify"],
         &["tower_service", "tower_layer", "http_body"],
     ),
+    (
+        "metrics",
+        &["machine", "event", "stats", "circuit", "store"],
+        &["metrics", "prometheus_client"],
+    ),
+    ("health", &["name", "machine", "event", "circuit", "store"], &[]),
     ("config", &["backend", "event", "store"], &["humantime"]),
 ];
 

@@ -1,0 +1,190 @@
+//! What a store has counted arrives in the systems that collect metrics.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower_breaker::backend::MemoryBackend;
+use tower_breaker::metrics::{Family, MOST_KEYED, StoreCollector};
+use tower_breaker::{Outcome, Policy, Store};
+
+use crate::support::replica::Replica;
+use crate::support::traffic::{Fault, Traffic};
+use crate::support::*;
+
+fn registry(store: &Store) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(StoreCollector::new(store)));
+    registry
+}
+
+fn scrape(store: &Store) -> String {
+    let mut text = String::new();
+    encode(&mut text, &registry(store)).unwrap();
+    text
+}
+
+fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let family = families.iter().find(|family| family.name == name).expect(name);
+    let is = |(key, value): &(&'static str, String)| labels.contains(&(*key, value.as_str()));
+    let sample = family.samples.iter().find(|s| s.labels.iter().filter(|l| is(l)).count() == labels.len());
+    sample.map(|sample| sample.value)
+}
+
+/// Some of everything that a store can count.
+fn busy() -> Store {
+    let store = Store::builder().default_policy(fragile().build().unwrap()).build();
+    let circuit = store.circuit("payments");
+    for outcome in [Outcome::Success, Outcome::failure(), Outcome::Ignored] {
+        circuit.try_acquire().unwrap().settle(outcome);
+    }
+    drop(circuit.try_acquire().unwrap());
+    trip(&circuit);
+    assert!(circuit.try_acquire().is_err());
+    store.circuit("search").metrics_only("choosing thresholds");
+    let rated = Policy::only().failure_rate(0.5).minimum_calls(1).build().unwrap();
+    succeed(&store.circuit_with("rated", rated));
+    trip(&store.keyed("hosts").circuit("a.example").unwrap());
+    store
+}
+
+#[test]
+fn each_call_is_counted_where_the_table_says() {
+    let store = Store::builder().default_policy(fragile().build().unwrap()).build();
+    let circuit = store.circuit("payments");
+    (0..3).for_each(|_| succeed(&circuit));
+    fail(&circuit);
+    ignore(&circuit);
+    trip(&circuit);
+    (0..2).for_each(|_| assert!(circuit.try_acquire().is_err()));
+    let families = store.metrics();
+    let snapshot = circuit.snapshot();
+    let count = |name, labels: &[(&str, &str)]| value(&families, name, labels).unwrap_or(-1.0);
+    let calls = |kind| count("tower_breaker_calls_total", &[("name", "payments"), ("kind", kind)]);
+    assert_eq!((calls("successful"), calls("ignored")), (3.0, 1.0));
+    assert_eq!(calls("failed"), snapshot.totals.failed.sum() as f64);
+    assert_eq!(count("tower_breaker_not_permitted_calls_total", &[("name", "payments")]), 2.0);
+    let state = |state| count("tower_breaker_state", &[("name", "payments"), ("state", state)]);
+    assert_eq!((state("open"), state("closed"), state("half_open")), (1.0, 0.0, 0.0));
+    let opened = [("from", "closed"), ("to", "open"), ("origin", "local")];
+    assert_eq!(count("tower_breaker_transitions_total", &opened), 1.0);
+}
+
+#[test]
+fn the_docs_list_every_metric_and_no_other() {
+    let docs = include_str!("../../src/metrics/mod.rs");
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("//! | `tower_breaker_"));
+    let listed: BTreeSet<_> =
+        rows.map(|row| format!("tower_breaker_{}", row.split('`').next().unwrap())).collect();
+    let named: BTreeSet<_> = busy().metrics().iter().map(|f| f.name.to_owned()).collect();
+    assert_eq!(listed, named);
+}
+
+#[tokio::test]
+async fn a_scrape_over_http_is_what_promtool_expects() {
+    let store = busy();
+    for name in ["quo\"te", "back\\slash", "line\nbreak", "<script>", "ünïcode", "{a=\"b\"}"] {
+        trip(&store.circuit(name));
+    }
+    let app = axum::Router::new().route(
+        "/metrics",
+        axum::routing::get(move || {
+            let store = store.clone();
+            async move { scrape(&store) }
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    // Its own end of file is of OpenMetrics, and not of the format that promtool checks.
+    let body = body.replace("# EOF\n", "");
+    let (ok, said) = promtool(&["check", "metrics"], &body);
+    assert!(ok && said.is_empty(), "{said}\n{body}");
+}
+
+#[test]
+fn the_rules_in_docs_do_what_their_tests_say() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let file = |name: &str| format!("{docs}/{name}");
+    let (ok, said) =
+        promtool(&["check", "rules", &file("alerts.yml"), &file("resilience4j-rules.yml")], "");
+    assert!(ok, "{said}");
+    let (ok, said) = promtool(&["test", "rules", &file("alerts_test.yml")], "");
+    assert!(ok, "{said}");
+    // Each alert has a test that it fires, and each metric in a rule exists.
+    let (rules, tests) =
+        (include_str!("../../docs/alerts.yml"), include_str!("../../docs/alerts_test.yml"));
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("        alertname: {alert}\n        exp_alerts:\n")), "{alert}");
+    }
+    let known: BTreeSet<_> = Store::in_memory().metrics().iter().map(|f| f.name).collect();
+    let both = [rules, include_str!("../../docs/resilience4j-rules.yml")].concat();
+    let words = both.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for word in words.filter(|word| word.starts_with("tower_breaker_")) {
+        assert!(known.contains(word), "{word}");
+    }
+}
+
+/// Returns whether promtool is content, and what it says otherwise.
+fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
+    let mut command = Command::new("promtool");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("promtool: `scripts/test` installs it");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn series_of_evicted_circuits_vanish_and_their_counts_stay() {
+    let store = Store::builder().key_limit(10);
+    let store = store.default_policy(fragile().build().unwrap()).build();
+    let hosts = store.keyed("hosts");
+    trip(&hosts.circuit("a").unwrap());
+    assert!(scrape(&store).contains("tower_breaker_state{name=\"hosts:a\",state=\"open\"} 1"));
+    hosts.circuit("a").unwrap().reset();
+    for key in 0..1000 {
+        succeed(&hosts.circuit(&key.to_string()).unwrap());
+    }
+    let text = scrape(&store);
+    assert!(!text.contains("hosts:a"), "{text}");
+    let counted = "tower_breaker_calls_total{name=\"hosts\",kind=\"successful\"} 1000";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[test]
+fn a_thousand_keys_add_a_bounded_number_of_series() {
+    let store = Store::builder().default_policy(fragile().build().unwrap()).build();
+    let hosts = store.keyed("hosts");
+    let series = |store: &Store| store.metrics().iter().map(|f| f.samples.len()).sum::<usize>();
+    let circuits: Vec<_> = (0..1000).map(|n| hosts.circuit(&n.to_string()).unwrap()).collect();
+    circuits.iter().for_each(succeed);
+    let closed = series(&store);
+    assert!(closed < 40, "{closed}");
+    circuits.iter().for_each(trip);
+    let open = series(&store);
+    assert!(open <= closed + MOST_KEYED * 20, "{open}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_does_not_answer_shows() {
+    let replica = Replica::join(&Traffic::over(&MemoryBackend::new()), fragile());
+    let degraded = |store: &Store| value(&store.metrics(), "tower_breaker_store_degraded", &[]);
+    wait_for("a connected store", || degraded(&replica.store) == Some(0.0)).await;
+    replica.line.set(Fault::Pauses);
+    wait_for("a degraded store", || degraded(&replica.store) == Some(1.0)).await;
+    let detached = value(&replica.store.metrics(), "tower_breaker_detached", &[("name", "test")]);
+    assert_eq!(detached, Some(1.0));
+}
