@@ -74,6 +74,8 @@ impl Counters {
     /// Starts a life: all counters are zero.
     pub(super) fn begin(&self, life: Life) {
         let Self { rejected, ignored, cancelled, stale } = self;
-        [rejected, ignored, cancelled, stale].into_iter().for_each(|counter| counter.begin(life));
+        for counter in [rejected, ignored, cancelled, stale] {
+            counter.begin(life);
+        }
     }
 }

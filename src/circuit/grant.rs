@@ -55,7 +55,6 @@ impl Grant {
 
     pub(super) fn kind(self) -> FailureKind {
         let code = (self.stamp.get() & !PROBE) >> KIND_SHIFT;
-        #[expect(clippy::cast_possible_truncation, reason = "seven bits")]
         FailureKind::ALL.get(code as usize).copied().unwrap_or_default()
     }
 

@@ -202,7 +202,7 @@ impl Engine {
             End::Cancelled => (locked.policy.cancelled_after(ran), true),
         };
         let slow = locked.policy.is_slow(ran);
-        locked.record(Ended { outcome, slow, lease, cancelled }, now);
+        locked.record(Ended { outcome, slow, cancelled, lease }, now);
         Call { outcome, kind: grant.kind(), cancelled, slow }
     }
 }

@@ -116,7 +116,9 @@ impl Totals {
         self.probes += probes;
         self.would_trip += would_trip;
         self.times.add(times);
-        transitions.iter().for_each(|total| self.add_transitions(*total));
+        for total in transitions {
+            self.add_transitions(*total);
+        }
     }
 
     pub(crate) fn count_transition(&mut self, transition: &Transition) {
