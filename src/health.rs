@@ -137,11 +137,7 @@ impl Health {
     /// not ready.
     #[must_use]
     pub fn http_status(&self) -> http::StatusCode {
-        if self.is_ready() {
-            http::StatusCode::OK
-        } else {
-            http::StatusCode::SERVICE_UNAVAILABLE
-        }
+        if self.is_ready() { http::StatusCode::OK } else { http::StatusCode::SERVICE_UNAVAILABLE }
     }
 }
 

@@ -90,8 +90,14 @@ impl Metrics {
         let counter = |name, help| Family::new(name, Kind::Counter, help);
         let gauge = |name, help| Family::new(name, Kind::Gauge, help);
         Self {
-            calls: counter("tower_breaker_calls_total", "Calls that ended, by what they counted as"),
-            failed: counter("tower_breaker_failed_calls_total", "Calls that failed, by the failure"),
+            calls: counter(
+                "tower_breaker_calls_total",
+                "Calls that ended, by what they counted as",
+            ),
+            failed: counter(
+                "tower_breaker_failed_calls_total",
+                "Calls that failed, by the failure",
+            ),
             slow: counter(
                 "tower_breaker_slow_calls_total",
                 "Calls that ran for longer than the slow call duration of the policy",
@@ -136,10 +142,7 @@ impl Metrics {
                 "tower_breaker_override",
                 "1 while an override is in force that has no end, 0 while it has one",
             ),
-            degraded: gauge(
-                "tower_breaker_store_degraded",
-                "1 while the backend does not answer",
-            ),
+            degraded: gauge("tower_breaker_store_degraded", "1 while the backend does not answer"),
             impaired: gauge(
                 "tower_breaker_store_impaired",
                 "1 while the backend works only in part",
@@ -199,10 +202,7 @@ impl Metrics {
             (&mut self.detached, Some(flag(snapshot.detached))),
             (
                 &mut self.overridden,
-                snapshot
-                    .state
-                    .is_overridden()
-                    .then(|| flag(snapshot.override_remaining.is_none())),
+                snapshot.state.is_overridden().then(|| flag(snapshot.override_remaining.is_none())),
             ),
         ];
         for (family, value) in gauges {
