@@ -4,14 +4,8 @@ use std::time::Duration;
 
 use super::check::{MAX_COUNT_WINDOW, PolicyError, check};
 use super::fraction::Numbers;
-use super::settings::{Cancelled, Policy};
+use super::settings::{Cancelled, DEFAULT_BUCKETS, DEFAULT_WINDOW, Policy};
 use super::window::Window;
-
-/// The longest open interval if the builder sets no cap, unless `open_for` is longer.
-const DEFAULT_LONGEST: Duration = Duration::from_secs(300);
-const DEFAULT_BUCKETS: u32 = 10;
-const DEFAULT_WINDOW: Window =
-    Window::Time { length: Duration::from_secs(60), buckets: DEFAULT_BUCKETS };
 
 /// Builds a [`Policy`].
 ///
@@ -38,6 +32,7 @@ const DEFAULT_WINDOW: Window =
 /// | a rate or `failure_count` without a window | the window becomes the default one |
 /// | `failure_count` above the count window | the count window grows to it |
 /// | `count_window` below the failure count | the failure count is dropped |
+/// | `without_slow_call_duration` | the slow-call rate is dropped |
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,41 +58,15 @@ struct Chosen {
     failure_rate: bool,
     failure_count: bool,
     slow_call_rate: bool,
+    no_slow_calls: bool,
     window: bool,
     open_for: bool,
     longest: bool,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        default_policy()
-    }
-}
-
-fn default_policy() -> Policy {
-    Policy {
-        consecutive_failures: Some(5),
-        failure_rate: Some(500_000),
-        failure_count: None,
-        slow_call_rate: None,
-        slow_call_duration: None,
-        minimum_calls: 20,
-        window: DEFAULT_WINDOW,
-        open_for: Duration::from_secs(30),
-        multiplier: 2_000_000,
-        longest: DEFAULT_LONGEST,
-        jitter: 100_000,
-        probes: 3,
-        successes_to_close: 2,
-        probe_lease: Duration::from_secs(10),
-        cancelled: Cancelled::default(),
-        quorum: 1,
-    }
-}
-
 impl PolicyBuilder {
     pub(super) fn new() -> Self {
-        Self::from_policy(default_policy())
+        Self::from_policy(Policy::default())
     }
 
     pub(super) fn from_policy(policy: Policy) -> Self {
@@ -186,6 +155,16 @@ impl PolicyBuilder {
     /// of at most 1 %. A shorter limit is measured exactly.
     pub fn slow_call_duration(mut self, limit: Duration) -> Self {
         self.policy.slow_call_duration = Some(limit);
+        self.chosen.no_slow_calls = false;
+        self
+    }
+
+    /// Removes the duration above which a call is slow, so that no call is.
+    /// [`build`](Self::build) refuses it together with a slow-call rate that you set; one that the
+    /// builder started from is dropped.
+    pub fn without_slow_call_duration(mut self) -> Self {
+        self.policy.slow_call_duration = None;
+        self.chosen.no_slow_calls = true;
         self
     }
 
@@ -263,8 +242,16 @@ impl PolicyBuilder {
     /// `longest` also bounds an interval that the upstream asked for (`Retry-After`).
     /// [Jitter](Self::jitter) is added after the cap, so an interval may exceed `longest` by that
     /// fraction.
-    pub fn backoff(mut self, multiplier: f64, longest: Duration) -> Self {
+    pub fn backoff(self, multiplier: f64, longest: Duration) -> Self {
+        self.multiplier(multiplier).longest(longest)
+    }
+
+    pub(super) fn multiplier(mut self, multiplier: f64) -> Self {
         self.numbers.multiplier = multiplier;
+        self
+    }
+
+    pub(super) fn longest(mut self, longest: Duration) -> Self {
         self.policy.longest = longest;
         self.chosen.longest = true;
         self
@@ -348,6 +335,9 @@ impl PolicyBuilder {
     /// Adjusts what the builder started from to what was set.
     fn adjust(&mut self) {
         let Self { policy, numbers, chosen } = self;
+        if chosen.no_slow_calls && !chosen.slow_call_rate {
+            numbers.slow_call_rate = None;
+        }
         if policy.window == Window::None {
             let wanted = chosen.failure_rate || chosen.failure_count || chosen.slow_call_rate;
             if wanted && !chosen.window {

@@ -36,9 +36,44 @@ const MAX_BUCKETS: u32 = 3_600;
 #[error("the policy cannot work: {}", .problems.join("; "))]
 pub struct PolicyError {
     problems: Vec<String>,
+    found: Vec<Found>,
+}
+
+/// One problem, in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) setting: &'static str,
+    pub(crate) value: String,
+    pub(crate) expected: String,
+}
+
+impl Found {
+    pub(super) fn new(setting: &'static str, value: impl fmt::Display, expected: &str) -> Self {
+        Self { setting, value: value.to_string(), expected: expected.to_owned() }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is {}, expected {}", self.setting, self.value, self.expected)
+    }
 }
 
 impl PolicyError {
+    pub(super) fn new(found: Vec<Found>) -> Self {
+        Self { problems: found.iter().map(Found::to_string).collect(), found }
+    }
+
+    /// Adds problems.
+    pub(super) fn and(mut self, more: Vec<Found>) -> Self {
+        self.found.extend(more);
+        Self::new(self.found)
+    }
+
+    pub(crate) fn found(&self) -> &[Found] {
+        &self.found
+    }
+
     /// Returns one text per wrong setting, with its name, its value and what was expected.
     #[must_use]
     pub fn problems(&self) -> &[String] {
@@ -65,12 +100,12 @@ pub(super) fn check(policy: &Policy, numbers: &Numbers) -> Result<(), PolicyErro
     checks.count("successes_to_close", Some(policy.successes_to_close));
     checks.duration("probe_lease", Some(policy.probe_lease));
     checks.count("quorum", Some(policy.quorum));
-    if checks.problems.is_empty() { Ok(()) } else { Err(PolicyError { problems: checks.problems }) }
+    if checks.found.is_empty() { Ok(()) } else { Err(PolicyError::new(checks.found)) }
 }
 
 #[derive(Default)]
 struct Checks {
-    problems: Vec<String>,
+    found: Vec<Found>,
 }
 
 impl Checks {
@@ -117,23 +152,29 @@ impl Checks {
         }
     }
 
-    fn that(&mut self, holds: bool, setting: &str, value: impl fmt::Display, expected: &str) {
+    fn that(
+        &mut self,
+        holds: bool,
+        setting: &'static str,
+        value: impl fmt::Display,
+        expected: &str,
+    ) {
         if !holds {
-            self.problems.push(format!("`{setting}` is {value}, expected {expected}"));
+            self.found.push(Found::new(setting, value, expected));
         }
     }
 
-    fn count(&mut self, setting: &str, value: Option<u64>) {
+    fn count(&mut self, setting: &'static str, value: Option<u64>) {
         self.that(value != Some(0), setting, 0, "1 or more");
     }
 
-    fn rate(&mut self, setting: &str, rate: Option<f64>) {
+    fn rate(&mut self, setting: &'static str, rate: Option<f64>) {
         let rate = rate.unwrap_or(1.0);
         let works = rate > 0.0 && rate <= 1.0;
         self.fraction(works, setting, rate, "a fraction, more than 0 and at most 1");
     }
 
-    fn fraction(&mut self, works: bool, setting: &str, value: f64, expected: &str) {
+    fn fraction(&mut self, works: bool, setting: &'static str, value: f64, expected: &str) {
         if (2.0..=100.0).contains(&value) {
             let meant = (value * 100.0).round() / 10_000.0;
             self.that(works, setting, value, &format!("{expected}; did you mean {meant}?"));
@@ -142,7 +183,7 @@ impl Checks {
         }
     }
 
-    fn duration(&mut self, setting: &str, value: Option<Duration>) {
+    fn duration(&mut self, setting: &'static str, value: Option<Duration>) {
         self.that(value != Some(Duration::ZERO), setting, "0ns", "more than zero");
     }
 }

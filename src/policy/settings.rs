@@ -5,6 +5,12 @@ use std::time::Duration;
 use super::window::Window;
 use crate::outcome::Outcome;
 
+/// The longest open interval if the builder sets no cap, unless `open_for` is longer.
+const DEFAULT_LONGEST: Duration = Duration::from_secs(300);
+pub(super) const DEFAULT_BUCKETS: u32 = 10;
+pub(super) const DEFAULT_WINDOW: Window =
+    Window::Time { length: Duration::from_secs(60), buckets: DEFAULT_BUCKETS };
+
 /// When a circuit opens, and how it closes again.
 ///
 /// By default:
@@ -71,6 +77,29 @@ pub struct Policy {
     pub(crate) probe_lease: Duration,
     pub(crate) cancelled: Cancelled,
     pub(crate) quorum: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Some(5),
+            failure_rate: Some(500_000),
+            failure_count: None,
+            slow_call_rate: None,
+            slow_call_duration: None,
+            minimum_calls: 20,
+            window: DEFAULT_WINDOW,
+            open_for: Duration::from_secs(30),
+            multiplier: 2_000_000,
+            longest: DEFAULT_LONGEST,
+            jitter: 100_000,
+            probes: 3,
+            successes_to_close: 2,
+            probe_lease: Duration::from_secs(10),
+            cancelled: Cancelled::default(),
+            quorum: 1,
+        }
+    }
 }
 
 /// What a cancelled call counts as.
