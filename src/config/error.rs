@@ -21,6 +21,11 @@ pub struct Problem {
 /// The most characters that are shown of a wrong value.
 const SHOWN: usize = 64;
 
+/// Whether a text looks like a URL, which may contain a password, in the wrong place.
+pub(super) fn may_be_secret(text: &str) -> bool {
+    text.contains("://") || text.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 impl ConfigError {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
@@ -36,11 +41,17 @@ impl ConfigError {
 impl Problem {
     pub(super) fn new(variable: &str, value: Option<&str>, expected: impl fmt::Display) -> Self {
         let shown = |value: &str| value.chars().take(SHOWN).collect();
-        let (variable, value) = (variable.to_owned(), value.map(shown));
-        Self { variable, value, expected: expected.to_string() }
+        let variable = variable.to_owned();
+        match value {
+            Some(value) if may_be_secret(value) => {
+                Self { variable, value: None, expected: format!("expected {expected}") }
+            }
+            value => Self { variable, value: value.map(shown), expected: expected.to_string() },
+        }
     }
 
-    /// Returns the name of the environment variable.
+    /// Returns the name of the environment variable, or the way to the setting in a file:
+    /// `circuit.payments.failure_rate`.
     #[must_use]
     pub fn variable(&self) -> &str {
         &self.variable

@@ -1,318 +1,179 @@
-//! Settings from the environment.
+//! Settings from the environment and from files.
 //!
-//! A [`Config`] is plain data with a field for each variable. [`Config::from_env`] reads them, and
-//! its error names every wrong one at once. [`Store::from_env`] and [`Config::connect`] make a
-//! store from them.
+//! [`Store::from_env`](crate::Store::from_env) makes a store with the settings of the environment.
+//! A [`Config`] is the settings themselves: [`Config::from_env`] reads them, and
+//! [`Config::connect`] returns a [`StoreBuilder`](crate::StoreBuilder) with them, to add observers
+//! and policies. An error names every wrong setting at once, with its value and what to write.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_breaker::config::Config;
+//!
+//! // As `Config::from_env()` would read them:
+//! let config = Config::from_vars([
+//!     ("CIRCUIT_BREAKER_FAILURE_RATE", "0.5"),
+//!     ("CIRCUIT_BREAKER_CIRCUIT_PAYMENTS_API_PRESET", "http_api"),
+//!     ("CIRCUIT_BREAKER_CIRCUIT_PAYMENTS_API_FAILURE_RATE", "0.3"),
+//! ])?;
+//! let store = config.connect().await?.build();
+//! assert_eq!(store.circuit("payments-api").policy().failure_rate(), Some(0.3));
+//! assert_eq!(store.circuit("users").policy().failure_rate(), Some(0.5));
+//! # Ok(()) }
+//! ```
+//!
+//! # The store
+//!
+//! | variable | field | value | default |
+//! | --- | --- | --- | --- |
+//! | `CIRCUIT_BREAKER_ENABLED` | `enabled` | `true` or `false` | `true` |
+//! | `CIRCUIT_BREAKER_REDIS_URL` | `redis_url` | a URL | none: circuits belong to this process |
+//! | `CIRCUIT_BREAKER_REDIS_PASSWORD` | `redis_password` | text | that of the URL |
+//! | `CIRCUIT_BREAKER_REDIS_CA_FILE` | `redis_ca_file` | a path | the certificates of the system |
+//! | `CIRCUIT_BREAKER_PREFIX` | `prefix` | 1 to 64 bytes | `cb` |
+//! | `CIRCUIT_BREAKER_START` | `start` | `degraded` or `fail` | `degraded` |
+//! | `CIRCUIT_BREAKER_REPLICA` | `replica` | text | the name of the host |
+//! | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `1ms` to `10s` | `50ms` |
+//! | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `10ms` to `10s` | `100ms` |
+//! | `CIRCUIT_BREAKER_BUDGET` | `budget` | 1 to 100000 commands per second | `50` |
+//! | `CIRCUIT_BREAKER_KEY_LIMIT` | `key_limit` | 0 to 10000000 | `10000` |
+//! | `CIRCUIT_BREAKER_KEY_IDLE` | `key_idle` | `1s` or more, or `off` | `10m` |
+//!
+//! If the deadline is set, the Redis command that asks for a probe may take two fifths of it, but
+//! at least 1 ms and at most 5 s.
+//!
+//! # Policies
+//!
+//! These concern all circuits. The same names with the name of a circuit
+//! (`CIRCUIT_BREAKER_CIRCUIT_PAYMENTS_OPEN_FOR`) concern [one circuit](#circuits-by-name).
+//! [`PolicyBuilder`](crate::policy::PolicyBuilder) describes what each does, in the method of the
+//! same name.
+//!
+//! | variable | field | value | default |
+//! | --- | --- | --- | --- |
+//! | `CIRCUIT_BREAKER_PRESET` | `preset` | `default`, `database`, `cache`, `http_api` or `authentication` | `default` |
+//! | `CIRCUIT_BREAKER_CONSECUTIVE_FAILURES` | `consecutive_failures` | 1 or more, or `off` | `5` |
+//! | `CIRCUIT_BREAKER_FAILURE_RATE` | `failure_rate` | more than 0, at most 1, or `off` | `0.5` |
+//! | `CIRCUIT_BREAKER_FAILURE_COUNT` | `failure_count` | 1 or more, or `off` | `off` |
+//! | `CIRCUIT_BREAKER_SLOW_CALL_RATE` | `slow_call_rate` | more than 0, at most 1, or `off` | `off` |
+//! | `CIRCUIT_BREAKER_SLOW_CALL_DURATION` | `slow_call_duration` | a time, or `off` | `off` |
+//! | `CIRCUIT_BREAKER_MINIMUM_CALLS` | `minimum_calls` | 1 or more | `20` |
+//! | `CIRCUIT_BREAKER_TIME_WINDOW` | `time_window` | a time, or `off` | `60s` |
+//! | `CIRCUIT_BREAKER_TIME_WINDOW_BUCKETS` | `time_window_buckets` | 1 to 3600 | `10` |
+//! | `CIRCUIT_BREAKER_COUNT_WINDOW` | `count_window` | 1 to 1000000 calls, or `off` | none: a time window |
+//! | `CIRCUIT_BREAKER_OPEN_FOR` | `open_for` | a time | `30s` |
+//! | `CIRCUIT_BREAKER_BACKOFF` | `backoff` | 1 or more | `2` |
+//! | `CIRCUIT_BREAKER_LONGEST_OPEN_FOR` | `longest_open_for` | a time | `5m` |
+//! | `CIRCUIT_BREAKER_JITTER` | `jitter` | 0 to 1, or `off` | `0.1` |
+//! | `CIRCUIT_BREAKER_PROBES` | `probes` | 1 or more | `3` |
+//! | `CIRCUIT_BREAKER_SUCCESSES_TO_CLOSE` | `successes_to_close` | 1 or more | `2` |
+//! | `CIRCUIT_BREAKER_PROBE_LEASE` | `probe_lease` | a time | `10s` |
+//! | `CIRCUIT_BREAKER_CANCELLED` | `cancelled` | `failure_if_slow`, `failure` or `ignored` | `failure_if_slow` |
+//! | `CIRCUIT_BREAKER_QUORUM` | `quorum` | 1 or more | `1` |
+//!
+//! A time is a number and a unit: `500ms`, `30s`, `5m`. `none` means the same as `off`. An empty
+//! value counts as not set.
+//!
+//! A policy has one window. `COUNT_WINDOW` replaces a time window that was set in a more general
+//! place, and the reverse; `off` for either means no window, so that only consecutive failures
+//! count. Both in one place are an error.
+//!
+//! A preset is a whole policy. It replaces everything from more general places, and the settings
+//! beside it change it.
+//!
+//! # Circuits by name
+//!
+//! A variable has the name of the circuit in upper case, with `_` for every character that is
+//! neither a letter nor a digit of ASCII. `CIRCUIT_BREAKER_CIRCUIT_PAYMENTS_API_OPEN_FOR` concerns
+//! `payments-api`. It also concerns `payments_api` and `Payments.API`: all circuits whose names are
+//! written like this. If two circuits have such names and need different settings, use a file.
+//! Names that end like a setting are read as the longest one: `…_CIRCUIT_A_LONGEST_OPEN_FOR` is the
+//! setting `LONGEST_OPEN_FOR` of the circuit `a`.
+//!
+//! A file has the name of the circuit as it is. The name as variables write it (`PAYMENTS_API`) is
+//! understood too, and means all those circuits.
+//!
+//! For circuits of keys, the name of their layer concerns all of them, and `name:key` one of them.
+//!
+//! # Precedence
+//!
+//! The policy of a circuit starts from the one in the code, if the circuit has one there:
+//! [`StoreBuilder::policy`](crate::StoreBuilder::policy), that of a layer, or that of
+//! [`circuit_with`](crate::Store::circuit_with). Otherwise it starts from
+//! [`StoreBuilder::default_policy`](crate::StoreBuilder::default_policy), changed by the settings
+//! for all circuits. Then these change it, each over those before:
+//!
+//! 1. the settings of its layer, for the circuit of a key;
+//! 2. the settings of the name as variables write it, in the file and then in the environment;
+//! 3. the settings of its own name in the file, changed by the same variables.
+//!
+//! So a variable holds over a file, and both hold over the code. Settings of earlier steps that
+//! contradict those of a later one are adjusted, as
+//! [`PolicyBuilder`](crate::policy::PolicyBuilder) describes. Two settings of one step that
+//! contradict each other are an error. [`Store::set_policy`](crate::Store::set_policy) holds over
+//! all of this.
+//!
+//! The policies are checked when the settings are read, before it is known what the code has. If
+//! the settings of a circuit do not fit the policy in the code (a `slow_call_rate` where no call is
+//! slow), they change the default policy instead, and the store logs a warning. With a `preset`
+//! beside them, the policy in the code does not matter.
+//!
+//! # Unknown names
+//!
+//! An unknown variable that begins with `CIRCUIT_BREAKER_` is logged as a warning, with the known
+//! name that is nearest. It is no error, because an orchestrator may set such variables: a
+//! Kubernetes service named `circuit-breaker` makes a `CIRCUIT_BREAKER_SERVICE_HOST`. An unknown
+//! name in a file is an error.
+//!
+//! # Files
+//!
+//! With the feature `serde`, a [`Config`] is read from any format that describes itself, for example
+//! TOML, YAML and JSON. The crate brings no format with it. The names are those in the tables.
+//! Numbers and booleans may be written as such or as text.
+//!
+//! ```
+//! # #[cfg(feature = "serde")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_breaker::config::Config;
+//!
+//! let file = r#"
+//!     deadline = "20ms"
+//!     failure_rate = 0.5
+//!
+//!     [circuit.payments-api]
+//!     preset = "http_api"
+//!     open_for = "10s"
+//! "#;
+//! let config: Config = toml::from_str(file)?;
+//! // In a program: `config.with_env()?`.
+//! let config = config.with_vars([("CIRCUIT_BREAKER_FAILURE_RATE", "0.3")])?;
+//!
+//! let error = toml::from_str::<Config>("failure_raet = 50")?.check().unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "the settings cannot be used: \
+//!      `failure_raet`: unknown setting; did you mean `failure_rate`?",
+//! );
+//! # let _ = config;
+//! # Ok(()) }
+//! # #[cfg(not(feature = "serde"))]
+//! # fn main() {}
+//! ```
+//!
+//! Reading a file checks only that it is TOML (or YAML, or JSON). The settings in it are checked
+//! with those of the environment, by [`Config::with_env`] or [`Config::connect`], with one error for
+//! both. A password in the file appears in no error of this crate. An error of the format may quote
+//! a line of the file: keep the password out of it, in `CIRCUIT_BREAKER_REDIS_PASSWORD`.
 
+mod check;
+mod data;
 mod env;
 mod error;
+#[cfg(feature = "serde")]
+mod file;
+mod names;
+mod read;
+mod start;
 
-use std::time::Duration;
-
+pub use data::{Config, Start};
 pub use error::{ConfigError, Problem, StartError};
-
-#[cfg(feature = "redis")]
-use crate::backend::{BackendError, RedisConfig, RedisPart};
-use crate::store::{Store, StoreBuilder};
-
-/// The settings of a [`Store`], as read from the environment.
-///
-/// A variable that is not set has the default of the [`StoreBuilder`] method of the same name.
-///
-/// | variable | field | default |
-/// | --- | --- | --- |
-/// | `CIRCUIT_BREAKER_ENABLED` | `enabled` | `true` |
-/// | `CIRCUIT_BREAKER_REDIS_URL` | `redis_url` | none: circuits belong to this process |
-/// | `CIRCUIT_BREAKER_REDIS_PASSWORD` | `redis_password` | that of the URL |
-/// | `CIRCUIT_BREAKER_REDIS_CA_FILE` | `redis_ca_file` | the system's certificates |
-/// | `CIRCUIT_BREAKER_PREFIX` | `prefix` | `cb` |
-/// | `CIRCUIT_BREAKER_START` | `start` | `degraded` |
-/// | `CIRCUIT_BREAKER_REPLICA` | `replica` | the name of the host |
-/// | `CIRCUIT_BREAKER_DEADLINE` | `deadline` | `50ms` |
-/// | `CIRCUIT_BREAKER_REPORT_INTERVAL` | `report_interval` | `100ms` |
-/// | `CIRCUIT_BREAKER_BUDGET` | `budget` | `50` (commands per second) |
-///
-/// An empty value counts as not set. Durations are a number and a unit: `50ms`, `2s`. If the
-/// deadline is set, the Redis command that asks for a probe may take two fifths of it, but at least
-/// 1 ms and at most 5 s.
-///
-/// ```
-/// use tower_breaker::config::Config;
-///
-/// let config = Config::from_vars([("CIRCUIT_BREAKER_DEADLINE", "20ms")])?;
-/// assert_eq!(config.deadline, Some(std::time::Duration::from_millis(20)));
-///
-/// let error = Config::from_vars([
-///     ("CIRCUIT_BREAKER_DEADLINE", "20"),
-///     ("CIRCUIT_BREAKER_ENABLED", "maybe"),
-/// ])
-/// .unwrap_err();
-/// assert_eq!(error.problems().len(), 2);
-/// # Ok::<(), tower_breaker::config::ConfigError>(())
-/// ```
-#[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Config {
-    /// Whether circuits have any effect. If false, every call passes and nothing is counted. See
-    /// [`StoreBuilder::enabled`].
-    pub enabled: Option<bool>,
-    /// The URL of the Redis that replicas share. Without it, circuits belong to this process. See
-    /// `backend::RedisConfig` for its forms.
-    pub redis_url: Option<String>,
-    /// The password, if the URL should not contain it.
-    pub redis_password: Option<String>,
-    /// A PEM file with the certificate authorities to trust, for `rediss://`.
-    pub redis_ca_file: Option<String>,
-    /// The first part of every key and channel in Redis. Default: `cb`. Replicas with the same
-    /// prefix share their circuits.
-    pub prefix: Option<String>,
-    /// What to do if Redis does not answer at the start.
-    pub start: Start,
-    /// The name of this replica in the backend, which it should keep when it restarts. See
-    /// [`StoreBuilder::replica`].
-    pub replica: Option<String>,
-    /// The longest time that a call may wait for the backend: 1 ms to 10 s. See
-    /// [`StoreBuilder::deadline`].
-    pub deadline: Option<Duration>,
-    /// How often a circuit reports that is near a threshold: 10 ms to 10 s. See
-    /// [`StoreBuilder::report_interval`].
-    pub report_interval: Option<Duration>,
-    /// How many commands the store sends to the backend in a second: 1 to 100,000. See
-    /// [`StoreBuilder::budget`].
-    pub budget: Option<u32>,
-}
-
-/// How long the start of a store may wait for a backend that it can start without.
-#[cfg(feature = "redis")]
-const START: Duration = Duration::from_millis(500);
-
-/// What to do if the backend does not answer at the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Start {
-    /// Wait half a second for the backend, then start without it, and join it when it answers. This
-    /// is the default, because a service that can run without its backend can also start without
-    /// it. [`Store::backend`] and the log say why it is degraded, for example because of a wrong
-    /// password.
-    #[default]
-    Degraded,
-    /// Fail with the reason, after at most two seconds.
-    Fail,
-}
-
-impl Config {
-    /// Reads the environment of this process.
-    ///
-    /// An unknown variable that begins with `CIRCUIT_BREAKER_` is logged as a warning.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error that names every wrong variable and what was expected. It shows the value,
-    /// unless that may contain a secret. If there is a URL, it also checks the Redis settings and
-    /// reads the CA file, even if circuits are not enabled.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_vars(env::variables())
-    }
-
-    /// Reads `vars` instead of the environment.
-    ///
-    /// # Errors
-    ///
-    /// Like [`from_env`](Self::from_env).
-    pub fn from_vars<K, V>(vars: impl IntoIterator<Item = (K, V)>) -> Result<Self, ConfigError>
-    where
-        K: Into<String>,
-        V: Into<String>,
-    {
-        env::parse(vars.into_iter().map(|(name, value)| (name.into(), value.into())))
-    }
-
-    /// Returns a builder with these settings, connected to Redis if there is a URL.
-    ///
-    /// Use it instead of [`Store::from_env`] to add policies and observers.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the settings are wrong, as [`from_env`](Self::from_env) describes, or if
-    /// Redis cannot be used and [`start`](Self::start) is [`Start::Fail`].
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is a URL, circuits are enabled, and the future is polled outside a tokio
-    /// runtime.
-    pub async fn connect(self) -> Result<StoreBuilder, StartError> {
-        let mut builder = Store::builder();
-        if let Some(enabled) = self.enabled {
-            builder = builder.enabled(enabled);
-        }
-        if let Some(replica) = &self.replica {
-            builder = builder.replica(replica);
-        }
-        if let Some(deadline) = self.deadline {
-            builder = builder.deadline(deadline);
-        }
-        if let Some(interval) = self.report_interval {
-            builder = builder.report_interval(interval);
-        }
-        if let Some(budget) = self.budget {
-            builder = builder.budget(budget);
-        }
-        self.connect_backend(builder).await
-    }
-
-    #[cfg(feature = "redis")]
-    async fn connect_backend(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
-        use crate::backend::RedisBackend;
-        let mut problems = Vec::new();
-        let redis = self.redis(&mut problems);
-        if !problems.is_empty() {
-            return Err(ConfigError::new(problems).into());
-        }
-        let Some(redis) = redis.filter(|_| self.enabled != Some(false)) else {
-            return Ok(builder);
-        };
-        let backend = match self.start {
-            Start::Degraded => {
-                let backend = RedisBackend::start(&redis)?;
-                backend.ready(START).await;
-                backend
-            }
-            Start::Fail => RedisBackend::connect(&redis).await?,
-        };
-        Ok(builder.backend(backend))
-    }
-
-    /// Returns where Redis is, if there is a URL.
-    #[cfg(feature = "redis")]
-    fn redis(&self, problems: &mut Vec<Problem>) -> Option<RedisConfig> {
-        let (mut redis, wrong) = RedisConfig::read(self.redis_url.as_ref()?);
-        if let Some(password) = &self.redis_password {
-            redis = redis.password(password);
-        }
-        if let Some(file) = &self.redis_ca_file {
-            redis = redis.tls_ca_file(file);
-        }
-        if let Some(prefix) = &self.prefix {
-            redis = redis.key_prefix(prefix);
-        }
-        if let Some(deadline) = self.deadline {
-            // So that a command fits in, and one more if the answer shows that the server's clock
-            // has jumped.
-            let (least, most) = RedisConfig::COMMAND_TIMEOUTS.into_inner();
-            redis = redis.command_timeout((deadline / 5 * 2).clamp(least, most));
-        }
-        let wrong = wrong.into_iter().map(|problem| (RedisPart::Address, problem));
-        for (part, problem) in wrong.chain(redis.problems()) {
-            let variable = match part {
-                RedisPart::Address => env::REDIS_URL,
-                RedisPart::CaFile => env::REDIS_CA_FILE,
-                RedisPart::Prefix => env::KEY_PREFIX,
-                RedisPart::CommandTimeout => env::DEADLINE,
-            };
-            problems.push(Problem::new(variable, None, problem));
-        }
-        #[cfg(feature = "redis-tls")]
-        if let Err(error) = redis.check_ca_file() {
-            problems.push(Problem::new(env::REDIS_CA_FILE, None, error));
-        }
-        Some(redis)
-    }
-
-    #[cfg(not(feature = "redis"))]
-    #[expect(clippy::unused_async, reason = "with the feature it waits")]
-    async fn connect_backend(self, builder: StoreBuilder) -> Result<StoreBuilder, StartError> {
-        let mut problems = Vec::new();
-        self.redis(&mut problems);
-        if problems.is_empty() { Ok(builder) } else { Err(ConfigError::new(problems).into()) }
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn redis(&self, problems: &mut Vec<Problem>) {
-        if self.redis_url.is_some() {
-            let without = "this program was built without the feature `redis` of tower-breaker";
-            problems.push(Problem::new(env::REDIS_URL, None, without));
-        }
-    }
-}
-
-impl Store {
-    /// Returns a store whose circuits are shared by all replicas that use this Redis.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tower_breaker::config::StartError> {
-    /// use tower_breaker::{CircuitBreakerLayer, Store};
-    ///
-    /// let store = Store::redis("redis://127.0.0.1:6379").await?;
-    /// let layer = CircuitBreakerLayer::new(store.clone()).named("payments");
-    /// # let _ = layer;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// For policies and other settings, pass a [`RedisBackend`](crate::backend::RedisBackend) to
-    /// [`StoreBuilder::backend`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the URL is wrong. It returns no error if Redis does not answer or
-    /// refuses the connection: the store starts degraded, returns the reason from
-    /// [`backend`](Self::backend), and joins when Redis answers. To fail instead, use
-    /// [`RedisBackend::connect`](crate::backend::RedisBackend::connect).
-    ///
-    /// # Panics
-    ///
-    /// Panics if the future is polled outside a tokio runtime.
-    #[cfg(feature = "redis")]
-    pub async fn redis(url: &str) -> Result<Self, StartError> {
-        // Checked first: here the URL is an argument, and no variable of the environment.
-        RedisConfig::from_url(url).map_err(|error| BackendError::refused(error.to_string()))?;
-        let config = Config { redis_url: Some(url.to_owned()), ..Config::default() };
-        Ok(config.connect().await?.build())
-    }
-
-    /// Returns a store with the settings of the environment: [`Config`] lists the variables.
-    /// Without `CIRCUIT_BREAKER_REDIS_URL`, its circuits belong to this process.
-    ///
-    /// To add policies, use [`Config::connect`], which returns a builder.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tower_breaker::config::StartError> {
-    /// use tower_breaker::Store;
-    ///
-    /// let store = Store::from_env().await?;
-    /// # let _ = store;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns an error that names every wrong variable, or says why Redis cannot be used. If
-    /// `CIRCUIT_BREAKER_REDIS_URL` is set, a program built without the feature `redis` gets an
-    /// error.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is a URL, circuits are enabled, and the future is polled outside a tokio
-    /// runtime.
-    pub async fn from_env() -> Result<Self, StartError> {
-        Ok(Config::from_env()?.connect().await?.build())
-    }
-}
-
-impl std::fmt::Debug for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let secret = |is_set: bool| if is_set { "set" } else { "not set" };
-        f.debug_struct("Config")
-            .field("enabled", &self.enabled)
-            .field("redis_url", &secret(self.redis_url.is_some()))
-            .field("redis_password", &secret(self.redis_password.is_some()))
-            .field("redis_ca_file", &self.redis_ca_file)
-            .field("prefix", &self.prefix)
-            .field("start", &self.start)
-            .field("replica", &self.replica)
-            .field("deadline", &self.deadline)
-            .field("report_interval", &self.report_interval)
-            .field("budget", &self.budget)
-            .finish()
-    }
-}

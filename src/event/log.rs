@@ -216,6 +216,24 @@ pub(crate) fn no_key(layer: &str, calls: u64) {
     );
 }
 
-pub(crate) fn unknown_variable(variable: &str) {
-    warn!(target: "tower_breaker", variable, "unknown environment variable; check its spelling");
+/// Logs that settings of the configuration cannot change a policy of the code.
+pub(crate) fn configured(circuit: Option<&str>, error: &dyn fmt::Display) {
+    let circuit = circuit.map(|name| Escaped(name).to_string());
+    warn!(
+        target: "tower_breaker",
+        circuit = circuit.as_deref(), %error,
+        "the settings of the configuration do not fit the policy in the code, so they change the \
+         default policy instead; set `preset` with them"
+    );
+}
+
+pub(crate) fn unknown_variable(variable: &str, nearest: Option<&str>) {
+    let variable: String = variable.chars().take(256).collect();
+    let variable = Escaped(&variable);
+    let meant = Clause("; did you mean ", nearest);
+    warn!(
+        target: "tower_breaker",
+        %variable, nearest,
+        "unknown environment variable {variable}; check its spelling{meant}"
+    );
 }

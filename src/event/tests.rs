@@ -147,7 +147,7 @@ fn text_from_outside_cannot_break_a_line() {
         log::refused(&circuit, evil);
         log::no_room(evil, 1, 1);
         log::no_key(evil, 1);
-        log::unknown_variable(evil);
+        log::unknown_variable(evil, None);
         log::backend(&BackendStatus::Connected, &impaired);
         log::backend(&impaired, &degraded);
     });

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configured::Configured;
 use super::settings::Settings;
 use super::store::Store;
 use crate::backend::Backend;
@@ -68,6 +69,12 @@ impl StoreBuilder {
         N::Error: fmt::Display,
     {
         self.settings.critical.insert(CircuitName::expect(name));
+        self
+    }
+
+    /// Sets what a configuration changes in the policies of the code.
+    pub(crate) fn configured(mut self, configured: Configured) -> Self {
+        self.settings.configured = configured;
         self
     }
 
@@ -260,6 +267,7 @@ impl fmt::Debug for StoreBuilder {
         f.debug_struct("StoreBuilder")
             .field("default_policy", &self.settings.default_policy)
             .field("policies", &self.settings.policies)
+            .field("configured", &self.settings.configured)
             .field("backend", &self.settings.backend)
             .field("cluster", &self.settings.cluster)
             .field("keys", &self.settings.keys)

@@ -143,7 +143,7 @@ impl KeyedCircuits {
         match registry.find(name.as_str(), self.policy.as_ref(), ask) {
             Some(found) => {
                 if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
-                    registry.put_in_force(&found.circuit, policy.clone());
+                    self.put_in_force(&found.circuit, policy);
                 }
                 Some(found.circuit)
             }
@@ -203,7 +203,7 @@ impl KeyedCircuits {
                 return None;
             }
         }
-        let mut entry = registry.entry(name.clone(), Width::One);
+        let mut entry = registry.entry(name.clone(), Some(&self.layer), Width::One);
         entry.used = Some(Used::new(ask, registry.disabled, self.layer.clone()));
         let made = registry.insert(entry, self.sharing, self.policy.as_ref());
         if let Made::New(_) = made {
@@ -217,9 +217,16 @@ impl KeyedCircuits {
         }
         let found = made.found();
         if let (Some(policy), true) = (&self.policy, found.takes_policy()) {
-            registry.put_in_force(&found.circuit, policy.clone());
+            self.put_in_force(&found.circuit, policy);
         }
         Some(found.circuit)
+    }
+
+    #[cold]
+    fn put_in_force(&self, circuit: &Circuit, policy: &Policy) {
+        let registry = &*self.store.registry;
+        let policy = registry.configured(circuit.name(), Some(&self.layer), policy.clone());
+        registry.put_in_force(circuit, policy);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where circuits live: what belongs to a [`Store`] besides its [builder](crate::StoreBuilder).
 
 pub(crate) mod builder;
+mod configured;
 mod departed;
 mod entry;
 mod keyed;
@@ -14,6 +15,7 @@ mod summary;
 mod watch;
 
 pub(crate) use builder::StoreBuilder;
+pub(crate) use configured::{Configured, in_variables};
 pub use keyed::KeyedCircuits;
 pub(crate) use registry::Sharing;
 pub(crate) use store::Store;

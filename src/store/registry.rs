@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::mapref::entry::Entry as Slot;
 
+use super::configured::Configured;
 use super::entry::{Ask, Chosen, Circuits, Entry};
 use super::keys::Keys;
 use super::member::Member;
@@ -21,6 +22,7 @@ pub(super) struct Registry {
     pub(super) circuits: Circuits,
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<CircuitName, Policy>,
+    configured: Configured,
     /// Policies that were set while the store was in use.
     pub(super) set_policies: Mutex<HashMap<CircuitName, Policy>>,
     pub(super) critical: HashSet<CircuitName>,
@@ -67,8 +69,8 @@ impl Made {
 impl Registry {
     #[track_caller]
     pub(super) fn new(settings: Settings) -> Self {
-        let Settings { default_policy, policies, critical, observers, disabled, cluster, .. } =
-            settings;
+        let Settings { policies, configured, critical, observers, disabled, cluster, .. } = settings;
+        let default_policy = configured.default_policy(settings.default_policy);
         let backend = settings.backend.filter(|_| !disabled);
         let observe = settings.backend_observers;
         let replicator = backend.map(|backend| sync::start(backend, cluster, observe));
@@ -76,6 +78,7 @@ impl Registry {
             circuits: Circuits::new(),
             default_policy,
             policies,
+            configured,
             critical,
             set_policies: Mutex::default(),
             observers,
@@ -105,12 +108,20 @@ impl Registry {
 
     /// Makes a circuit. Never call it under a lock: what an earlier circuit's observers have
     /// captured may be dropped here.
-    pub(super) fn entry(&self, name: CircuitName, width: Width) -> Entry {
+    pub(super) fn entry(
+        &self,
+        name: CircuitName,
+        layer: Option<&CircuitName>,
+        width: Width,
+    ) -> Entry {
         let set = self.set_policies().get(&name).cloned();
         let (policy, chosen) = match (set, self.policies.get(&name)) {
             (Some(policy), _) => (policy, Chosen::AtRuntime),
-            (None, Some(policy)) => (policy.clone(), Chosen::InCode),
-            (None, None) => (self.default_policy.clone(), Chosen::ByDefault),
+            (None, Some(policy)) => (self.configured(&name, layer, policy.clone()), Chosen::InCode),
+            (None, None) => {
+                let policy = self.default_policy.clone();
+                (self.configured(&name, layer, policy), Chosen::ByDefault)
+            }
         };
         let observers = self.observers(&name);
         let circuit = if self.disabled {
@@ -125,6 +136,17 @@ impl Registry {
             Circuit::new(name, policy, observers, width)
         };
         Entry { circuit, chosen, used: None, member: None }
+    }
+
+    /// Returns the policy of a circuit whose code has `code`, with what the configuration changes
+    /// in it. Never call it under a lock: it may log.
+    pub(super) fn configured(
+        &self,
+        circuit: &CircuitName,
+        layer: Option<&CircuitName>,
+        code: Policy,
+    ) -> Policy {
+        self.configured.policy(circuit, layer, code, &self.default_policy)
     }
 
     /// Inserts a new circuit into the map, unless the map has one of its name by now.

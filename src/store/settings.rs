@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configured::Configured;
 use crate::backend::Backend;
 use crate::machine::Event;
 use crate::name::CircuitName;
@@ -17,6 +18,7 @@ pub(super) type StoreObserver = Arc<dyn Fn(&CircuitName, &Event) + Send + Sync>;
 pub(super) struct Settings {
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<CircuitName, Policy>,
+    pub(super) configured: Configured,
     pub(super) critical: HashSet<CircuitName>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,

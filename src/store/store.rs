@@ -190,6 +190,10 @@ impl Store {
     ///    [`KeyedCircuits`](crate::store::KeyedCircuits);
     /// 4. the store's [default policy](crate::StoreBuilder::default_policy).
     ///
+    /// The settings that a [configuration](crate::config#precedence) has for the circuit change the
+    /// policies of 2 to 4, and its settings for all circuits that of 4. A policy that is set with
+    /// this method is in force as it is.
+    ///
     /// A layer that comes later with another policy does not replace one set here, and the store
     /// logs no warning for it.
     ///
@@ -226,9 +230,10 @@ impl Store {
         sharing: Sharing,
     ) -> Circuit {
         let registry = &*self.registry;
+        let policy = policy.map(|policy| registry.configured(&name, None, policy));
         let found = registry.find(name.as_str(), policy.as_ref(), registry.ask());
         let found = found.unwrap_or_else(|| {
-            let entry = registry.entry(name.interned(), Width::Many);
+            let entry = registry.entry(name.interned(), None, Width::Many);
             let made = registry.insert(entry, sharing, policy.as_ref());
             if let (Made::New(found), Sharing::Process, Some(_)) =
                 (&made, sharing, &registry.replicator)

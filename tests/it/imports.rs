@@ -12,7 +12,7 @@ const PARTS: [(&str, &[&str], &[&str]); 19] = [
     ("name", &[], &[]),
     ("unwind", &[], &[]),
     ("clock", &["timestamp"], &["rustix"]),
-    ("policy", &["timestamp", "outcome"], &[]),
+    ("policy", &["timestamp", "outcome"], &["humantime", "serde"]),
     ("machine", &["timestamp", "outcome", "policy"], &[]),
     ("stats", &["timestamp", "outcome", "machine"], &[]),
     (
@@ -71,7 +71,7 @@ const PARTS: [(&str, &[&str], &[&str]); 19] = [
         &["metrics", "prometheus_client"],
     ),
     ("health", &["name", "machine", "event", "circuit", "store"], &[]),
-    ("config", &["backend", "event", "store"], &["humantime"]),
+    ("config", &["name", "policy", "backend", "event", "store"], &["humantime", "serde"]),
 ];
 
 #[test]

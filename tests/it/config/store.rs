@@ -1,23 +1,15 @@
-//! Settings from the environment.
+//! Settings of the store from the environment.
 
-use std::collections::BTreeSet;
 use std::fs;
 
-#[cfg(feature = "redis")]
-use tower_breaker::config::Start;
-use tower_breaker::config::{Config, ConfigError};
+use tower_breaker::config::{Config, Start};
 use tower_breaker::event::BackendStatus;
-use tower_breaker::{Outcome, State, Store};
+use tower_breaker::{Outcome, Policy, State, Store};
 
+use super::parse;
 #[cfg(feature = "redis")]
 use crate::support::redis::real;
 use crate::support::*;
-
-fn parse(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let named =
-        |(name, value): &(&str, &str)| (format!("CIRCUIT_BREAKER_{name}"), (*value).to_owned());
-    Config::from_vars(vars.iter().map(named))
-}
 
 #[cfg(feature = "redis")]
 #[test]
@@ -185,23 +177,23 @@ fn example() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_example_has_every_variable_with_its_default() {
-    let source = fs::read_to_string("src/config/env.rs").unwrap();
-    let arms = source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" =>"));
-    let is_variable = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let read: BTreeSet<_> =
-        arms.map(|(name, _)| name.to_owned()).filter(|n| is_variable(n)).collect();
-    let listed: BTreeSet<_> = example().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(read, listed);
-
-    let vars: Vec<_> = example();
+fn the_example_can_be_used_as_it_is_and_changes_nothing() {
+    let vars = example();
     let vars: Vec<_> = vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let config = parse(&vars).unwrap();
+    assert_eq!(config.policy.over(&Policy::default()).unwrap(), Policy::default());
+    assert_eq!((config.enabled, config.prefix.as_deref()), (Some(true), Some("cb")));
+    assert_eq!((config.start, config.redis_url), (Start::default(), None));
     let shown = format!("{:?}", Store::builder());
-    for default in [config.deadline.unwrap(), config.report_interval.unwrap()] {
-        assert!(shown.contains(&format!("{default:?}")), "{default:?} is no default: {shown}");
+    for (field, default) in [
+        ("deadline", format!("{:?}", config.deadline.unwrap())),
+        ("report_interval", format!("{:?}", config.report_interval.unwrap())),
+        ("budget", config.budget.unwrap().to_string()),
+        ("limit", config.key_limit.unwrap().to_string()),
+        ("idle", format!("{:?}", config.key_idle.unwrap())),
+    ] {
+        assert!(shown.contains(&format!("{field}: {default}")), "{default} of {field}: {shown}");
     }
-    assert!(shown.contains(&format!("budget: {}", config.budget.unwrap())), "{shown}");
 }
 
 #[cfg(feature = "redis")]
