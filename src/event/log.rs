@@ -219,6 +219,8 @@ pub(crate) fn no_key(layer: &str, calls: u64) {
 /// Logs that settings of the configuration cannot change a policy of the code.
 pub(crate) fn configured(circuit: Option<&str>, error: &dyn fmt::Display) {
     let circuit = circuit.map(|name| Escaped(name).to_string());
+    let error = error.to_string();
+    let error = Escaped(&error);
     warn!(
         target: "tower_breaker",
         circuit = circuit.as_deref(), %error,

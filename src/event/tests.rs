@@ -148,10 +148,11 @@ fn text_from_outside_cannot_break_a_line() {
         log::no_room(evil, 1, 1);
         log::no_key(evil, 1);
         log::unknown_variable(evil, None);
+        log::configured(Some(evil), &evil);
         log::backend(&BackendStatus::Connected, &impaired);
         log::backend(&impaired, &degraded);
     });
-    assert_eq!(lines.len(), 12);
+    assert_eq!(lines.len(), 13);
     for line in lines {
         let breaks = |c: char| c.is_control() || c == '\u{2028}';
         assert!(!line.contains(breaks), "{line:?}");

@@ -45,6 +45,9 @@ pub(super) const DEFAULT_WINDOW: Window =
 /// [`build`](crate::policy::PolicyBuilder::build) refuses a policy that cannot work, and its error
 /// names every problem at once. So every `Policy` value can work.
 ///
+/// With the feature `serde`, a policy is data, with the names of
+/// [`PolicySettings`](crate::policy::PolicySettings).
+///
 /// A policy can be read with methods named like those of its builder, and printed as one line:
 ///
 /// ```
