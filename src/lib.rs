@@ -22,6 +22,8 @@ pub mod circuit;
 pub mod classify;
 mod clock;
 pub mod config;
+#[cfg(feature = "serde")]
+mod data;
 #[cfg(doctest)]
 mod doctests;
 pub mod event;

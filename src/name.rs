@@ -165,6 +165,26 @@ impl fmt::Display for CircuitName {
     }
 }
 
+#[cfg(feature = "serde")]
+mod data {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    use super::CircuitName;
+
+    impl Serialize for CircuitName {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+
+    impl<'de> Deserialize<'de> for CircuitName {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Self::new(String::deserialize(deserializer)?).map_err(D::Error::custom)
+        }
+    }
+}
+
 /// The error of a text that cannot name a circuit: it is empty or too long.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a circuit's name has 1 to {max} bytes, this one has {bytes}", max = CircuitName::MAX_BYTES)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// One way in which sharing works only in part, and its cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Impairment {
     /// Changes are not pushed, so replicas learn of them by polling, seconds later.

@@ -43,6 +43,7 @@ impl Roster {
 
 /// A replica, as [`Store::replicas`](crate::Store::replicas) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ReplicaInfo {
     /// Its name, which it keeps over restarts.
@@ -52,6 +53,7 @@ pub struct ReplicaInfo {
     /// The version of this crate that it runs.
     pub version: String,
     /// How long ago its last heartbeat was.
+    #[cfg_attr(feature = "serde", serde(rename = "silent_for_ms", with = "crate::data::millis"))]
     pub silent_for: Duration,
     /// What is impaired for it, in the words of its status. Empty if nothing is.
     pub impaired: String,

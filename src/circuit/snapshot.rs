@@ -9,6 +9,7 @@ use crate::stats::Totals;
 /// A circuit at one moment, as plain data. [`Circuit::snapshot`](crate::Circuit::snapshot) returns
 /// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The name of the circuit.
@@ -19,6 +20,7 @@ pub struct Snapshot {
     /// is at least the server's time in milliseconds.
     pub generation: u64,
     /// How long the state has lasted.
+    #[cfg_attr(feature = "serde", serde(rename = "since_ms", with = "crate::data::millis"))]
     pub since: Duration,
     /// What the circuit has counted in that state. It is zero in a circuit that has just opened:
     /// what opened it is in [`Rejected::evidence`](crate::Rejected::evidence) and in the
@@ -31,6 +33,10 @@ pub struct Snapshot {
     /// How many probes have succeeded in this half-open phase.
     pub probes_passed: u64,
     /// How long until an open circuit admits a probe. `None` in other states.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "retry_after_ms", with = "crate::data::millis_if_any", default)
+    )]
     pub retry_after: Option<Duration>,
     /// How many results arrived after the end of the state in which their calls were admitted. They
     /// change nothing.
@@ -48,6 +54,10 @@ pub struct Snapshot {
     pub override_actor: Option<String>,
     /// How long the override in force still lasts. `None` if it lasts until an operator ends it, or
     /// if there is none.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "override_remaining_ms", with = "crate::data::millis_if_any", default)
+    )]
     pub override_remaining: Option<Duration>,
 }
 

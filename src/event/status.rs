@@ -7,6 +7,8 @@ use crate::backend::Impairment;
 /// Whether the circuits of a store are shared through its backend.
 /// [`Store::backend`](crate::Store::backend) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "status", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BackendStatus {
     /// The store has no backend: its circuits belong to this process.

@@ -8,6 +8,7 @@ use crate::timestamp::Timestamp;
 
 /// An override as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OverrideRecord {
     /// The state that it sets.
     pub state: OverrideState,
@@ -16,6 +17,10 @@ pub struct OverrideRecord {
     /// The operator who set it.
     pub actor: Option<String>,
     /// How long it still lasts. `None`: until an operator ends it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "remaining_ms", with = "crate::data::millis_if_any", default)
+    )]
     pub remaining: Option<Duration>,
 }
 

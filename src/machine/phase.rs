@@ -109,6 +109,12 @@ impl OverrideState {
         }
     }
 
+    /// Returns the name of its state in logs and metrics, in snake case: `forced_open`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.state().as_str()
+    }
+
     /// Returns the override whose state has this [name](State::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -126,6 +132,12 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Returns the origin with this [name](Self::as_str), or `None` if there is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Local, Self::Cluster].into_iter().find(|origin| origin.as_str() == name)
+    }
+
     /// Returns the origin's name in logs and metrics: `local` or `cluster`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -134,6 +146,16 @@ impl Origin {
             Self::Cluster => "cluster",
         }
     }
+}
+
+#[cfg(feature = "serde")]
+mod data {
+    use super::{Origin, OverrideState, State};
+    use crate::data::named;
+
+    named!(State, "state");
+    named!(OverrideState, "override");
+    named!(Origin, "origin");
 }
 
 /// A state with what it remembers.

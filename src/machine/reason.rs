@@ -105,6 +105,9 @@ impl Reason {
     }
 }
 
+#[cfg(feature = "serde")]
+crate::data::named!(Reason, "reason");
+
 struct Explained {
     reason: Reason,
     tally: Tally,

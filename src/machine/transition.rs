@@ -11,6 +11,7 @@ use super::window::Tally;
 
 /// One change of a circuit's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Transition {
     /// The state that ended.
@@ -31,6 +32,10 @@ pub struct Transition {
     pub tally: Tally,
     /// How long the circuit stays open from now on, jitter included. `None` if no open interval
     /// runs.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "open_for_ms", with = "crate::data::millis_if_any", default)
+    )]
     pub open_for: Option<Duration>,
     /// What decided: this process or the cluster. Without a backend it is always this process.
     pub origin: Origin,
@@ -39,6 +44,7 @@ pub struct Transition {
     pub overridden: Option<Arc<OverrideRecord>>,
     /// If the cluster opened the circuit: the names of the replicas that had reported failures,
     /// the latest first.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub contributors: Arc<[String]>,
 }
 
@@ -55,6 +61,8 @@ impl fmt::Display for Transition {
 
 /// What happened to a circuit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "event", rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Event {
     /// The circuit changed its state.

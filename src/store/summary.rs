@@ -7,6 +7,7 @@ use crate::machine::{State, Tally};
 
 /// A circuit, as a replica publishes it while a program watches the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CircuitSummary {
     /// The name of the circuit.
@@ -16,6 +17,7 @@ pub struct CircuitSummary {
     /// The generation of that state.
     pub generation: u64,
     /// How long the state has lasted.
+    #[cfg_attr(feature = "serde", serde(rename = "since_ms", with = "crate::data::millis"))]
     pub since: Duration,
     /// What that replica has counted in that state.
     pub tally: Tally,

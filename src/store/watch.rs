@@ -117,6 +117,7 @@ impl fmt::Debug for ClusterWatch {
 
 /// The circuits of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ReplicaCircuits {
     /// The name of the replica, which it keeps over restarts.

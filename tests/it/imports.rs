@@ -6,21 +6,22 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 19] = [
+const PARTS: [(&str, &[&str], &[&str]); 20] = [
     ("timestamp", &[], &[]),
     ("outcome", &[], &[]),
-    ("name", &[], &[]),
+    ("data", &[], &["serde"]),
+    ("name", &[], &["serde"]),
     ("unwind", &[], &[]),
     ("clock", &["timestamp"], &["rustix"]),
     ("policy", &["timestamp", "outcome"], &["humantime", "serde"]),
-    ("machine", &["timestamp", "outcome", "policy"], &[]),
+    ("machine", &["data", "timestamp", "outcome", "policy"], &["serde"]),
     ("stats", &["timestamp", "outcome", "machine"], &[]),
     (
         "backend",
-        &["timestamp", "name", "policy", "machine", "clock"],
+        &["data", "timestamp", "name", "policy", "machine", "clock"],
         &["fred", "serde", "serde_json"],
     ),
-    ("event", &["name", "machine", "backend"], &["tracing"]),
+    ("event", &["name", "machine", "backend"], &["serde", "tracing"]),
     (
         "sync",
         &["timestamp", "name", "unwind", "policy", "machine", "backend", "event", "clock"],
@@ -29,6 +30,7 @@ const PARTS: [(&str, &[&str], &[&str]); 19] = [
     (
         "circuit",
         &[
+            "data",
             "timestamp",
             "outcome",
             "name",
@@ -40,13 +42,14 @@ const PARTS: [(&str, &[&str], &[&str]); 19] = [
             "clock",
             "stats",
         ],
-        &[],
+        &["serde"],
     ),
     ("overrides", &["machine", "backend", "circuit"], &[]),
     ("classify", &["outcome", "circuit"], &["httpdate", "tower_http"]),
     (
         "store",
         &[
+            "data",
             "timestamp",
             "name",
             "policy",
@@ -58,7 +61,7 @@ const PARTS: [(&str, &[&str], &[&str]); 19] = [
             "clock",
             "stats",
         ],
-        &["dashmap"],
+        &["dashmap", "serde"],
     ),
     (
         "service",

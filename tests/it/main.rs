@@ -13,6 +13,8 @@ mod autotraits;
 mod classify;
 mod config;
 mod health;
+#[cfg(feature = "serde")]
+mod data;
 mod imports;
 mod memory;
 mod metrics;

@@ -2,6 +2,8 @@
 
 /// What a circuit has counted: the totals of its window, and its consecutive results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Tally {
     /// Calls in the window, plus running calls that are slow already. Zero under a policy without a
     /// window, and in states that keep no evidence.
