@@ -3,7 +3,8 @@
 //! [`Circuit::on_change`](crate::Circuit::on_change) adds an observer to one circuit, and
 //! [`StoreBuilder::on_change`](crate::StoreBuilder::on_change) to every circuit of a store.
 //! Observers get an [`Event`]. [`StoreBuilder::on_backend`](crate::StoreBuilder::on_backend)
-//! observes the [`BackendStatus`].
+//! observes the [`BackendStatus`]. [`Store::events`](crate::Store::events) yields both as a stream of
+//! [`StoreEvent`]s, for code that would rather await them.
 //!
 //! The store also logs all of these as `tracing` events with the target `tower_breaker`. Warnings
 //! are for circuits that open and for problems that an operator should fix; everything else is
@@ -20,15 +21,18 @@
 //!   `retry_after_ms`;
 //! - an enum with data is an object with one more field, which names the variant: `event` for an
 //!   [`Event`], `status` for a [`BackendStatus`], `kind` for an
-//!   [`Impairment`](crate::backend::Impairment).
+//!   [`Impairment`](crate::backend::Impairment) and a [`StoreEvent`].
 //!
 //! Later versions may add fields and variants. Texts from outside (names, reasons, operators) are
 //! as they were given: escape them where you show them.
 
 pub(crate) mod log;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use crate::machine::{Event, Origin, Reason, Tally, Transition};
 pub use status::BackendStatus;
+pub(crate) use stream::Feed;
+pub use stream::{Events, StoreEvent};

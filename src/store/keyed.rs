@@ -9,7 +9,7 @@ use super::registry::{Made, Sharing};
 use super::store::Store;
 use crate::circuit::{Circuit, Width};
 use crate::clock;
-use crate::event::log;
+use crate::event::{StoreEvent, log};
 use crate::name::{CircuitName, KeyedName};
 use crate::policy::Policy;
 use crate::stats::Totals;
@@ -198,7 +198,12 @@ impl KeyedCircuits {
             Some(Room::Evicted(entry)) => entry.release(),
             None => {
                 if let Some(calls) = registry.keys.no_room.is_to_be_logged(ask.now) {
-                    log::no_room(self.layer.as_str(), registry.keys.settings.limit, calls);
+                    let limit = registry.keys.settings.limit;
+                    registry.feed.publish(|| {
+                        let layer = self.layer.clone();
+                        StoreEvent::KeyLimitReached { layer, limit, calls }
+                    });
+                    log::no_room(self.layer.as_str(), limit, calls);
                 }
                 return None;
             }

@@ -12,7 +12,8 @@ use super::member::Member;
 use super::settings::{Settings, StoreObserver};
 use crate::circuit::{Circuit, Observer, Width};
 use crate::clock;
-use crate::event::log;
+use crate::event::{BackendStatus, Feed, StoreEvent, log};
+use crate::machine::Event;
 use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::sync::{self, Handle};
@@ -30,6 +31,7 @@ pub(super) struct Registry {
     pub(super) disabled: bool,
     pub(super) replicator: Option<Arc<Handle>>,
     pub(super) keys: Keys,
+    pub(super) feed: Arc<Feed>,
 }
 
 /// Whether the cluster shares a circuit, if there is a backend.
@@ -72,7 +74,12 @@ impl Registry {
         let Settings { policies, configured, critical, observers, disabled, cluster, .. } = settings;
         let default_policy = configured.default_policy(settings.default_policy);
         let backend = settings.backend.filter(|_| !disabled);
-        let observe = settings.backend_observers;
+        let feed = Arc::new(Feed::default());
+        let mut observe = settings.backend_observers;
+        let changes = feed.clone();
+        observe.push(Arc::new(move |status: &BackendStatus| {
+            changes.publish(|| StoreEvent::Backend(status.clone()));
+        }));
         let replicator = backend.map(|backend| sync::start(backend, cluster, observe));
         Self {
             circuits: Circuits::new(),
@@ -85,6 +92,7 @@ impl Registry {
             disabled,
             replicator,
             keys: Keys::new(settings.keys),
+            feed,
         }
     }
 
@@ -208,14 +216,19 @@ impl Registry {
         self.set_policies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log, then the observers of the builder.
+    /// The log and the stream of events, then the observers of the builder.
     pub(super) fn observers(&self, circuit: &CircuitName) -> Vec<Observer> {
-        let log: StoreObserver = Arc::new(log::trace);
+        let (name, feed) = (circuit.clone(), self.feed.clone());
+        let own: Observer = Arc::new(move |event: &Event| {
+            // First: a subscriber of the log may panic.
+            feed.publish(|| StoreEvent::Circuit { name: name.clone(), event: event.clone() });
+            log::trace(&name, event);
+        });
         let bind = |observer: StoreObserver| -> Observer {
             let circuit = circuit.clone();
             Arc::new(move |event| observer(&circuit, event))
         };
-        std::iter::once(log).chain(self.observers.iter().cloned()).map(bind).collect()
+        std::iter::once(own).chain(self.observers.iter().cloned().map(bind)).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use super::entry::Chosen;
 use super::registry::{Made, Registry, Sharing};
 use super::settings::Settings;
 use crate::circuit::{Circuit, Width};
-use crate::event::{BackendStatus, log};
+use crate::event::{BackendStatus, Events, log};
 use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::stats::Totals;
@@ -55,6 +55,38 @@ impl Store {
             .replicator
             .as_ref()
             .map_or(BackendStatus::None, |replicator| replicator.status())
+    }
+
+    /// Returns a receiver of everything that happens in the store from now on: events of all its
+    /// circuits, changes of the backend's status, and a key limit that is reached.
+    ///
+    /// Use it for a page or a program that follows the store. Unlike an observer, it runs where it
+    /// is awaited, and may be slow: then it misses events, and gets their number.
+    ///
+    /// Rejections are no events. A circuit counts them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use tower_breaker::Store;
+    /// use tower_breaker::event::{Event, StoreEvent};
+    ///
+    /// let store = Store::in_memory();
+    /// let mut events = store.events();
+    /// store.circuit("payments").force_open("an example");
+    ///
+    /// if let Some(StoreEvent::Circuit { name, event: Event::Transition(change) }) = events.recv().await {
+    ///     assert_eq!(format!("{name}: {change}"), "payments: closed -> forced open: an operator acted");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// Nothing for calls. The first receiver of a store allocates about 50 KiB. While there is a
+    /// receiver, each event is allocated once.
+    pub fn events(&self) -> Events {
+        self.registry.feed.subscribe()
     }
 
     /// Sends the backend everything that waits to be sent, and disconnects from it. Call it when

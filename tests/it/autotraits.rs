@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tower::Service;
 use tower_breaker::circuit::{Permit, Snapshot};
-use tower_breaker::event::Event;
+use tower_breaker::event::{Event, Events, StoreEvent};
 use tower_breaker::policy::PolicyBuilder;
 use tower_breaker::service::key::{Authority, ByKey, Extension, Header};
 use tower_breaker::service::on_rejected::{DefaultBody, Fallback, Reject, Respond};
@@ -25,6 +25,8 @@ assert_impl_all!(PolicyBuilder: Send, Sync, Clone);
 assert_impl_all!(CircuitName: Send, Sync, Clone);
 assert_impl_all!(Snapshot: Send, Sync, Clone);
 assert_impl_all!(Event: Send, Sync, Clone);
+assert_impl_all!(StoreEvent: Send, Sync, Clone);
+assert_impl_all!(Events: Send, Sync, Unpin);
 assert_impl_all!(Rejected: Send, Sync, Clone, std::error::Error);
 assert_impl_all!(Error<std::io::Error>: Send, Sync, Into<Box<dyn std::error::Error + Send + Sync>>);
 assert_impl_all!(

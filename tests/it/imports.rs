@@ -21,7 +21,7 @@ const PARTS: [(&str, &[&str], &[&str]); 20] = [
         &["data", "timestamp", "name", "policy", "machine", "clock"],
         &["fred", "serde", "serde_json"],
     ),
-    ("event", &["name", "machine", "backend"], &["serde", "tracing"]),
+    ("event", &["name", "unwind", "machine", "backend"], &["serde", "tracing"]),
     (
         "sync",
         &["timestamp", "name", "unwind", "policy", "machine", "backend", "event", "clock"],

@@ -22,6 +22,7 @@ mod mistakes;
 mod soak;
 mod stats;
 mod store;
+mod stream;
 #[cfg(all(feature = "tower-http", feature = "tower-http-06"))]
 mod tower_http;
 mod user_code;
