@@ -4,6 +4,7 @@
 
 mod circuits;
 mod evidence;
+mod histories;
 mod index;
 mod record;
 mod records;
@@ -27,7 +28,10 @@ use super::{
     OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
 use crate::clock;
+use crate::machine::HistoryEntry;
 use crate::name::CircuitName;
+use circuits::Circuits;
+use histories::Histories;
 pub(crate) use records::Records;
 
 /// A backend in this process, for tests: [`Store`](crate::Store)s that share one are replicas of
@@ -52,8 +56,14 @@ pub(crate) use records::Records;
 /// ```
 #[derive(Clone)]
 pub struct MemoryBackend {
-    records: Arc<Mutex<Records>>,
+    contents: Arc<Mutex<Contents>>,
     notices: broadcast::Sender<Notice>,
+}
+
+#[derive(Default)]
+struct Contents {
+    records: Records,
+    histories: Histories,
 }
 
 impl MemoryBackend {
@@ -63,26 +73,28 @@ impl MemoryBackend {
     /// Returns a backend without records.
     #[must_use]
     pub fn new() -> Self {
-        Self { records: Arc::default(), notices: broadcast::channel(1024).0 }
+        Self { contents: Arc::default(), notices: broadcast::channel(1024).0 }
     }
 
-    /// Deletes all records, overrides and replicas, as if a server were emptied.
+    /// Deletes all records, overrides, histories and replicas, as if a server were emptied.
     pub fn forget(&self) {
-        self.records().forget();
+        let mut contents = self.contents();
+        contents.records.forget();
+        contents.histories = Histories::default();
     }
 
-    fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `act`, and publishes the notices that it returns.
-    fn act<'a, T, N>(&self, act: impl FnOnce(&mut Records, u64) -> (T, N)) -> Answer<'a, T>
+    fn act<'a, T, N>(&self, act: impl FnOnce(&mut Contents, u64) -> (T, N)) -> Answer<'a, T>
     where
         T: Send + 'a,
         N: IntoIterator<Item = Notice>,
     {
-        let mut records = self.records();
-        let (answer, notices) = act(&mut records, now());
+        let mut contents = self.contents();
+        let (answer, notices) = act(&mut contents, now());
         // Under the lock, so that notices are sent in order.
         for notice in notices {
             // There may be no receiver.
@@ -90,11 +102,26 @@ impl MemoryBackend {
         }
         Box::pin(ready(Ok(answer)))
     }
+
+    /// The same for an operation on one circuit, which may change it.
+    fn change<'a, T: Send + 'a>(
+        &self,
+        circuit: &CircuitName,
+        change: impl FnOnce(&mut Circuits, u64) -> (T, Option<Notice>),
+    ) -> Answer<'a, T> {
+        self.act(|Contents { records, histories }, now| {
+            let group = records.group_of(circuit, now);
+            let before = group.view(circuit, now);
+            let answer = change(group, now);
+            histories.note(circuit, &before, &group.view(circuit, now), now);
+            answer
+        })
+    }
 }
 
 impl Backend for MemoryBackend {
     fn sync<'a>(&'a self, group: Group, batch: &'a Batch) -> Answer<'a, Changes> {
-        self.act(|records, now| records.group(group, now).sync(batch, now))
+        self.act(|contents, now| contents.records.group(group, now).sync(batch, now))
     }
 
     fn transition<'a>(
@@ -103,7 +130,7 @@ impl Backend for MemoryBackend {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        self.act(|records, now| records.group_of(circuit, now).transition(circuit, from, to, now))
+        self.change(circuit, |circuits, now| circuits.transition(circuit, from, to, now))
     }
 
     fn acquire_probe<'a>(
@@ -112,8 +139,8 @@ impl Backend for MemoryBackend {
         generation: u64,
         nonce: u64,
     ) -> Answer<'a, (Option<Lease>, View)> {
-        self.act(|records, now| {
-            records.group_of(circuit, now).acquire_probe(circuit, generation, nonce, now)
+        self.change(circuit, |circuits, now| {
+            circuits.acquire_probe(circuit, generation, nonce, now)
         })
     }
 
@@ -123,18 +150,15 @@ impl Backend for MemoryBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        self.act(|records, now| {
-            records.group_of(circuit, now).settle_probe(circuit, lease, *result, now)
-        })
+        self.change(circuit, |circuits, now| circuits.settle_probe(circuit, lease, *result, now))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {
-        let answer = self.act(|records, now| {
-            match records.group_of(circuit, now).restore(circuit, view, now) {
+        let answer =
+            self.change(circuit, |circuits, now| match circuits.restore(circuit, view, now) {
                 Ok((view, notice)) => (Ok(view), notice),
                 Err(error) => (Err(error), None),
-            }
-        });
+            });
         Box::pin(async { answer.await? })
     }
 
@@ -143,19 +167,23 @@ impl Backend for MemoryBackend {
         circuit: &'a CircuitName,
         change: &'a OverrideChange,
     ) -> Answer<'a, View> {
-        self.act(|records, now| records.group_of(circuit, now).set_override(circuit, change, now))
+        self.change(circuit, |circuits, now| circuits.set_override(circuit, change, now))
+    }
+
+    fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
+        self.act(|contents, now| (Some(contents.histories.of(circuit, now)), None))
     }
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
-        self.act(|records, now| (records.replicas.heartbeat(heartbeat, now), None))
+        self.act(|contents, now| (contents.records.replicas.heartbeat(heartbeat, now), None))
     }
 
     fn replicas(&self) -> Answer<'_, Vec<ReplicaInfo>> {
-        self.act(|records, now| (records.replicas.list(now), None))
+        self.act(|contents, now| (contents.records.replicas.list(now), None))
     }
 
     fn watch(&self) -> Answer<'_, ()> {
-        self.act(|records, now| (records.replicas.watch(now), None))
+        self.act(|contents, now| (contents.records.replicas.watch(now), None))
     }
 
     fn publish<'a>(&'a self, sender: &'a Sender, circuits: &'a str) -> Answer<'a, ()> {

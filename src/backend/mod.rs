@@ -64,7 +64,7 @@ pub use report::{
 pub(crate) use view::OverrideRecord;
 pub use view::{OpenTerms, Overridden, RecordState, Roll, View};
 
-use crate::machine::{Reason, Tally};
+use crate::machine::{HistoryEntry, Reason, Tally};
 use crate::name::CircuitName;
 
 /// The future that a backend's operation returns.
@@ -183,6 +183,18 @@ pub trait Backend: Debug + Send + Sync + 'static {
         circuit: &'a CircuitName,
         change: &'a OverrideChange,
     ) -> Answer<'a, View>;
+
+    /// Returns the last transitions of a circuit, the newest last, or `None` if the backend keeps
+    /// none, as by default. Only pages and programs ask for it.
+    ///
+    /// A backend that keeps them notes one entry whenever an operation changes the generation or
+    /// the override of a circuit, in the same atomic step: what [`View::transition_since`] returns
+    /// for the views before and after it. It keeps the last [`HistoryEntry::MOST`] of each circuit
+    /// for [`HistoryEntry::KEPT_FOR`], also if the record has vanished meanwhile.
+    fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
+        let _ = circuit;
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Records that a replica runs, and returns how many do. If this fails for two seconds, all
     /// circuits of the replica are detached, and it sends nothing but heartbeats. So a heartbeat

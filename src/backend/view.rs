@@ -1,9 +1,10 @@
 //! A circuit as the backend describes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::machine::OverrideRecord;
-use crate::machine::{Reason, Tally};
+use crate::machine::{Origin, Reason, State, Tally, Transition};
 
 /// A circuit as the backend describes it.
 ///
@@ -45,6 +46,53 @@ impl View {
 
     /// The most names of contributors.
     pub const MAX_CONTRIBUTORS: usize = 8;
+
+    /// Returns what has changed since an earlier view of the same circuit, as its
+    /// [history](super::Backend::history) has it. `None` if neither the generation nor the override
+    /// is another one.
+    ///
+    /// If only the override has changed, its version is the generation of the transition. A record
+    /// that changes beneath an override has a transition of its own.
+    #[must_use]
+    pub fn transition_since(&self, earlier: &Self) -> Option<Transition> {
+        let moved = self.generation > earlier.generation;
+        let record = self.overridden.record.as_ref().or(earlier.overridden.record.as_ref());
+        let record = record.filter(|_| self.overridden.version > earlier.overridden.version);
+        let overridden = record.is_some();
+        let (from, to) = if overridden {
+            (earlier.shown_state(), self.shown_state())
+        } else {
+            (earlier.state.state(), self.state.state())
+        };
+        let transition = if moved {
+            let reason = self.reason.unwrap_or(Reason::NoRecord);
+            Transition::new(from, to, reason, self.generation)
+        } else if overridden {
+            Transition::new(from, to, Reason::Override, self.overridden.version)
+        } else {
+            return None;
+        };
+        let (open_for, trips) = match self.state {
+            RecordState::Open { remaining, .. } if moved => {
+                (Some(remaining), earlier.state == RecordState::Closed)
+            }
+            _ => (None, false),
+        };
+        Some(Transition {
+            tally: if trips { self.tally } else { Tally::default() },
+            contributors: if trips { self.contributors.clone().into() } else { Arc::default() },
+            open_for,
+            origin: Origin::Cluster,
+            overridden: record.cloned().map(Arc::new),
+            ..transition
+        })
+    }
+
+    /// Returns the state that replicas show: that of the override, if one is in force.
+    fn shown_state(&self) -> State {
+        let record = self.overridden.record.as_ref();
+        record.map_or(self.state.state(), |record| record.state.state())
+    }
 
     /// What orders views, apart from overrides.
     pub(crate) fn rank(&self) -> (u64, u64) {
@@ -115,6 +163,16 @@ pub enum RecordState {
 }
 
 impl RecordState {
+    /// Returns the state without its details.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Closed => State::Closed,
+            Self::Open { .. } => State::Open,
+            Self::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
     /// Returns whether both are the same state, whatever its details.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)

@@ -40,6 +40,7 @@ use super::counters::Life;
 use super::grant::Grant;
 use super::link::Link;
 use super::locked::{Locked, Observer};
+use super::past::Past;
 use super::peek::Peek;
 use super::primitives::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::running::Watch;
@@ -103,7 +104,7 @@ impl Engine {
             birth: zero(),
             changed: Notify::new(),
         };
-        engine.cut(|_| ());
+        engine.cut(|locked| locked.past = Past::new(width));
         engine
     }
 
@@ -131,6 +132,7 @@ impl Engine {
             self.birth.store(locked.epoch, Ordering::Release);
             self.stripes.begin(Life::born_at(locked.epoch));
             *locked = Locked::new(policy, observers, locked.epoch);
+            locked.past = Past::new(self.stripes.width());
         });
     }
 

@@ -1,9 +1,11 @@
 //! A circuit's connection to the cluster.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Circuit, Held};
+use crate::backend::Backend;
 use crate::sync::Unclaimed;
 
 /// A future that is kept in a service.
@@ -22,4 +24,7 @@ pub(crate) trait Link: Send + Sync {
 
     /// The longest time that a caller waits for the backend.
     fn deadline(&self) -> Duration;
+
+    /// What shares the circuit.
+    fn backend(&self) -> Arc<dyn Backend>;
 }

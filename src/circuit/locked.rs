@@ -8,6 +8,7 @@ use super::cause::Cause;
 use super::counted::Counted;
 use super::grant::Grant;
 use super::link::Link;
+use super::past::Past;
 use super::refusal::Rejection;
 use super::running::Watch;
 use super::snapshot::Reading;
@@ -56,6 +57,8 @@ pub(super) struct Locked {
     pub(super) observers: Vec<Observer>,
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
+    /// The last transitions that observers see.
+    pub(super) past: Past,
     /// A thread is calling observers.
     pub(super) notifying: bool,
     /// What would run user code, for after the lock is released.
@@ -90,6 +93,7 @@ impl Locked {
             has_left: false,
             observers,
             outbox: VecDeque::new(),
+            past: Past::default(),
             notifying: false,
             later: Vec::new(),
             cause: Cause::new(Reason::Override, Tally::default(), now),
@@ -113,6 +117,7 @@ impl Locked {
     pub(super) fn happened(&mut self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             if let Event::Transition(transition) = &event {
+                self.past.note(transition, clock::now());
                 self.entered(transition);
             }
             self.counted.happened(&event);

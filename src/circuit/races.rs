@@ -294,6 +294,10 @@ impl Link for Nobody {
     fn deadline(&self) -> Duration {
         Duration::ZERO
     }
+
+    fn backend(&self) -> std::sync::Arc<dyn crate::backend::Backend> {
+        unreachable!("no model asks for the history")
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use crate::machine::{Event, Origin, Reason, Tally, Transition};
+pub use crate::machine::{Event, HistoryEntry, Origin, Reason, Tally, Transition};
 pub use status::BackendStatus;
 pub(crate) use stream::Feed;
 pub use stream::{Events, StoreEvent};

@@ -48,6 +48,25 @@ pub struct Transition {
     pub contributors: Arc<[String]>,
 }
 
+impl Transition {
+    /// Returns a transition without evidence, of this process. For a
+    /// [backend](crate::backend::Backend::history), which sets the other fields.
+    #[must_use]
+    pub fn new(from: State, to: State, reason: Reason, generation: u64) -> Self {
+        Self {
+            from,
+            to,
+            reason,
+            generation,
+            tally: Tally::default(),
+            open_for: None,
+            origin: Origin::Local,
+            overridden: None,
+            contributors: Arc::default(),
+        }
+    }
+}
+
 impl fmt::Display for Transition {
     /// For example `closed -> open: 12 of 20 calls failed; probes in 31.2 s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

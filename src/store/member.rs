@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::summary::CircuitSummary;
-use crate::backend::{BackendError, Lease, View};
+use crate::backend::{Backend, BackendError, Lease, View};
 use crate::circuit::{Circuit, Held, Link, Wait};
 use crate::clock;
 use crate::machine::State;
@@ -151,6 +151,10 @@ impl Link for Member {
 
     fn deadline(&self) -> Duration {
         self.handle.deadline()
+    }
+
+    fn backend(&self) -> Arc<dyn Backend> {
+        self.handle.backend().clone()
     }
 }
 

@@ -194,7 +194,7 @@ impl Circuits {
         view
     }
 
-    fn view(&mut self, circuit: &CircuitName, now: u64) -> View {
+    pub(super) fn view(&mut self, circuit: &CircuitName, now: u64) -> View {
         let stored = self.stored(circuit, now);
         if stored.is_empty() {
             self.stored.remove(circuit);

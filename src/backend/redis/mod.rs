@@ -29,11 +29,13 @@ use super::{
     Answer, Backend, BackendError, Batch, Changes, Group, Heartbeat, Impairment, Lease, Move,
     Notice, OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
+use crate::machine::HistoryEntry;
 use crate::name::CircuitName;
 use codec::{BatchRequest, Request};
 use link::{Call, Link};
 use scripts::{
-    ACQUIRE, HEARTBEAT, OVERRIDE, REPLICAS, RESTORE, SETTLE, SYNC, Script, TRANSITION, WATCH,
+    ACQUIRE, HEARTBEAT, HISTORY, OVERRIDE, REPLICAS, RESTORE, SETTLE, SYNC, Script, TRANSITION,
+    WATCH,
 };
 
 pub(crate) use config::Part;
@@ -141,6 +143,7 @@ impl RedisBackend {
         let link = self.link();
         let mut keys = link.keys.group(Group::of(circuit));
         keys.extend(link.keys.circuit(circuit));
+        keys.push(link.keys.history(circuit));
         Call { script, keys, request: request.json(), timeout: link.background_timeout }
     }
 
@@ -227,6 +230,11 @@ impl Backend for RedisBackend {
     ) -> Answer<'a, View> {
         let request = Request::set_override(circuit, change);
         Box::pin(self.run(self.call(&OVERRIDE, circuit, &request)))
+    }
+
+    fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
+        let call = self.call(&HISTORY, circuit, &Request::history(circuit));
+        Box::pin(async move { Ok(Some(self.link().run(&call).await?.history())) })
     }
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {

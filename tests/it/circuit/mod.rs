@@ -3,5 +3,6 @@
 mod errors;
 mod events;
 mod execute;
+mod history;
 mod reuse;
 mod threads;

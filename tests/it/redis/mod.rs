@@ -5,6 +5,7 @@ mod address;
 mod connection;
 mod data_loss;
 mod edited;
+mod history;
 mod impaired;
 mod passwords;
 mod processes;

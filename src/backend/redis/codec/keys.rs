@@ -15,12 +15,13 @@ use crate::name::CircuitName;
 /// | --- | --- |
 /// | `{cb:17}:g`, `{cb:17}:i`, `{cb:17}:s` | a group, its index, and who has seen what |
 /// | `{cb:17}:c:payments`, `{cb:17}:o:payments` | a circuit's record and its override |
+/// | `{cb:17}:h:payments` | its history |
 /// | `{cb}:replicas`, `{cb}:info`, `{cb}:watched` | the replicas |
 ///
 /// No two of these are the same key, whatever the prefixes and names. `{` and `}` are escaped, so a
 /// tag ends at the first `}`, and what follows says what the key is. The tag of a group ends in a
-/// number without a colon, so its last colon ends the prefix; what follows `:c:` or `:o:` is the
-/// name. Escaping is one to one. Keys of schema 1, `{cb:payments}` and `{cb:payments}:o`, end in
+/// number without a colon, so its last colon ends the prefix; what follows `:c:`, `:o:` or `:h:` is
+/// the name. Escaping is one to one. Keys of schema 1, `{cb:payments}` and `{cb:payments}:o`, end in
 /// nothing or in `:o`, as none of these does.
 #[derive(Debug)]
 pub(in super::super) struct Keys {
@@ -41,6 +42,11 @@ impl Keys {
     pub(in super::super) fn circuit(&self, circuit: &CircuitName) -> [String; 2] {
         let (tag, name) = (self.tag(Group::of(circuit)), escape(circuit.as_str()));
         ["c", "o"].map(|kind| format!("{tag}:{kind}:{name}"))
+    }
+
+    /// Returns the key of a circuit's history.
+    pub(in super::super) fn history(&self, circuit: &CircuitName) -> String {
+        format!("{}:h:{}", self.tag(Group::of(circuit)), escape(circuit.as_str()))
     }
 
     /// Returns the keys of the replicas.
@@ -108,7 +114,11 @@ mod tests {
         let (mut all, mut number) = (BTreeSet::new(), 0);
         for prefix in PREFIXES {
             let keys = Keys::new(prefix);
-            let circuits = NAMES.map(|name| keys.circuit(&name.try_into().unwrap()));
+            let circuits = NAMES.map(|name| {
+                let name = name.try_into().unwrap();
+                let [record, held] = keys.circuit(&name);
+                [record, held, keys.history(&name)]
+            });
             let groups = Group::all().flat_map(|group| keys.group(group));
             let channels = [keys.changes(), keys.circuits()];
             let more = groups.chain(keys.replicas()).chain(keys.unused()).chain(channels);

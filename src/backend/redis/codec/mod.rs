@@ -3,6 +3,7 @@
 //! Requests and answers are JSON. Unknown fields are ignored, and missing ones have their default,
 //! so that versions can share a backend for as long as the number of the schema is the same.
 
+mod history;
 mod keys;
 mod notice;
 mod reply;

@@ -41,6 +41,8 @@ pub(in super::super) struct Reply {
     newest: u64,
     watched: bool,
     replicas: Vec<(String, u64, String)>,
+    /// The age and the text of each entry.
+    pub(super) history: Vec<(u64, String)>,
 }
 
 impl Reply {
@@ -161,7 +163,7 @@ pub(super) struct ReplyView {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ReplyOverride {
+pub(super) struct ReplyOverride {
     version: u64,
     state: Option<String>,
     reason: String,
@@ -247,7 +249,7 @@ fn terms([interval, reopenings, probes, lease, successes_to_close]: [u64; 5]) ->
     }
 }
 
-fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally {
+pub(super) fn tally([calls, failures, slow_calls, consecutive_failures]: [u64; 4]) -> Tally {
     Tally { calls, failures, slow_calls, consecutive_failures, ..Tally::default() }
 }
 

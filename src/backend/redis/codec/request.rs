@@ -150,6 +150,10 @@ impl Request {
         Self { change: Some(change), overridden, ..Self::of(circuit) }
     }
 
+    pub(in super::super) fn history(circuit: &CircuitName) -> Self {
+        Self::of(circuit)
+    }
+
     pub(in super::super) fn heartbeat(heartbeat: &Heartbeat) -> Self {
         let Heartbeat { sender, version, impaired, seen } = heartbeat;
         let info = Info { name: &sender.name, version, impaired };

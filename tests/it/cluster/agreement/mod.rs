@@ -7,12 +7,14 @@ mod side;
 
 use proptest::test_runner::{Config, TestRunner};
 use tower_breaker::CircuitName;
-use tower_breaker::backend::{Group, MemoryBackend, RedisBackend};
+use tower_breaker::backend::{Backend, Group, MemoryBackend, RedisBackend};
+use tower_breaker::event::Transition;
+use tower_breaker::overrides::OverrideRecord;
 
 use self::history::{Step, end, history};
 use self::side::Side;
 use crate::support::redis::{Server, connect, real};
-use crate::support::{ms, now};
+use crate::support::{ms, now, s};
 
 #[test]
 fn redis_and_memory_answer_the_same() {
@@ -56,6 +58,25 @@ async fn play(server: &Server, redis: &RedisBackend, history: &[Step]) {
     let (published, received) = (ours.published(), theirs.receive(1).await);
     let here = ours.known.shown(published, here, true);
     assert_eq!(theirs.known.shown(received, there, true), here, "after {history:#?}");
+    for name in &names {
+        assert_eq!(past(redis, name).await, past(&memory, name).await, "after {history:#?}");
+    }
+}
+
+/// What a backend has noted, without what comes from its clock.
+async fn past(backend: &dyn Backend, circuit: &CircuitName) -> Vec<Transition> {
+    let mut entries = backend.history(circuit).await.unwrap().unwrap();
+    for Transition { generation, open_for, overridden, .. } in
+        entries.iter_mut().map(|entry| &mut entry.transition)
+    {
+        *generation = 0;
+        *open_for = open_for.map(|_| s(1));
+        if let Some(record) = overridden {
+            let remaining = record.remaining.map(|_| s(1));
+            *record = OverrideRecord { remaining, ..OverrideRecord::clone(record) }.into();
+        }
+    }
+    entries.into_iter().map(|entry| entry.transition).collect()
 }
 
 /// Two circuits of one group, and one of another.

@@ -8,6 +8,7 @@ use tower_breaker::backend::{
 use tower_breaker::event::Reason;
 
 use super::fixtures::{TERMS, name, names, open, override_record, report};
+use super::history::entries;
 use super::{InMemory, World};
 use crate::support::{ms, paused, s};
 
@@ -118,5 +119,28 @@ fn a_vote_lasts_an_hour_at_most() {
         assert_eq!(one.load(&name).await.votes, 1);
         world.wait(s(1)).await;
         assert_eq!(one.load(&name).await.votes, 0);
+    });
+}
+
+#[test]
+fn an_entry_of_the_history_is_kept_for_a_day_and_outlives_the_record() {
+    paused(async {
+        let world = InMemory::new();
+        let ((one, other), name) = (world.replicas(), name());
+        one.transition(&name, 1, &open(TERMS)).await.unwrap();
+        world.wait(2 * HOUR).await;
+        assert_eq!(other.load(&name).await, View::default());
+        let closed = one.set_override(&name, &OverrideChange::Reset).await.unwrap();
+        world.wait(22 * HOUR - ms(1)).await;
+        let both = entries(&*other, &name).await;
+        assert_eq!(
+            (both.len(), both[0].ago, both[1].ago),
+            (2, 24 * HOUR - ms(1), 22 * HOUR - ms(1))
+        );
+        world.wait(ms(1)).await;
+        let last = entries(&*other, &name).await;
+        assert_eq!((last.len(), last[0].transition.generation), (1, closed.generation));
+        world.wait(2 * HOUR).await;
+        assert_eq!(entries(&*other, &name).await, []);
     });
 }

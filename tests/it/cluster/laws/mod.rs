@@ -2,6 +2,7 @@
 
 mod changes;
 mod fixtures;
+mod history;
 mod in_memory;
 #[cfg(feature = "redis")]
 mod in_redis;
@@ -133,6 +134,13 @@ laws! {
         clearing_an_override_leaves_the_record
         a_reset_clears_the_override_and_closes_the_circuit
         an_override_outlives_the_record_and_the_newest_version_wins
+    }
+    history {
+        the_history_has_each_transition_and_the_evidence_of_a_trip
+        the_history_names_who_overrode_the_circuit_and_why
+        the_last_64_transitions_are_kept
+        what_changes_no_state_is_not_noted
+        a_restored_record_is_noted
     }
     replicas {
         heartbeats_count_live_replicas

@@ -9,6 +9,7 @@ use tower_breaker::backend::{
     Answer, Backend, Batch, Changes, Group, Heartbeat, Lease, MemoryBackend, Move, Notice,
     OverrideChange, Probed, ReplicaInfo, Roster, Sender, View,
 };
+use tower_breaker::event::HistoryEntry;
 
 use super::Faulty;
 use crate::support::checker::Checker;
@@ -42,6 +43,7 @@ impl HasViews for Changes {
 
 impl HasViews for Roster {}
 impl HasViews for Vec<ReplicaInfo> {}
+impl HasViews for Option<Vec<HistoryEntry>> {}
 impl HasViews for () {}
 
 /// As `Backend` demands, an operation whose future is dropped happens soon or not at all: within
@@ -145,6 +147,11 @@ impl Backend for Faulty {
             };
             line.at_backend("override", act)
         })
+    }
+
+    fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
+        let circuit = circuit.clone();
+        self.send("history", false, move |line| at_once(line.network.backend.history(&circuit)))
     }
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {
