@@ -40,6 +40,7 @@ use crate::store::Store;
 
 /// The health of a store. [`Store::health`] returns it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Health {
     /// The worst of what follows.
@@ -56,6 +57,7 @@ pub struct Health {
 
 /// How a store is, as one word. A later one is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Status {
     /// Every circuit is closed, and the backend works, if there is one.
@@ -70,6 +72,7 @@ pub enum Status {
 
 /// The health of a circuit.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CircuitHealth {
     /// The name of the circuit.
@@ -77,6 +80,7 @@ pub struct CircuitHealth {
     /// The state.
     pub state: State,
     /// How long the state has lasted.
+    #[cfg_attr(feature = "serde", serde(rename = "since_ms", with = "crate::data::millis"))]
     pub since: Duration,
     /// Whether the next call would probably be rejected. An open circuit whose interval is over
     /// rejects nothing: the next call is a probe.
@@ -91,6 +95,10 @@ pub struct CircuitHealth {
     /// The failure ratio that opens the circuit.
     pub failure_ratio_threshold: Option<f64>,
     /// How long until an open circuit admits a probe. `None` in other states.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "retry_after_ms", with = "crate::data::millis_if_any")
+    )]
     pub retry_after: Option<Duration>,
     /// Whether the circuit decides without the backend.
     pub detached: bool,

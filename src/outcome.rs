@@ -128,6 +128,17 @@ impl FailureKind {
     }
 }
 
+impl FailureKind {
+    /// Returns the kind with this [name](Self::as_str), or `None` if there is none.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+#[cfg(feature = "serde")]
+crate::data::named!(FailureKind, "kind of failure");
+
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -48,6 +48,24 @@ impl ByKind {
     }
 }
 
+/// A map of the kinds that are not zero.
+#[cfg(feature = "serde")]
+impl serde::Serialize for ByKind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().filter(|(_, n)| *n > 0))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for ByKind {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let read = std::collections::HashMap::<FailureKind, u64>::deserialize(from)?;
+        let mut kinds = Self::default();
+        read.into_iter().for_each(|(kind, n)| kinds.0[kind as usize] = n);
+        Ok(kinds)
+    }
+}
+
 impl fmt::Debug for ByKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().filter(|(_, n)| *n > 0)).finish()

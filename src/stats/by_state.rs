@@ -65,6 +65,29 @@ const fn place(state: State) -> usize {
     }
 }
 
+/// A map of the times that are not zero, in whole milliseconds.
+#[cfg(feature = "serde")]
+impl serde::Serialize for ByState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let millis = |(state, time): (State, Duration)| {
+            (state, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        };
+        serializer.collect_map(self.iter().filter(|(_, time)| !time.is_zero()).map(millis))
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for ByState {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let read = std::collections::HashMap::<State, u64>::deserialize(from)?;
+        let mut times = Self::default();
+        for (state, millis) in read {
+            times.spend(state, Duration::from_millis(millis));
+        }
+        Ok(times)
+    }
+}
+
 impl fmt::Debug for ByState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().filter(|(_, time)| !time.is_zero())).finish()

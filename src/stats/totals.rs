@@ -38,6 +38,7 @@ use crate::machine::{Origin, Reason, State, Transition};
 /// rejections add one to a counter of the thread, or one under the lock that their result takes
 /// anyway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Totals {
     /// Calls that succeeded.
@@ -64,6 +65,7 @@ pub struct Totals {
     /// [`State::MetricsOnly`].
     pub would_trip: u64,
     /// How long the circuit was in each state.
+    #[cfg_attr(feature = "serde", serde(rename = "times_ms"))]
     pub times: ByState,
     /// The changes of the state. There is one entry for each kind of change that has occurred.
     pub transitions: Vec<TransitionTotal>,
@@ -71,6 +73,7 @@ pub struct Totals {
 
 /// How many times a circuit changed its state in one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct TransitionTotal {
     /// The state that ended.

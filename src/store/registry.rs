@@ -71,7 +71,8 @@ impl Made {
 impl Registry {
     #[track_caller]
     pub(super) fn new(settings: Settings) -> Self {
-        let Settings { policies, configured, critical, observers, disabled, cluster, .. } = settings;
+        let Settings { policies, configured, critical, observers, disabled, cluster, .. } =
+            settings;
         let default_policy = configured.default_policy(settings.default_policy);
         let backend = settings.backend.filter(|_| !disabled);
         let feed = Arc::new(Feed::default());

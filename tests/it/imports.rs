@@ -8,14 +8,14 @@ use std::path::Path;
 /// them.
 const PARTS: [(&str, &[&str], &[&str]); 20] = [
     ("timestamp", &[], &[]),
-    ("outcome", &[], &[]),
+    ("outcome", &["data"], &[]),
     ("data", &[], &["serde"]),
     ("name", &[], &["serde"]),
     ("unwind", &[], &[]),
     ("clock", &["timestamp"], &["rustix"]),
     ("policy", &["timestamp", "outcome"], &["humantime", "serde"]),
     ("machine", &["data", "timestamp", "outcome", "policy"], &["serde"]),
-    ("stats", &["timestamp", "outcome", "machine"], &[]),
+    ("stats", &["data", "timestamp", "outcome", "machine"], &["serde"]),
     (
         "backend",
         &["data", "timestamp", "name", "policy", "machine", "clock"],
@@ -73,7 +73,7 @@ const PARTS: [(&str, &[&str], &[&str]); 20] = [
         &["machine", "event", "stats", "circuit", "store"],
         &["metrics", "prometheus_client"],
     ),
-    ("health", &["name", "machine", "event", "circuit", "store"], &[]),
+    ("health", &["data", "name", "machine", "event", "circuit", "store"], &["serde"]),
     ("config", &["name", "policy", "backend", "event", "store"], &["humantime", "serde"]),
 ];
 

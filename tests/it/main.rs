@@ -12,9 +12,9 @@ mod support;
 mod autotraits;
 mod classify;
 mod config;
-mod health;
 #[cfg(feature = "serde")]
 mod data;
+mod health;
 mod imports;
 mod memory;
 mod metrics;
