@@ -34,6 +34,8 @@ mod name;
 mod outcome;
 pub mod overrides;
 pub mod policy;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod service;
 pub mod stats;
 pub mod store;

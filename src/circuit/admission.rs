@@ -194,7 +194,7 @@ impl Engine {
             self.judge_running(locked, now);
             match locked.admit(begin, now) {
                 Admission::Granted(None) => {
-                    let started = if begin == Begin::Now && locked.times() {
+                    let started = if begin == Begin::Now && locked.notes_starts() {
                         let watch = self.watch_running(locked, now);
                         if watch.covers(locked.epoch) {
                             self.stripes.start(watch, now);

@@ -31,7 +31,6 @@
 //! ended.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -278,7 +277,7 @@ impl Engine {
             return;
         }
         if let Some(watch) = self.look_at_running(locked, now) {
-            locked.look = now.after((watch.slice() / 2).max(SHORTEST_LOOK));
+            locked.look = watch.next_look(now);
             locked.judge(now);
         }
     }
@@ -426,11 +425,10 @@ impl Engine {
     }
 }
 
-/// Running calls are not judged more often than this, however short the limit.
-const SHORTEST_LOOK: Duration = Duration::from_millis(1);
-
 #[cfg(all(test, not(breaker_loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -13,6 +13,8 @@ use super::refusal::{Refusal, Rejection};
 use super::rejected::Rejected;
 use super::snapshot::Snapshot;
 use super::stripes::Width;
+#[cfg(feature = "replay")]
+use super::trace::Tracer;
 use crate::backend::{Lease, View};
 use crate::clock;
 use crate::machine::{Begin, Event, State};
@@ -129,6 +131,11 @@ impl Circuit {
 
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.engine.set_policy(policy);
+    }
+
+    #[cfg(feature = "replay")]
+    pub(crate) fn set_tracer(&self, tracer: Option<Tracer>) {
+        self.engine.set_tracer(tracer);
     }
 
     /// Whether a call would probably be admitted now. Changes nothing.

@@ -14,6 +14,7 @@ use super::running::Watch;
 use super::snapshot::Reading;
 use super::stripes::{Drained, MOST_CANCELLED};
 use super::synced::Synced;
+use super::trace::Tracer;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{
@@ -29,7 +30,7 @@ use crate::timestamp::{Timestamp, nanos};
 const MOST_QUEUED: usize = 1_000;
 
 /// This many consecutive calls that were cancelled, and left no evidence, are worth a warning.
-const WORTH_A_WARNING: u64 = 10;
+pub(crate) const WORTH_A_WARNING: u64 = 10;
 
 /// A limit of this many ticks of the coarse clock or more is measured by it: an error of 1 %.
 const COARSE_TICKS: u64 = 100;
@@ -55,6 +56,8 @@ pub(super) struct Locked {
     /// A backend shared the circuit, and does no more.
     pub(super) has_left: bool,
     pub(super) observers: Vec<Observer>,
+    /// Set while the circuit is recorded.
+    pub(super) tracer: Option<Tracer>,
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
     /// The last transitions that observers see.
@@ -92,6 +95,7 @@ impl Locked {
             synced: None,
             has_left: false,
             observers,
+            tracer: None,
             outbox: VecDeque::new(),
             past: Past::default(),
             notifying: false,
@@ -303,23 +307,28 @@ impl Locked {
         self.policy.slow_call_duration().is_some() && state.passes_all() && state != State::Disabled
     }
 
+    /// Returns whether a call that starts now takes the time with it.
+    pub(super) fn notes_starts(&self) -> bool {
+        self.times() || self.tracer.is_some() && self.machine.state().passes_all()
+    }
+
     /// Returns how many cancelled calls each of 2^`stripes` stripes may count in a row without the
     /// lock. The last one that a run needs takes it, so that on one thread no run is longer than it
     /// should be.
     pub(super) fn most_cancelled(&self, stripes: u32) -> u64 {
-        let whole = self.policy.minimum_calls();
-        let next = if self.warned { whole } else { whole.min(WORTH_A_WARNING) };
-        match next.saturating_sub(self.machine.run().0) {
-            0 | 1 => 0,
-            left => ((left - 1) >> stripes).clamp(1, MOST_CANCELLED),
-        }
+        most_cancelled(&self.policy, self.machine.run().0, self.warned, stripes)
     }
 
     /// Returns the flags that change with the phase and the policy alone.
     pub(super) fn flags_of_phase(&self) -> u64 {
         let Self { machine, policy, .. } = self;
         let mut flags = 0;
-        if self.times() {
+        if self.tracer.is_some() {
+            flags |= Word::TRACED;
+            if machine.state().passes_all() {
+                flags |= Word::TIMED;
+            }
+        } else if self.times() {
             flags |= Word::TIMED;
             let step = clock::step().saturating_mul(COARSE_TICKS);
             if policy.slow_call_duration().is_some_and(|limit| nanos(limit) >= step) {
@@ -353,7 +362,7 @@ impl Locked {
         if unanswered > failed {
             flags |= Word::PENDING;
         }
-        if !machine.success_matters(policy) {
+        if !machine.success_matters(policy) && self.tracer.is_none() {
             flags |= Word::QUIET;
             let end = machine.bucket_end().unwrap_or(Timestamp::NEVER).min(machine.ends());
             if end < Timestamp::NEVER {
@@ -418,6 +427,16 @@ impl Locked {
             generation: self.machine.generation(),
             retry_after: until.filter(timed).map(|until| until.since(now)),
         }
+    }
+}
+
+/// The same, of a circuit with this run.
+pub(crate) fn most_cancelled(policy: &Policy, run: u64, warned: bool, stripes: u32) -> u64 {
+    let whole = policy.minimum_calls();
+    let next = if warned { whole } else { whole.min(WORTH_A_WARNING) };
+    match next.saturating_sub(run) {
+        0 | 1 => 0,
+        left => ((left - 1) >> stripes).clamp(1, MOST_CANCELLED),
     }
 }
 

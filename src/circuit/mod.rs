@@ -29,6 +29,7 @@ mod snapshot;
 mod stripes;
 mod synced;
 mod syncing;
+mod trace;
 mod word;
 
 #[cfg(all(test, breaker_loom))]
@@ -42,10 +43,16 @@ pub(crate) use handle::{Circuit, Held};
 pub use history::History;
 pub(crate) use link::{Link, Wait};
 pub(crate) use locked::Observer;
+#[cfg(feature = "replay")]
+pub(crate) use locked::{WORTH_A_WARNING, most_cancelled};
 pub(crate) use peek::Peek;
 pub use permit::Permit;
 pub(crate) use permit::{Attempt, CallGuard};
 pub(crate) use refusal::{Refusal, Rejection};
 pub(crate) use rejected::Rejected;
+#[cfg(feature = "replay")]
+pub(crate) use running::{Running, Watch, overdue};
 pub use snapshot::Snapshot;
 pub(crate) use stripes::Width;
+#[cfg(feature = "replay")]
+pub(crate) use trace::{Traced, Tracer};

@@ -45,6 +45,9 @@ impl Engine {
     #[inline(never)]
     fn record_slowly(&self, grant: Grant, outcome: Outcome) {
         let word = self.word();
+        if word.has(Word::TRACED) {
+            self.trace(grant, Some(outcome));
+        }
         // A stale result must not slow down others: it takes no lock.
         if self.end(grant) && !(outcome == Outcome::Ignored && self.ignore_quietly(grant, word)) {
             self.settle(grant, End::With(outcome));
@@ -66,6 +69,9 @@ impl Engine {
     /// Records that a call was dropped before it ended.
     pub(super) fn cancel(&self, grant: Grant) {
         let word = self.word();
+        if word.has(Word::TRACED) {
+            self.trace(grant, None);
+        }
         if self.end(grant) && !self.cancel_quietly(grant, word) {
             self.settle(grant, End::Cancelled);
         }

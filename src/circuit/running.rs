@@ -25,13 +25,16 @@ use crate::timestamp::{Timestamp, nanos};
 
 const SLICES: usize = 8;
 
+/// Running calls are not judged more often than this, however short the limit.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+
 /// What is counted, from which epoch on, and in which slices: `epoch (56 bits) │ shift (8 bits)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Watch(pub(super) u64);
+pub(crate) struct Watch(pub(super) u64);
 
 impl Watch {
     /// Nothing is watched.
-    pub(super) const OFF: Self = Self(u64::MAX);
+    pub(crate) const OFF: Self = Self(u64::MAX);
 
     const SHIFT_BITS: u32 = 8;
 
@@ -39,7 +42,7 @@ impl Watch {
     const LEAST_SHIFT: u32 = 17;
 
     /// Watches for calls that run longer than `limit`, among those admitted from `epoch` on.
-    pub(super) fn new(epoch: u64, limit: Duration) -> Self {
+    pub(crate) fn new(epoch: u64, limit: Duration) -> Self {
         let shift = (nanos(limit) / 3).max(1).ilog2().max(Self::LEAST_SHIFT);
         Self(epoch << Self::SHIFT_BITS | u64::from(shift))
     }
@@ -52,8 +55,13 @@ impl Watch {
     }
 
     /// Returns the length of a slice.
-    pub(super) fn slice(self) -> Duration {
+    fn slice(self) -> Duration {
         Duration::from_nanos(1 << self.shift())
+    }
+
+    /// Returns when running calls are to be judged again that are judged now.
+    pub(crate) fn next_look(self, now: Timestamp) -> Timestamp {
+        now.after((self.slice() / 2).max(SHORTEST_LOOK))
     }
 
     #[inline]
@@ -117,19 +125,19 @@ const LESS: u64 = u64::MAX;
 
 /// One stripe's counts.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     ring: [AtomicU64; SLICES],
     /// What has left the ring. Its slice has no meaning.
     older: AtomicU64,
 }
 
 impl Running {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { ring: std::array::from_fn(|_| AtomicU64::new(0)), older: AtomicU64::new(0) }
     }
 
     /// Starts a watch.
-    pub(super) fn reset(&self, watch: Watch, now: Timestamp) {
+    pub(crate) fn reset(&self, watch: Watch, now: Timestamp) {
         // Before any slice in which a call can start.
         let before = watch.slice_of(now).wrapping_sub(SLICES as u64);
         for word in self.ring.iter().chain([&self.older]) {
@@ -139,13 +147,13 @@ impl Running {
 
     /// Counts a call that starts. Returns false, and counts nothing, if the watch is over.
     #[inline]
-    pub(super) fn start(&self, watch: Watch, started: Timestamp) -> bool {
+    pub(crate) fn start(&self, watch: Watch, started: Timestamp) -> bool {
         self.change(watch, started, MORE)
     }
 
     /// Takes back a call that has ended.
     #[inline]
-    pub(super) fn end(&self, watch: Watch, started: Timestamp) {
+    pub(crate) fn end(&self, watch: Watch, started: Timestamp) {
         self.change(watch, started, LESS);
     }
 
@@ -213,7 +221,7 @@ impl Running {
 }
 
 /// Returns how many calls have been running for longer than `limit`, by all stripes.
-pub(super) fn overdue<'a>(
+pub(crate) fn overdue<'a>(
     stripes: impl Iterator<Item = &'a Running>,
     watch: Watch,
     limit: Duration,

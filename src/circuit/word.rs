@@ -30,6 +30,9 @@ impl Word {
     /// Calls pass only for a time: each admission takes the lock, to look at the clock.
     pub(super) const LOOK: u64 = 1 << 12;
 
+    /// Every result is traced, so none is quiet.
+    pub(super) const TRACED: u64 = 1 << 13;
+
     const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;
     /// In place of a state: that of the cluster is not known yet. No call passes without a look.

@@ -7,6 +7,8 @@ mod entry;
 mod keyed;
 mod keys;
 mod member;
+#[cfg(feature = "replay")]
+mod recording;
 mod registry;
 mod settings;
 #[expect(clippy::module_inception, reason = "the store, in the module of all that belongs to it")]
@@ -17,6 +19,8 @@ mod watch;
 pub(crate) use builder::StoreBuilder;
 pub(crate) use configured::{Configured, in_variables};
 pub use keyed::KeyedCircuits;
+#[cfg(feature = "replay")]
+pub use recording::Recording;
 pub(crate) use registry::Sharing;
 pub(crate) use store::Store;
 pub use summary::CircuitSummary;

@@ -32,6 +32,9 @@ pub(super) struct Registry {
     pub(super) replicator: Option<Arc<Handle>>,
     pub(super) keys: Keys,
     pub(super) feed: Arc<Feed>,
+    /// The recording that runs.
+    #[cfg(feature = "replay")]
+    pub(super) recording: Mutex<Option<Arc<crate::replay::Tape>>>,
 }
 
 /// Whether the cluster shares a circuit, if there is a backend.
@@ -94,6 +97,8 @@ impl Registry {
             replicator,
             keys: Keys::new(settings.keys),
             feed,
+            #[cfg(feature = "replay")]
+            recording: Mutex::default(),
         }
     }
 
@@ -185,6 +190,10 @@ impl Registry {
         }
         // It may have been set after the policies were looked at.
         self.enforce_set_policy(&found.circuit);
+        #[cfg(feature = "replay")]
+        if self.is_recorded() {
+            self.trace(&found.circuit);
+        }
         Made::New(found)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 20] = [
+const PARTS: [(&str, &[&str], &[&str]); 21] = [
     ("timestamp", &[], &[]),
     ("outcome", &["data"], &[]),
     ("data", &[], &["serde"]),
@@ -45,6 +45,11 @@ const PARTS: [(&str, &[&str], &[&str]); 20] = [
         &["serde"],
     ),
     ("overrides", &["machine", "backend", "circuit"], &[]),
+    (
+        "replay",
+        &["timestamp", "outcome", "name", "policy", "machine", "circuit"],
+        &["serde", "serde_json"],
+    ),
     ("classify", &["outcome", "circuit"], &["httpdate", "tower_http"]),
     (
         "store",
@@ -58,6 +63,7 @@ const PARTS: [(&str, &[&str], &[&str]); 20] = [
             "event",
             "sync",
             "circuit",
+            "replay",
             "clock",
             "stats",
         ],

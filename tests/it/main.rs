@@ -5,6 +5,8 @@ mod cluster;
 mod machine;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "replay")]
+mod replay;
 mod service;
 mod stacks;
 mod support;

@@ -6,4 +6,4 @@ mod in_flight;
 mod open;
 mod overrides;
 mod policy;
-mod random_histories;
+pub(crate) mod random_histories;

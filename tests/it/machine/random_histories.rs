@@ -69,7 +69,7 @@ fn ms(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_millis)
 }
 
-fn rules() -> impl Strategy<Value = (Rules, Policy)> {
+pub(crate) fn rules() -> impl Strategy<Value = (Rules, Policy)> {
     let window = prop_oneof![
         3 => (1..80_u64).prop_map(Window::Count),
         3 => (ms(1..2_000), 1..7_u32).prop_map(|(length, buckets)| Window::Time(length, buckets)),

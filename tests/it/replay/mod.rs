@@ -1,0 +1,6 @@
+//! Replays of traces.
+
+mod fixtures;
+mod lines;
+mod live;
+mod outage;
