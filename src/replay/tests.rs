@@ -75,7 +75,7 @@ async fn play(policy: Policy, calls: &[Call]) -> Vec<(Duration, Transition)> {
     let seen = transitions.clone();
     let mut starts: Vec<_> = (0..calls.len()).collect();
     starts.sort_by_key(|&n| (calls[n].at - calls[n].took, n));
-    let mut running = BinaryHeap::new();
+    let mut running: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
     let mut permits: Vec<Option<Permit>> = calls.iter().map(|_| None).collect();
     let wait = async |time: u64| {
         let wait = Duration::from_millis(time).saturating_sub(clock::now().since(zero));
@@ -98,7 +98,7 @@ async fn play(policy: Policy, calls: &[Call]) -> Vec<(Duration, Transition)> {
         {
             running.pop();
             wait(end).await;
-            let Some(permit): Option<Permit> = permits[n].take() else { continue };
+            let Some(permit) = permits[n].take() else { continue };
             match calls[n].ending {
                 0 => permit.settle(Outcome::Success),
                 1 => permit.settle(Outcome::failure()),

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::store::Store;
 use super::summary::CircuitSummary;
-use crate::backend::{BackendError, Notice, ReplicaInfo};
+use crate::backend::{BackendError, Notice, ReplicaInfo, Sender};
 use crate::clock;
 use crate::sync::Handle;
 use crate::timestamp::Timestamp;
@@ -93,8 +93,7 @@ impl ClusterWatch {
             tokio::select! {
                 notice = self.notices.recv() => match notice {
                     Ok(Notice::Circuits { sender, circuits }) => {
-                        let circuits = circuits.lines().filter_map(CircuitSummary::read).collect();
-                        return Some(ReplicaCircuits { name: sender.name, id: sender.id, circuits });
+                        return Some(ReplicaCircuits::new(sender, &circuits));
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
@@ -126,4 +125,16 @@ pub struct ReplicaCircuits {
     pub id: String,
     /// Its circuits. If they do not fit into 60 KiB, some closed ones are missing.
     pub circuits: Vec<CircuitSummary>,
+}
+
+impl ReplicaCircuits {
+    /// Reads what a replica has published, as a [notice](Notice::Circuits) contains it. Lines of
+    /// another version are skipped.
+    ///
+    /// For programs that use a [`Backend`](crate::backend::Backend) without a store.
+    #[must_use]
+    pub fn new(sender: Sender, circuits: &str) -> Self {
+        let circuits = circuits.lines().filter_map(CircuitSummary::read).collect();
+        Self { name: sender.name, id: sender.id, circuits }
+    }
 }

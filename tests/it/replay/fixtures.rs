@@ -26,6 +26,12 @@ pub(super) struct Call {
     pub(super) ending: Ending,
 }
 
+impl Call {
+    fn start(&self) -> Duration {
+        self.at.saturating_sub(self.took)
+    }
+}
+
 /// The calls as lines, in the order in which they ended.
 pub(super) fn trace(calls: &mut [Call]) -> String {
     calls.sort_by_key(|call| call.at);
@@ -57,11 +63,11 @@ pub(super) async fn play(
     };
     let store = Store::builder().default_policy(policy).on_change(observer).build();
     let mut starts: Vec<_> = (0..calls.len()).collect();
-    starts.sort_by_key(|&n| (calls[n].at - calls[n].took, n));
+    starts.sort_by_key(|&n| (calls[n].start(), n));
     let mut running: BinaryHeap<std::cmp::Reverse<(Duration, usize)>> = BinaryHeap::new();
     let mut permits: Vec<Option<Permit>> = calls.iter().map(|_| None).collect();
     let (mut circuit, mut make) = (None, Some(make));
-    let last = starts.iter().map(|&n| (calls[n].at - calls[n].took, Some(n)));
+    let last = starts.iter().map(|&n| (calls[n].start(), Some(n)));
     for (start, n) in last.chain([(Duration::MAX, None)]) {
         while let Some(&std::cmp::Reverse((end, n))) = running.peek()
             && end <= start
@@ -83,8 +89,7 @@ pub(super) async fn play(
         permits[n] = circuit.try_acquire().ok();
         running.push(std::cmp::Reverse((calls[n].at, n)));
     }
-    let transitions = std::mem::take(&mut *transitions.lock().unwrap());
-    transitions
+    std::mem::take(&mut *transitions.lock().unwrap())
 }
 
 async fn wait_until(zero: tokio::time::Instant, time: Duration) {

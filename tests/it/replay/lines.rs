@@ -113,11 +113,11 @@ fn bounds_are_errors() {
     let none = Replay::all([]).read(&b""[..]).unwrap_err();
     assert_eq!(none.to_string(), "there is no policy, expected at least one");
 
-    let lines: String = (0..11)
+    let lines: Vec<_> = (0..11)
         .map(|n| format!("{{\"at\":1,\"took\":0,\"outcome\":\"success\",\"circuit\":\"{n}\"}}\n"))
         .collect();
     let many = Replay::all(vec![Policy::default(); 10_000]);
-    let error = many.read(lines.as_bytes()).unwrap_err();
+    let error = many.read(lines.concat().as_bytes()).unwrap_err();
     assert_eq!(error.line(), Some(11));
     assert!(error.to_string().contains("more than 10 circuits under 10000 policies"), "{error}");
 }

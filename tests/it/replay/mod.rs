@@ -4,3 +4,4 @@ mod fixtures;
 mod lines;
 mod live;
 mod outage;
+mod record;
