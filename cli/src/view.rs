@@ -1,0 +1,157 @@
+//! A circuit as the backend describes it, as text and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tower_breaker::backend::{RecordState, View};
+use tower_breaker::event::{Reason, Tally};
+use tower_breaker::overrides::OverrideRecord;
+use tower_breaker::{CircuitName, State};
+
+use crate::print::text;
+
+/// The state in force: that of the override, or of the record.
+pub(crate) fn state(view: &View) -> State {
+    view.overridden.record.as_ref().map_or(beneath(view), |record| record.state.state())
+}
+
+/// The state of the record.
+fn beneath(view: &View) -> State {
+    match view.state {
+        RecordState::Closed => State::Closed,
+        RecordState::Open { .. } => State::Open,
+        RecordState::HalfOpen { .. } => State::HalfOpen,
+    }
+}
+
+/// Whether there is nothing to say of the circuit.
+pub(crate) fn is_plain(view: &View) -> bool {
+    view.state == RecordState::Closed && view.suspect.is_none() && view.overridden.record.is_none()
+}
+
+/// A duration for people: `9m 5s`, `1.2s`.
+pub(crate) fn span(time: Duration) -> String {
+    if time >= Duration::from_secs(10) {
+        humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+    } else {
+        format!("{:.1}s", time.as_secs_f64())
+    }
+}
+
+/// What the state is based on, in one line.
+pub(crate) fn details(view: &View) -> String {
+    let mut parts = Vec::new();
+    if let Some(record) = &view.overridden.record {
+        parts.push(overridden(record));
+        if beneath(view) != State::Closed {
+            parts.push(format!("beneath it: {}", beneath(view)));
+        }
+    }
+    match &view.state {
+        RecordState::Closed if view.suspect.is_some() => {
+            parts.push(format!("suspect: {}", counted(&view.tally)));
+        }
+        RecordState::Closed => {}
+        RecordState::Open { remaining, terms } => {
+            let reason = view.reason.map_or_else(String::new, |why| why_open(why, &view.tally));
+            parts.push(reason);
+            parts.push(if remaining.is_zero() {
+                "the next call is a probe".to_owned()
+            } else {
+                format!("probes in {}", span(*remaining))
+            });
+            if terms.reopenings > 0 {
+                parts.push(format!("opened again {} times", terms.reopenings));
+            }
+        }
+        RecordState::HalfOpen { terms, passed, out, .. } => {
+            let needed = terms.successes_to_close;
+            parts.push(format!("{out} probes out, {passed} of {needed} have succeeded"));
+        }
+    }
+    if view.votes > 0 {
+        parts.push(format!("{} votes for opening", view.votes));
+    }
+    if !view.contributors.is_empty() {
+        let names: Vec<_> = view.contributors.iter().map(|name| text(name)).collect();
+        parts.push(format!("failures on {}", names.join(", ")));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("; ")
+}
+
+fn overridden(record: &OverrideRecord) -> String {
+    let actor = record.actor.as_ref().map(|actor| format!(" by {}", text(actor)));
+    let remaining = record.remaining.map(|left| format!(", {} left", span(left)));
+    let (actor, remaining) = (actor.unwrap_or_default(), remaining.unwrap_or_default());
+    format!("override{actor}{remaining}: {}", text(&record.reason))
+}
+
+fn why_open(reason: Reason, tally: &Tally) -> String {
+    let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = tally;
+    match reason {
+        Reason::ConsecutiveFailures => format!("{consecutive_failures} consecutive failures"),
+        Reason::FailureRate | Reason::FailureCount => format!("{failures} of {calls} calls failed"),
+        Reason::SlowCallRate => format!("{slow_calls} of {calls} calls were slow"),
+        Reason::NoCompletions => {
+            format!("{unanswered} calls in a row were cancelled or failed")
+        }
+        other => other.as_str().replace('_', " "),
+    }
+}
+
+fn counted(tally: &Tally) -> String {
+    let Tally { calls, failures, slow_calls, consecutive_failures, .. } = tally;
+    format!(
+        "{failures} of {calls} calls failed, {slow_calls} slow, {consecutive_failures} consecutive \
+         failures"
+    )
+}
+
+/// A view as JSON. Times are in milliseconds, and what does not apply is null.
+pub(crate) fn as_json(name: &CircuitName, view: &View) -> Value {
+    let (remaining, probes) = match &view.state {
+        RecordState::Closed => (None, None),
+        RecordState::Open { remaining, .. } => (Some(millis(*remaining)), None),
+        RecordState::HalfOpen { terms, passed, out, .. } => {
+            let needed = terms.successes_to_close;
+            (None, Some(json!({ "out": out, "passed": passed, "needed": needed })))
+        }
+    };
+    let record = view.overridden.record.as_ref().map(|record| {
+        json!({
+            "state": record.state.state().as_str(),
+            "reason": record.reason,
+            "actor": record.actor,
+            "remaining_ms": record.remaining.map(millis),
+        })
+    });
+    json!({
+        "circuit": name.as_str(),
+        "state": state(view).as_str(),
+        "record_state": beneath(view).as_str(),
+        "generation": view.generation,
+        "reason": view.reason.map(Reason::as_str),
+        "tally": tally(&view.tally),
+        "suspect": view.suspect.is_some(),
+        "votes": view.votes,
+        "contributors": view.contributors,
+        "probes_in_ms": remaining,
+        "probes": probes,
+        "override": record,
+    })
+}
+
+pub(crate) fn tally(tally: &Tally) -> Value {
+    json!({
+        "calls": tally.calls,
+        "failures": tally.failures,
+        "slow_calls": tally.slow_calls,
+        "consecutive_failures": tally.consecutive_failures,
+        "unanswered": tally.unanswered,
+    })
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,323 @@
+//! The program, on a real Redis of which no replica runs, and on traces.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tower_breaker::backend::{Backend, Move, OpenTerms, RedisBackend, RedisConfig};
+use tower_breaker::event::{Reason, Tally};
+use tower_breaker::{CircuitName, State, Store};
+
+/// Longer than anything here takes on any machine.
+const LONG: Duration = Duration::from_secs(20);
+const PASSWORD: &str = "s3cr3t-w0rd";
+
+/// A redis-server with a password, on a free port. Its drop ends it.
+struct Server {
+    port: u16,
+    child: Child,
+}
+
+impl Server {
+    fn start() -> Self {
+        for _ in 0..10 {
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            let args = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
+            let child = Command::new("redis-server")
+                .args(["--port", &port.to_string(), "--requirepass", PASSWORD])
+                .args(args)
+                .current_dir(std::env::temp_dir())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("redis-server: on Debian, apt-get install redis-server");
+            let mut server = Self { port, child };
+            while server.child.try_wait().unwrap().is_none() {
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return server;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        panic!("redis-server ends at once");
+    }
+
+    fn url(&self) -> String {
+        format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    fn config(&self) -> RedisConfig {
+        self.url().parse::<RedisConfig>().unwrap().command_timeout(Duration::from_secs(5))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program(url: Option<&str>, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tower-breaker"));
+    command.env_clear().env("USER", "ada").args(args);
+    if let Some(url) = url {
+        command.env("CIRCUIT_BREAKER_REDIS_URL", url);
+    }
+    let output = command.output().unwrap();
+    for written in [&output.stdout, &output.stderr] {
+        let text = String::from_utf8(written.clone()).unwrap();
+        assert!(!text.contains(PASSWORD), "{args:?} shows the password: {text}");
+        let acts = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(acts), "{args:?} would act on a terminal: {text:?}");
+    }
+    output
+}
+
+/// What the program writes, once it has done what it should.
+#[track_caller]
+fn done(url: &str, args: &[&str]) -> String {
+    let Output { status, stdout, stderr } = program(Some(url), args);
+    let error = String::from_utf8(stderr).unwrap();
+    assert!(status.success() && error.is_empty(), "{args:?}: {status}: {error}");
+    String::from_utf8(stdout).unwrap()
+}
+
+#[track_caller]
+fn json(url: &str, args: &[&str]) -> Vec<Value> {
+    let text = done(url, &[args, &["--json"]].concat());
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The exit code, and what is on standard error.
+fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
+    let output = program(url, args);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn real<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test)
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "waited in vain: {what}");
+}
+
+/// Opens a circuit, as a replica would.
+async fn open(backend: &RedisBackend, name: &str) {
+    let terms = OpenTerms {
+        interval: Duration::from_secs(600),
+        probes: 1,
+        lease: Duration::from_secs(1),
+        successes_to_close: 1,
+        ..OpenTerms::default()
+    };
+    let tally = Tally { calls: 20, failures: 12, ..Tally::default() };
+    let name = CircuitName::new(name.to_owned()).unwrap();
+    let to = Move::Open { terms, reason: Reason::FailureRate, tally };
+    backend.transition(&name, 1, &to).await.unwrap();
+}
+
+#[test]
+fn circuits_are_listed_shown_forced_open_and_reset_without_a_replica() {
+    let server = Server::start();
+    let url = &server.url();
+    assert_eq!(done(url, &["list"]), "every circuit is closed\n");
+    assert_eq!(done(url, &["show", "payments"]), "payments is closed\n");
+    assert_eq!(done(url, &["replicas"]), "no replica sent a heartbeat within the last minute\n");
+
+    real(async {
+        let backend = RedisBackend::connect(&server.config()).await.unwrap();
+        open(&backend, "search").await;
+    });
+    let open = ["open", "payments", "--reason", "their maintenance", "--for", "10m"];
+    let text = done(url, &open);
+    assert!(text.starts_with("payments is forced open: override by ada, "), "{text}");
+    assert!(text.ends_with(" left: their maintenance\n"), "{text}");
+
+    let list = done(url, &["list"]);
+    assert_eq!(list.lines().count(), 3, "{list}");
+    assert!(list.contains("12 of 20 calls failed; probes in "), "{list}");
+    let listed = json(url, &["list"]);
+    assert_eq!(listed.len(), 2);
+    assert_eq!(
+        (&listed[0]["circuit"], &listed[0]["state"]),
+        (&"payments".into(), &"forced_open".into())
+    );
+    assert_eq!(listed[0]["override"]["actor"], "ada");
+    let left = listed[0]["override"]["remaining_ms"].as_u64().unwrap();
+    assert!((1..=600_000).contains(&left), "{left}");
+    assert_eq!((&listed[1]["circuit"], &listed[1]["state"]), (&"search".into(), &"open".into()));
+    assert_eq!(listed[1]["tally"]["failures"], 12);
+
+    // A store that starts later obeys.
+    let state = real(async {
+        let backend = RedisBackend::connect(&server.config()).await.unwrap();
+        let store = Store::builder().backend(backend).replica("web-1").build();
+        let payments = store.circuit("payments");
+        assert!(payments.acquire().await.is_err(), "it is forced open");
+        let shown = payments.snapshot();
+        assert_eq!(shown.override_actor.as_deref(), Some("ada"));
+        assert_eq!(shown.override_reason.as_deref(), Some("their maintenance"));
+
+        // And so does one that runs.
+        let reset = url.clone();
+        let text = tokio::task::spawn_blocking(move || done(&reset, &["reset", "payments"]));
+        assert_eq!(text.await.unwrap(), "payments is closed\n");
+        until("a reset", || payments.state() == State::Closed).await;
+        let replicas = url.clone();
+        let replicas = tokio::task::spawn_blocking(move || json(&replicas, &["replicas"]));
+        let replicas = replicas.await.unwrap();
+        assert_eq!((replicas.len(), &replicas[0]["replica"]), (1, &"web-1".into()));
+        payments.state()
+    });
+    assert_eq!(state, State::Closed);
+
+    done(url, &["close", "search", "--reason", "it works"]);
+    assert_eq!(json(url, &["show", "search"])[0]["state"], "forced_closed");
+    assert_eq!(json(url, &["show", "search"])[0]["record_state"], "open");
+    done(url, &["disable", "search", "--reason", "to see it fail", "--actor", "bob"]);
+    assert_eq!(json(url, &["show", "search"])[0]["override"]["actor"], "bob");
+    done(url, &["reset", "search"]);
+    assert_eq!(done(url, &["list"]), "every circuit is closed\n");
+}
+
+#[test]
+fn an_override_ends_after_its_time() {
+    let server = Server::start();
+    let url = &server.url();
+    done(url, &["open", "brief", "--reason", "a moment", "--for", "300ms"]);
+    real(until("the end of the override", || {
+        json(url, &["show", "brief"])[0]["state"] == "closed"
+    }));
+}
+
+#[test]
+fn names_and_reasons_are_shown_as_text() {
+    let server = Server::start();
+    let url = &server.url();
+    let name = "<script>\x1b[2J\nevil\u{202e}";
+    done(url, &["open", name, "--reason", "\x1b]0;owned\x07\nmore", "--actor", "\u{9b}31m"]);
+    // `program` asserts that nothing in the output acts on a terminal.
+    let list = done(url, &["list"]);
+    assert!(list.contains(r"<script>\u{1b}[2J\nevil\u{202e}"), "{list}");
+    assert!(list.contains(r"\u{1b}]0;owned\u{7}\nmore"), "{list}");
+    let listed = json(url, &["list"]);
+    assert_eq!(listed[0]["circuit"], name);
+    assert_eq!(listed[0]["override"]["actor"], "\u{9b}31m");
+}
+
+#[test]
+fn a_watch_writes_what_is_listed_what_changes_and_what_replicas_have() {
+    let server = Server::start();
+    let url = &server.url();
+    done(url, &["open", "before", "--reason", "x"]);
+    let events = real(async {
+        let backend = RedisBackend::connect(&server.config()).await.unwrap();
+        let store = Store::builder().backend(backend.clone()).replica("web-1").build();
+        store.circuit("healthy").acquire().await.unwrap().settle(tower_breaker::Outcome::Success);
+        let watched = url.clone();
+        let watch = tokio::task::spawn_blocking(move || json(&watched, &["watch", "--for", "5s"]));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        open(&backend, "during").await;
+        watch.await.unwrap()
+    });
+    let has = |event: &str, circuit: &str| {
+        events.iter().any(|e| e["event"] == event && e["circuit"] == circuit)
+    };
+    assert!(has("listed", "before") && has("changed", "during"), "{events:?}");
+    let replica = events.iter().find(|e| e["event"] == "replica").expect("a replica");
+    assert_eq!(replica["replica"], "web-1");
+    let circuits = replica["circuits"].as_array().unwrap();
+    assert!(circuits.iter().any(|c| c["circuit"] == "healthy" && c["state"] == "closed"));
+}
+
+#[test]
+fn what_cannot_be_done_has_an_exit_code_and_a_reason() {
+    let server = Server::start();
+    let wrong = format!("redis://:{PASSWORD}x@127.0.0.1:{}", server.port);
+    let (code, error) = fails(Some(&wrong), &["list"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.starts_with("error: "), "{error}");
+    assert_eq!(fails(Some("redis://127.0.0.1:1"), &["list"]).0, 1);
+
+    let (code, error) = fails(None, &["list"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("set CIRCUIT_BREAKER_REDIS_URL, or give --url"), "{error}");
+    let secret = format!("http://:{PASSWORD}@x/");
+    let (code, error) = fails(None, &["list", "--url", &secret]);
+    assert_eq!(code, 2);
+    assert!(error.contains("--url: "), "{error}");
+    for args in [
+        &["open", "payments"][..],
+        &["open", "payments", "--reason", ""],
+        &["open", "payments", "--reason", "x", "--for", "10"],
+        &["show", ""],
+        &["what"],
+        &["replay", "x", "--policy", "htp_api"],
+    ] {
+        assert_eq!(fails(Some(&server.url()), args).0, 2, "{args:?}");
+    }
+}
+
+/// A file that its drop removes.
+struct Trace(PathBuf);
+
+impl Trace {
+    fn new(name: &str, lines: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}.jsonl", std::process::id()));
+        std::fs::File::create(&path).unwrap().write_all(lines.as_bytes()).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_trace_is_replayed_without_a_redis() {
+    use std::fmt::Write;
+
+    let mut lines = String::new();
+    for n in 0..600 {
+        let outcome = if (100..200).contains(&n) { "failure" } else { "success" };
+        writeln!(lines, r#"{{"at":{n},"took":0.1,"outcome":"{outcome}"}}"#).unwrap();
+    }
+    let trace = Trace::new("outage", &lines);
+    let output = program(None, &["replay", trace.path(), "--policy", "default,jitter=0"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("600 calls in 9m 59s\n"), "{text}");
+    assert!(text.contains("1 trips"), "{text}");
+    assert!(text.contains("00:01:44.000  closed -> open: 5 consecutive failures"), "{text}");
+
+    let args = ["replay", trace.path(), "--grid", "--json"];
+    let text = String::from_utf8(program(None, &args).stdout).unwrap();
+    let ranked: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((ranked.len(), &ranked[0]["rank"]), (27, &1.into()));
+    assert!(ranked[0]["score"].as_f64() >= ranked[26]["score"].as_f64());
+    assert_eq!(ranked[0]["circuits"][0]["trips"], 1);
+
+    let bad = Trace::new("bad", "{\"at\":1,\"took\":1,\"outcome\":\"success\"}\nnonsense\n");
+    let (code, error) = fails(None, &["replay", bad.path()]);
+    assert_eq!(code, 1);
+    assert!(error.contains("line 2: expected ident at column 2; expected an object"), "{error}");
+    assert_eq!(fails(None, &["replay", "/no/such/file"]).0, 1);
+}
