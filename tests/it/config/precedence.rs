@@ -3,9 +3,9 @@
 use tower_breaker::config::Config;
 use tower_breaker::{CircuitBreakerLayer, Policy, Store};
 
+use super::parse;
 #[cfg(feature = "serde")]
-use super::file;
-use super::{over, parse};
+use super::{file, over};
 use crate::support::log::Log;
 use crate::support::*;
 

@@ -223,6 +223,7 @@ fn ways(settings: &[(&str, &str)]) -> Vec<(Result<Config, String>, Option<&'stat
         let vars: Vec<_> = vars.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         over(Config::default(), &vars).map_err(|error| error.to_string())
     };
+    #[cfg_attr(not(feature = "serde"), expect(unused_mut, reason = "files are ways too"))]
     let mut ways = vec![(variables(""), None), (variables("CIRCUIT_UP_1_"), Some("UP_1"))];
     #[cfg(feature = "serde")]
     for quoted in [true, false] {
