@@ -75,9 +75,11 @@ impl Store {
     /// let mut events = store.events();
     /// store.circuit("payments").force_open("an example");
     ///
-    /// if let Some(StoreEvent::Circuit { name, event: Event::Transition(change) }) = events.recv().await {
-    ///     assert_eq!(format!("{name}: {change}"), "payments: closed -> forced open: an operator acted");
-    /// }
+    /// let Some(StoreEvent::Circuit { name, event: Event::Transition(change) }) = events.recv().await
+    /// else {
+    ///     panic!("an override is a transition of its circuit");
+    /// };
+    /// assert_eq!(format!("{name}: {change}"), "payments: closed -> forced open: an operator acted");
     /// # }
     /// ```
     ///

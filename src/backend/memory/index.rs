@@ -62,7 +62,8 @@ impl Index {
         let below_floor = changes.partition_point(|(_, version)| **version <= self.floor);
         let length = changes.len().min(Self::PAGE.max(below_floor));
         let more = length < changes.len();
-        let version = if more { *changes[length - 1].1 } else { self.version };
+        // What has vanished may have been the last change before the next page.
+        let version = if more { self.floor.max(*changes[length - 1].1) } else { self.version };
         Page {
             circuits: changes[..length].iter().map(|(circuit, _)| (*circuit).clone()).collect(),
             cursor: Cursor { epoch: self.epoch, version },

@@ -99,7 +99,8 @@ end
 local found = redis.call('ZRANGEBYSCORE', INDEX, '(' .. whole(since), '+inf', 'WITHSCORES', 'LIMIT',
   0, most + 1)
 local more = #found > 2 * most
-local version = more and number(found[2 * most]) or group.version
+-- What has vanished may have been the last change before the next page.
+local version = more and math.max(number(found[2 * most]), group.floor) or group.version
 for i = 1, math.min(#found, 2 * most), 2 do
   local name = found[i]
   if not answered[name] then

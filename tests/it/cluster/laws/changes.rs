@@ -126,9 +126,9 @@ pub(super) async fn a_cursor_older_than_what_has_vanished_begins_again(world: im
 
 pub(super) async fn many_changes_come_in_pages(world: impl World) {
     world.forget().await;
-    let ((one, other), names) = (world.replicas(), names(301));
+    let ((one, other), names) = (world.replicas(), names(302));
     let group = Group::of(&names[0]);
-    let (vanishing, open_ones) = names.split_last().unwrap();
+    let [open_ones @ .., vanishing, later] = &names[..] else { unreachable!() };
     for name in open_ones {
         one.transition(name, 1, &open(TERMS)).await.unwrap();
     }
@@ -137,6 +137,10 @@ pub(super) async fn many_changes_come_in_pages(world: impl World) {
     let end = other.end(group).await;
     vanish(&world, &one, vanishing, end).await;
     read_in_pages(&other, open_ones, open_ones.len()).await;
+    // Also where the first page ends there, and there is another one.
+    one.transition(later, 1, &open(TERMS)).await.unwrap();
+    let all = [open_ones, std::slice::from_ref(later)].concat();
+    read_in_pages(&other, &all, open_ones.len()).await;
 }
 
 /// Reads from the beginning: each circuit once, in order.
