@@ -43,7 +43,7 @@ impl Counter {
         }
     }
 
-    fn begin(&self, life: Life) {
+    pub(super) fn begin(&self, life: Life) {
         self.0.store(life.0, Ordering::Release);
     }
 
@@ -55,27 +55,60 @@ impl Counter {
 /// One stripe's counters.
 #[derive(Debug)]
 pub(super) struct Counters {
-    pub(super) rejected: Counter,
+    rejected: Rejections,
     pub(super) ignored: Counter,
     pub(super) cancelled: Counter,
-    pub(super) stale: Counter,
+}
+
+/// Calls that were rejected. Only a holder of a handle counts one, so no life can end meanwhile.
+#[derive(Debug)]
+struct Rejections {
+    /// Written by the thread that owns the stripe alone: a locked addition costs a rejection as
+    /// much again as all the rest of it.
+    by_owner: AtomicU64,
+    by_others: AtomicU64,
+}
+
+/// Whether a thread has a stripe for itself, or may share it with threads that came later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    Owner,
+    Other,
 }
 
 impl Counters {
     pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
         Self {
-            rejected: Counter::new(),
+            rejected: Rejections { by_owner: zero(), by_others: zero() },
             ignored: Counter::new(),
             cancelled: Counter::new(),
-            stale: Counter::new(),
         }
     }
 
     /// Starts a life: all counters are zero.
     pub(super) fn begin(&self, life: Life) {
-        let Self { rejected, ignored, cancelled, stale } = self;
-        for counter in [rejected, ignored, cancelled, stale] {
-            counter.begin(life);
+        self.ignored.begin(life);
+        self.cancelled.begin(life);
+        self.rejected.by_owner.store(0, Ordering::Release);
+        self.rejected.by_others.store(0, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn count_rejected(&self, writer: Writer) {
+        let Rejections { by_owner, by_others } = &self.rejected;
+        match writer {
+            Writer::Owner => {
+                by_owner.store(by_owner.load(Ordering::Relaxed) + 1, Ordering::Release);
+            }
+            Writer::Other => {
+                by_others.fetch_add(1, Ordering::AcqRel);
+            }
         }
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        let Rejections { by_owner, by_others } = &self.rejected;
+        by_owner.load(Ordering::Acquire) + by_others.load(Ordering::Acquire)
     }
 }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::cause::Cause;
-use super::counters::Life;
+use super::counters::{Counter, Life};
 use super::grant::Grant;
 use super::link::Link;
 use super::locked::{Locked, Observer};
@@ -78,6 +78,7 @@ pub(crate) struct Engine {
     /// Why calls are rejected ([`Cause`]).
     cause: [AtomicU64; 4],
     locked: Mutex<Locked>,
+    pub(super) stale: Counter,
     /// The epoch at which the engine became this circuit's.
     pub(super) birth: AtomicU64,
     /// Notified when what is rejected may have changed.
@@ -100,6 +101,7 @@ impl Engine {
             generation: zero(),
             cause: std::array::from_fn(|_| zero()),
             locked: Mutex::new(Locked::new(policy, observers, 0)),
+            stale: Counter::new(),
             birth: zero(),
             changed: Notify::new(),
         };
@@ -129,7 +131,9 @@ impl Engine {
     pub(super) fn occupy(&self, policy: Policy, observers: Vec<Observer>) {
         self.cut(|locked| {
             self.birth.store(locked.epoch, Ordering::Release);
-            self.stripes.begin(Life::born_at(locked.epoch));
+            let life = Life::born_at(locked.epoch);
+            self.stripes.begin(life);
+            self.stale.begin(life);
             *locked = Locked::new(policy, observers, locked.epoch);
             locked.past = Past::new(self.stripes.width());
         });
@@ -238,6 +242,7 @@ impl Engine {
     pub(super) fn totals(&self, locked: &Locked, now: Timestamp) -> Totals {
         let mut totals = locked.counted.totals(now);
         self.stripes.add_to(&mut totals);
+        totals.stale = self.stale.count();
         totals
     }
 
@@ -409,8 +414,7 @@ impl Engine {
     /// Counts a call that is rejected. The caller has a handle.
     #[inline]
     pub(super) fn count_rejected(&self) {
-        let life = Life::born_at(self.birth.load(Ordering::Acquire));
-        self.stripes.counters().rejected.add(life);
+        self.stripes.count_rejected();
     }
 
     #[inline]

@@ -192,8 +192,8 @@ impl Circuit {
     /// The rejection as a caller gets it, which counts it.
     #[inline]
     pub(crate) fn rejected(&self, rejection: Rejection) -> Rejected {
-        self.engine.count_rejected();
         let cause = self.engine.cause(rejection.generation);
+        self.engine.count_rejected();
         Rejected::new(self.name.clone(), rejection, cause)
     }
 }

@@ -173,7 +173,7 @@ impl Engine {
     fn count_stale(&self, grant: Grant) {
         // One from before the birth was another circuit's call.
         if let Some(life) = self.life_of(grant) {
-            self.stripes.counters().stale.add(life);
+            self.stale.add(life);
         }
     }
 

@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::counters::{Counters, Life};
+use super::counters::{Counters, Life, Writer};
 use super::primitives::{AtomicU64, Ordering};
 use super::running::{self, Running, Watch};
 use crate::stats::Totals;
@@ -192,15 +192,24 @@ impl Stripes {
         &self.mine().counters
     }
 
+    /// Counts a rejected call. The caller has a handle.
+    #[inline]
+    pub(super) fn count_rejected(&self) {
+        let number = thread_number();
+        let stripe = &self.0[number & (self.0.len() - 1)];
+        // Numbers are given once: of all threads that write here, one has the number of the stripe.
+        let owns = number < self.0.len() && cfg!(not(all(test, breaker_loom)));
+        stripe.counters.count_rejected(if owns { Writer::Owner } else { Writer::Other });
+    }
+
     /// Adds what is counted here to the totals of what has been drained. The caller holds the
     /// engine's lock: without it, successes could be drained meanwhile.
     pub(super) fn add_to(&self, totals: &mut Totals) {
         for Stripe { tally, counters, .. } in &self.0 {
             totals.succeeded += tally.load(Ordering::Acquire) & COUNT_MASK;
-            totals.rejected += counters.rejected.count();
+            totals.rejected += counters.rejected();
             totals.ignored += counters.ignored.count();
             totals.cancelled += counters.cancelled.count();
-            totals.stale += counters.stale.count();
         }
     }
 

@@ -1,7 +1,7 @@
 //! What circuits count: [`Totals`], in [`Snapshot::totals`](crate::circuit::Snapshot::totals).
 //!
-//! A circuit counts on the path of its calls, in counters of each thread, and whoever wants numbers
-//! reads them: nothing is published, and no call waits for a reader.
+//! A circuit counts on the path of its calls, in counters of each thread. Nothing is published: a
+//! caller that wants the numbers reads them, and no call waits for a reader.
 
 mod by_kind;
 mod by_state;

@@ -59,8 +59,8 @@ const QUIT: Duration = Duration::from_millis(500);
 /// # When Redis does not answer
 ///
 /// A request for a probe, which a call waits for, takes at most as long as the
-/// [command timeout](RedisConfig::command_timeout) of each of its commands; everything else takes
-/// the [background timeout](RedisConfig::background_timeout). Most operations are one command, and
+/// [command timeout](RedisConfig::command_timeout) of each of its commands; each command of anything
+/// else takes a second, or as long as that if it is longer. Most operations are one command, and
 /// none is more than five. Without a connection, an operation fails at once, with the reason. The
 /// backend reconnects for as long as it takes, and then publishes a [gap](Notice::Gap). At most 256
 /// operations run at once; more fail at once.
