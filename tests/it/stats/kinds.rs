@@ -163,7 +163,7 @@ async fn a_body_fails_by_its_trailers_or_by_an_error() {
     use http_body_util::{BodyExt, StreamBody};
     use hyper::body::Frame;
 
-    let table: [(&str, Option<Result<&'static str, io::Error>>, FailureKind); 3] = [
+    let table = [
         ("application/grpc", Some(Ok("14")), FailureKind::GrpcUnavailable),
         ("application/grpc", None, FailureKind::GrpcUnknown),
         ("text/plain", Some(Err(timed_out())), FailureKind::Error),

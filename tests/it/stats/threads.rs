@@ -1,7 +1,7 @@
 //! Totals of many threads are what they recorded, to the call.
 
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use tower_breaker::stats::Totals;
@@ -12,7 +12,7 @@ use crate::support::*;
 const THREADS: u64 = 8;
 
 /// How often a circuit is steered while the threads run.
-const TURNS: u64 = 320;
+const TURNS: usize = 320;
 
 /// What a thread has recorded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +82,9 @@ fn record(run: impl Fn(u64) -> Recorded + Sync, meanwhile: impl Fn()) -> Recorde
             meanwhile();
         }
         let mut sum = Recorded::default();
-        threads.into_iter().for_each(|thread| sum.add(thread.join().unwrap()));
+        for thread in threads {
+            sum.add(thread.join().unwrap());
+        }
         sum
     })
 }
@@ -143,7 +145,7 @@ fn totals_are_exact_while_the_circuit_trips_recovers_and_is_steered() {
     let policies: Vec<_> = policies.map(|policy| policy.build().unwrap()).collect();
     let store = store(fragile());
     let circuit = store.circuit("test");
-    let (turn, last) = (AtomicU64::new(0), std::sync::Mutex::new(Totals::default()));
+    let (turn, last) = (AtomicUsize::new(0), std::sync::Mutex::new(Totals::default()));
     let run = |seed| {
         let (mut random, mut recorded) = (fastrand::Rng::with_seed(seed), Recorded::default());
         let circuit = circuit.clone();
@@ -166,7 +168,7 @@ fn totals_are_exact_while_the_circuit_trips_recovers_and_is_steered() {
             4 => drop(circuit.clear_override()),
             5 => drop(circuit.reset()),
             6 => drop(circuit.probe_now()),
-            7 => store.set_policy("test", policies[turn as usize / 16 % policies.len()].clone()),
+            7 => store.set_policy("test", policies[turn / 16 % policies.len()].clone()),
             _ => {
                 let (totals, mut last) = (circuit.snapshot().totals, last.lock().unwrap());
                 assert!(grew(&last, &totals), "{last:?} {totals:?}");
