@@ -61,7 +61,9 @@ impl<'de> serde::Deserialize<'de> for ByKind {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let read = std::collections::HashMap::<FailureKind, u64>::deserialize(from)?;
         let mut kinds = Self::default();
-        read.into_iter().for_each(|(kind, n)| kinds.0[kind as usize] = n);
+        for (kind, n) in read {
+            kinds.0[kind as usize] = n;
+        }
         Ok(kinds)
     }
 }
