@@ -131,13 +131,13 @@ fn an_entry_of_the_history_is_kept_for_a_day_and_outlives_the_record() {
         world.wait(2 * HOUR).await;
         assert_eq!(other.load(&name).await, View::default());
         let closed = one.set_override(&name, &OverrideChange::Reset).await.unwrap();
-        world.wait(22 * HOUR - ms(1)).await;
+        world.wait(s(22 * 3_600 - 1)).await;
         let both = entries(&*other, &name).await;
         assert_eq!(
             (both.len(), both[0].ago, both[1].ago),
-            (2, 24 * HOUR - ms(1), 22 * HOUR - ms(1))
+            (2, s(24 * 3_600 - 1), s(22 * 3_600 - 1))
         );
-        world.wait(ms(1)).await;
+        world.wait(s(1)).await;
         let last = entries(&*other, &name).await;
         assert_eq!((last.len(), last[0].transition.generation), (1, closed.generation));
         world.wait(2 * HOUR).await;
