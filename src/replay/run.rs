@@ -31,8 +31,7 @@ const MOST_SIMULATED: usize = 100_000;
 ///
 /// # Cost
 ///
-/// Ten million calls take a few seconds under one policy: see `benches/README.md`. Each further
-/// policy adds about a tenth of that.
+/// One pass over the trace; each call is decided once for each policy.
 #[derive(Clone, Debug)]
 #[must_use = "a replay does nothing until it reads a trace"]
 pub struct Replay {

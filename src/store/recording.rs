@@ -41,7 +41,7 @@ impl Store {
     /// # Cost
     ///
     /// Nothing while no recording runs. During a recording each result takes the lock of its
-    /// circuit twice, and one message is sent: some 200 ns for each call.
+    /// circuit twice, and one message is sent.
     pub fn record(&self, recorder: Recorder) -> io::Result<Recording> {
         let mut slot = self.registry.recording();
         if slot.is_some() {
