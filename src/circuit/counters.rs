@@ -44,7 +44,8 @@ impl Counter {
     }
 
     pub(super) fn begin(&self, life: Life) {
-        self.0.store(life.0, Ordering::Release);
+        // Not a store: a count that was added before is seen as such.
+        self.0.swap(life.0, Ordering::AcqRel);
     }
 
     pub(super) fn count(&self) -> u64 {

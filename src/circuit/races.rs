@@ -414,3 +414,35 @@ fn a_release_that_comes_late_takes_no_probe_of_the_next_round() {
         assert_eq!(engine.read().probes_out, 1);
     });
 }
+
+#[test]
+fn every_call_is_once_in_the_totals_despite_a_reset() {
+    loom::model(|| {
+        let engine = engine(half_of_two().minimum_calls(8));
+        let other = engine.clone();
+        let thread = thread::spawn(move || {
+            record(&other, Outcome::Success);
+            record(&other, Outcome::Ignored);
+        });
+        engine.reset();
+        let seen = engine.totals(&engine.lock(), clock::now()).permitted();
+        thread.join().unwrap();
+        let totals = engine.read().totals;
+        assert!(seen <= 2);
+        assert_eq!(totals.permitted(), 2, "{totals:?}");
+    });
+}
+
+#[test]
+fn a_call_of_a_circuit_that_is_gone_is_in_no_totals_of_the_next() {
+    loom::model(|| {
+        let engine = engine(half_of_two().minimum_calls(8));
+        let late = engine.enter(Begin::Now).expect("closed");
+        let other = engine.clone();
+        let thread = thread::spawn(move || other.record(late, Outcome::Ignored));
+        assert!(engine.vacate());
+        engine.occupy(Policy::default(), Vec::new());
+        thread.join().unwrap();
+        assert_eq!(engine.read().totals.permitted(), 0);
+    });
+}
