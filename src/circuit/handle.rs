@@ -14,7 +14,7 @@ use super::rejected::Rejected;
 use super::snapshot::Snapshot;
 use super::stripes::Width;
 #[cfg(feature = "replay")]
-use super::trace::Tracer;
+use super::tracer::Tracer;
 use crate::backend::{Lease, View};
 use crate::clock;
 use crate::machine::{Begin, Event, State};

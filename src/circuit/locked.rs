@@ -14,7 +14,7 @@ use super::running::Watch;
 use super::snapshot::Reading;
 use super::stripes::{Drained, MOST_CANCELLED};
 use super::synced::Synced;
-use super::trace::Tracer;
+use super::tracer::Tracer;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{

@@ -30,6 +30,7 @@ mod stripes;
 mod synced;
 mod syncing;
 mod trace;
+mod tracer;
 mod word;
 
 #[cfg(all(test, breaker_loom))]
@@ -55,4 +56,4 @@ pub(crate) use running::{Running, Watch, overdue};
 pub use snapshot::Snapshot;
 pub(crate) use stripes::Width;
 #[cfg(feature = "replay")]
-pub(crate) use trace::{Traced, Tracer};
+pub(crate) use tracer::{Traced, Tracer};

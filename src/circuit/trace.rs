@@ -3,29 +3,15 @@
 //! While no recording runs, nothing here is reached: the word does not say that results are traced.
 //! While one runs, no success is quiet, so that every result passes here.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::engine::Engine;
 use super::grant::Grant;
 use super::primitives::Ordering;
+use super::tracer::Traced;
+#[cfg(feature = "replay")]
+use super::tracer::Tracer;
 use crate::clock;
 use crate::outcome::Outcome;
 use crate::timestamp::Timestamp;
-
-/// Gets every result. Called without any lock. It runs no user code, and does not block.
-pub(crate) type Tracer = Arc<dyn Fn(Traced) + Send + Sync>;
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "replay"), expect(dead_code, reason = "only recordings read it"))]
-pub(crate) struct Traced {
-    pub(crate) at: Timestamp,
-    /// `None` if it is not known when the call began.
-    pub(crate) took: Option<Duration>,
-    /// `None` if it was cancelled.
-    pub(crate) outcome: Option<Outcome>,
-}
 
 impl Engine {
     /// Has results traced from now on, or no more.

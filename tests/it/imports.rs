@@ -47,7 +47,7 @@ const PARTS: [(&str, &[&str], &[&str]); 21] = [
     ("overrides", &["machine", "backend", "circuit"], &[]),
     (
         "replay",
-        &["timestamp", "outcome", "name", "policy", "machine", "circuit"],
+        &["timestamp", "outcome", "name", "policy", "machine", "circuit", "clock"],
         &["serde", "serde_json"],
     ),
     ("classify", &["outcome", "circuit"], &["httpdate", "tower_http"]),

@@ -53,7 +53,6 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    #[test]
     /// `src/replay/tests.rs` does the same with slow-call rates: running calls are counted in slices
     /// of absolute time, which only a test of the crate can align.
     #[test]
