@@ -1,8 +1,9 @@
 //! What a store has counted, for systems that collect metrics.
 //!
-//! [`Store::metrics`] reads the numbers when they are asked for: nothing is published on the path of
-//! calls, and a circuit that is gone has no series any more. The features `prometheus-client` and
-//! `metrics` pass them on; for any other system, iterate over the [families](Family).
+//! [`Store::metrics`](crate::Store::metrics) reads the numbers when they are asked for: nothing is
+//! published on the path of calls, and a circuit that is gone has no series any more. The features
+//! `prometheus-client` and `metrics` pass them on; for any other system, iterate over the
+//! [families](Family).
 //!
 //! Kinds and states have the words of resilience4j.
 //!
