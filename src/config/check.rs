@@ -25,7 +25,7 @@ impl Config {
         ] {
             if set && self.redis_url.is_none() {
                 let url = self.name(Scope::All, "redis_url");
-                let without = format_args!("has no effect without {url}: set both");
+                let without = format!("has no effect without {url}: set both");
                 problems.push(Problem::new(&self.name(Scope::All, setting), None, without));
             }
         }
