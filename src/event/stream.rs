@@ -45,7 +45,8 @@ pub enum StoreEvent {
     },
 }
 
-/// Receives what happens in a store; what happens to one circuit in order. [`Store::events`](crate::Store::events) returns it.
+/// Receives what happens in a store; what happens to one circuit in order.
+/// [`Store::events`](crate::Store::events) returns it.
 ///
 /// A receiver holds up to 1024 events that it has not returned yet, and shares them with the other
 /// receivers of the store. If more arrive, the oldest are dropped, and the receiver gets

@@ -16,8 +16,7 @@ impl Store {
     ///
     /// # Cost
     ///
-    /// It reads each circuit under its lock, one after the other: about a microsecond for each,
-    /// circuits of keys included.
+    /// It reads each circuit under its lock, one after the other, circuits of keys included.
     #[must_use]
     pub fn metrics(&self) -> Vec<Family> {
         families(self, Keyed::NotClosed)

@@ -12,7 +12,8 @@ use crate::store::Store;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Passes the [metrics](crate::metrics) of a store on to the recorder of the crate `metrics`, once a
-/// second. The future never ends: spawn it.
+/// second. The future never ends, and keeps the store alive: spawn it, and abort its task to let go of
+/// the store.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

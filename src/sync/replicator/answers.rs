@@ -35,10 +35,12 @@ impl Replicator {
         if !unanswered {
             self.answered = now;
         }
-        match unanswered {
-            false => self.scheduler.answered(took, now),
-            true if took >= SLOW && !lost => self.scheduler.unanswered(now),
-            true => self.scheduler.answered(Duration::ZERO, now),
+        if !unanswered {
+            self.scheduler.answered(took, now);
+        } else if took >= SLOW && !lost {
+            self.scheduler.unanswered(now);
+        } else {
+            self.scheduler.answered(Duration::ZERO, now);
         }
         match done.answer {
             Answered::Heartbeat(answer) => self.heartbeat(answer, asked, now),

@@ -43,7 +43,7 @@ async fn a_probe_that_fails_after_its_lease_still_opens_the_circuit() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_whose_pushes_vanish_reads_what_it_has_missed() {
     let backend = MemoryBackend::new();
-    let deaf = Replica::join(&Traffic::without_pushes(&backend), fragile());
+    let unpushed = Replica::join(&Traffic::without_pushes(&backend), fragile());
     let other = Replica::join(&Traffic::over(&backend), fragile());
     sleep(s(60)).await;
     let mut rng = fastrand::Rng::with_seed(1);
@@ -56,7 +56,7 @@ async fn a_replica_whose_pushes_vanish_reads_what_it_has_missed() {
         };
         stored.unwrap();
         let start = now();
-        while deaf.circuit.state() != to {
+        while unpushed.circuit.state() != to {
             assert!(start.elapsed() < s(5), "change {change} is missed");
             sleep(ms(10)).await;
         }
