@@ -56,18 +56,23 @@ impl Counter {
 /// One stripe's counters.
 #[derive(Debug)]
 pub(super) struct Counters {
-    rejected: Rejections,
+    pub(super) rejected: Shared,
+    /// Successes that are no evidence: the tally has the others.
+    pub(super) succeeded: Shared,
     pub(super) ignored: Counter,
     pub(super) cancelled: Counter,
 }
 
-/// Calls that were rejected. Only a holder of a handle counts one, so no life can end meanwhile.
+/// A number that is most often counted by the thread that owns the stripe.
+///
+/// Law: only the owner writes `by_owner` during a life, so it needs no locked addition, which would
+/// cost a rejection as much again as all the rest of it. A life may begin between the owner's load
+/// and its store, and the store then has the tag of the life before. That is no count of the new
+/// life: [`count`](Self::count) reads it as zero, and the owner's next addition starts at one.
 #[derive(Debug)]
-struct Rejections {
-    /// Written by the thread that owns the stripe alone: a locked addition costs a rejection as
-    /// much again as all the rest of it.
+pub(super) struct Shared {
     by_owner: AtomicU64,
-    by_others: AtomicU64,
+    by_others: Counter,
 }
 
 /// Whether a thread has a stripe for itself, or may share it with threads that came later.
@@ -77,11 +82,41 @@ pub(super) enum Writer {
     Other,
 }
 
+impl Shared {
+    fn new() -> Self {
+        Self { by_owner: AtomicU64::new(0), by_others: Counter::new() }
+    }
+
+    /// Adds one. The call was admitted in this life.
+    #[inline]
+    pub(super) fn add(&self, writer: Writer, life: Life) {
+        if writer == Writer::Other {
+            return self.by_others.add(life);
+        }
+        let seen = self.by_owner.load(Ordering::Relaxed);
+        let before = if (seen ^ life.0) < Life::COUNT { seen } else { life.0 };
+        self.by_owner.store(before + 1, Ordering::Release);
+    }
+
+    fn begin(&self, life: Life) {
+        // A tag comes round after 65 536 lives.
+        self.by_owner.store(life.0, Ordering::Release);
+        self.by_others.begin(life);
+    }
+
+    /// Returns what was counted in this life.
+    pub(super) fn count(&self, life: Life) -> u64 {
+        let by_owner = self.by_owner.load(Ordering::Acquire) ^ life.0;
+        let by_owner = if by_owner < Life::COUNT { by_owner } else { 0 };
+        by_owner + self.by_others.count()
+    }
+}
+
 impl Counters {
     pub(super) fn new() -> Self {
-        let zero = || AtomicU64::new(0);
         Self {
-            rejected: Rejections { by_owner: zero(), by_others: zero() },
+            rejected: Shared::new(),
+            succeeded: Shared::new(),
             ignored: Counter::new(),
             cancelled: Counter::new(),
         }
@@ -89,27 +124,30 @@ impl Counters {
 
     /// Starts a life: all counters are zero.
     pub(super) fn begin(&self, life: Life) {
-        self.ignored.begin(life);
-        self.cancelled.begin(life);
-        self.rejected.by_owner.store(0, Ordering::Release);
-        self.rejected.by_others.store(0, Ordering::Release);
+        let Self { rejected, succeeded, ignored, cancelled } = self;
+        rejected.begin(life);
+        succeeded.begin(life);
+        ignored.begin(life);
+        cancelled.begin(life);
     }
+}
 
-    #[inline]
-    pub(super) fn count_rejected(&self, writer: Writer) {
-        let Rejections { by_owner, by_others } = &self.rejected;
-        match writer {
-            Writer::Owner => {
-                by_owner.store(by_owner.load(Ordering::Relaxed) + 1, Ordering::Release);
-            }
-            Writer::Other => {
-                by_others.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-    }
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
 
-    pub(super) fn rejected(&self) -> u64 {
-        let Rejections { by_owner, by_others } = &self.rejected;
-        by_owner.load(Ordering::Acquire) + by_others.load(Ordering::Acquire)
+    #[test]
+    fn an_owners_late_store_of_an_earlier_life_counts_nothing() {
+        let (earlier, later) = (Life::born_at(2), Life::born_at(4));
+        let number = Shared::new();
+        number.begin(earlier);
+        number.add(Writer::Owner, earlier);
+        number.begin(later);
+        // The owner had read the number before.
+        number.by_owner.store(earlier.0 + 2, Ordering::Relaxed);
+        assert_eq!(number.count(later), 0);
+        number.add(Writer::Owner, later);
+        number.add(Writer::Other, later);
+        assert_eq!(number.count(later), 2);
     }
 }

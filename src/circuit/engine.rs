@@ -241,7 +241,7 @@ impl Engine {
     /// Returns the totals, without a cut.
     pub(super) fn totals(&self, locked: &Locked, now: Timestamp) -> Totals {
         let mut totals = locked.counted.totals(now);
-        self.stripes.add_to(&mut totals);
+        self.stripes.add_to(&mut totals, self.life());
         totals.stale = self.stale.count();
         totals
     }
@@ -404,6 +404,12 @@ impl Engine {
         Word(self.word.load(Ordering::Acquire))
     }
 
+    /// Returns the life of the engine. The caller has a handle or the lock.
+    #[inline]
+    pub(super) fn life(&self) -> Life {
+        Life::born_at(self.birth.load(Ordering::Acquire))
+    }
+
     /// Returns the life of the engine in which a call was admitted, unless that is over.
     #[inline]
     pub(super) fn life_of(&self, grant: Grant) -> Option<Life> {
@@ -415,7 +421,7 @@ impl Engine {
     // Apart, so that the rejection is still made where it is returned: a copy costs more.
     #[inline(never)]
     pub(super) fn count_rejected(&self) {
-        self.stripes.count_rejected();
+        self.stripes.count_rejected(self.life());
     }
 
     #[inline]

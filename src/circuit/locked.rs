@@ -338,9 +338,12 @@ impl Locked {
         if machine.state() == State::Disabled || policy.ignores_cancelled() {
             flags |= Word::FORGET;
         }
-        // Not without a window: then quiet successes are not counted, and set no run back.
-        if machine.counts() && policy.cancelled() == Cancelled::FailureIfSlow {
-            flags |= Word::RUN;
+        if machine.counts() {
+            flags |= Word::COUNT;
+            // Not without a window: then quiet successes are no evidence, and set no run back.
+            if policy.cancelled() == Cancelled::FailureIfSlow {
+                flags |= Word::RUN;
+            }
         }
         flags
     }

@@ -118,7 +118,19 @@ impl Engine {
             return self.succeed_in_time(grant, word);
         }
         (!word.has(Word::CLOCK) || clock::coarse() < self.horizon())
-            && self.stripes.succeed(word.epoch())
+            && self.count_success(grant, word)
+    }
+
+    /// Counts a success, as evidence if it is some. False if that needs the lock.
+    #[inline]
+    fn count_success(&self, grant: Grant, word: Word) -> bool {
+        if word.has(Word::COUNT) {
+            return self.stripes.succeed(word.epoch());
+        }
+        if let Some(life) = self.life_of(grant) {
+            self.stripes.count_succeeded(life);
+        }
+        true
     }
 
     /// The same, of a call that was timed.
@@ -127,7 +139,7 @@ impl Engine {
         let now = clock::coarse();
         let recorded = !self.is_slow(grant.started(), now, word)
             && (!word.has(Word::CLOCK) || now < self.horizon())
-            && self.stripes.succeed(word.epoch());
+            && self.count_success(grant, word);
         if recorded {
             self.stop_watching(grant);
         }

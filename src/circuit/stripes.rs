@@ -194,20 +194,34 @@ impl Stripes {
 
     /// Counts a rejected call. The caller has a handle.
     #[inline]
-    pub(super) fn count_rejected(&self) {
+    pub(super) fn count_rejected(&self, life: Life) {
+        let (counters, writer) = self.mine_to_write();
+        counters.rejected.add(writer, life);
+    }
+
+    /// Counts a success that is no evidence. Its call was admitted in this life.
+    #[inline]
+    pub(super) fn count_succeeded(&self, life: Life) {
+        let (counters, writer) = self.mine_to_write();
+        counters.succeeded.add(writer, life);
+    }
+
+    #[inline]
+    fn mine_to_write(&self) -> (&Counters, Writer) {
         let number = thread_number();
         let stripe = &self.0[number & (self.0.len() - 1)];
         // Numbers are given once: of all threads that write here, one has the number of the stripe.
         let owns = number < self.0.len() && cfg!(not(all(test, breaker_loom)));
-        stripe.counters.count_rejected(if owns { Writer::Owner } else { Writer::Other });
+        (&stripe.counters, if owns { Writer::Owner } else { Writer::Other })
     }
 
     /// Adds what is counted here to the totals of what has been drained. The caller holds the
     /// engine's lock: without it, successes could be drained meanwhile.
-    pub(super) fn add_to(&self, totals: &mut Totals) {
+    pub(super) fn add_to(&self, totals: &mut Totals, life: Life) {
         for Stripe { tally, counters, .. } in &self.0 {
             totals.succeeded += tally.load(Ordering::Acquire) & COUNT_MASK;
-            totals.rejected += counters.rejected();
+            totals.succeeded += counters.succeeded.count(life);
+            totals.rejected += counters.rejected.count(life);
             totals.ignored += counters.ignored.count();
             totals.cancelled += counters.cancelled.count();
         }
