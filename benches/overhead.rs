@@ -10,7 +10,7 @@ use tower_breaker_benches::allocations::{self, Counting};
 use tower_breaker_benches::peers::{self, LONG};
 use tower_breaker_benches::rounds::{Calls, Options, calibrate, median, quantile, time};
 use tower_breaker_benches::services::{FAIL, Http, Plain, call, calls, poll, repeat, trip};
-use tower_breaker_benches::{clock, report};
+use tower_breaker_benches::{clock, instructions, report};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -53,6 +53,15 @@ struct Measured {
 fn main() {
     let options = Options::from_args(Duration::from_millis(20));
     let mut subjects = subjects();
+    if let Some((calls, name)) = &options.calls {
+        let subject = subjects.iter_mut().find(|it| it.name == *name).expect("a subject");
+        black_box((subject.run)(*calls));
+        return;
+    }
+    if options.instructions {
+        subjects.retain(|it| it.name.starts_with("tower-breaker") && options.wants(it.name));
+        return count_instructions(&subjects);
+    }
     let is_base = |name| [BARE, BARE_FAILING, BARE_HTTP].contains(&name);
     subjects.retain(|subject| is_base(subject.name) || options.wants(subject.name));
     let results = measure(&mut subjects, &options);
@@ -61,6 +70,15 @@ fn main() {
         println!();
         judge(&results);
     }
+}
+
+fn count_instructions(subjects: &[Subject]) {
+    let head = ["subject", "instructions per call"].map(str::to_owned).to_vec();
+    let rows = subjects.iter().map(|it| {
+        let count = instructions::per_call(it.name).unwrap_or_else(|error| panic!("{error}"));
+        vec![it.name.to_owned(), format!("{count:.0}")]
+    });
+    report::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
 }
 
 fn subjects() -> Vec<Subject> {

@@ -47,7 +47,22 @@ pub(crate) mod millis {
     }
 }
 
-/// The same, for a duration that may be absent.
+/// For a field whose name ends in `_us`, of what may be shorter than a millisecond.
+pub(crate) mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(of: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(of.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
+    }
+}
+
+/// `millis`, for a duration that may be absent.
 pub(crate) mod millis_if_any {
     use std::time::Duration;
 

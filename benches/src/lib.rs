@@ -1,7 +1,8 @@
-//! What the two programs share.
+//! What the programs share.
 
 pub mod allocations;
 pub mod clock;
+pub mod instructions;
 pub mod peers;
 pub mod report;
 pub mod rounds;

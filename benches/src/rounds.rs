@@ -17,12 +17,16 @@ pub struct Options {
     pub rounds: usize,
     /// How long a subject runs in a round.
     pub turn: Duration,
+    /// Count instructions instead of time.
+    pub instructions: bool,
+    /// Make so many calls of the subject of this name and nothing else: what is counted.
+    pub calls: Option<(u64, String)>,
     only: Vec<String>,
 }
 
 impl Options {
     /// `--smoke` is quick, as is a run that cargo did not start as a benchmark (`cargo test
-    /// --benches`). Words choose the subjects that contain one of them.
+    /// --benches`). `--instructions` counts instructions. Words choose the subjects that contain one of them.
     #[must_use]
     pub fn from_args(turn: Duration) -> Self {
         let (flags, only): (Vec<_>, Vec<_>) =
@@ -30,7 +34,9 @@ impl Options {
         let has = |flag: &str| flags.iter().any(|it| it == flag);
         let smoke = has("--smoke") || !has("--bench");
         let (rounds, turn) = if smoke { (1, Duration::ZERO) } else { (15, turn) };
-        Self { smoke, rounds, turn, only }
+        let calls = flags.iter().find_map(|it| it.strip_prefix("--calls=")?.parse().ok());
+        let calls = calls.zip(only.first().cloned());
+        Self { smoke, rounds, turn, instructions: has("--instructions"), calls, only }
     }
 
     /// Whether a subject of this name was asked for.

@@ -10,6 +10,7 @@ use super::grant::Grant;
 use super::primitives::Ordering;
 use super::refusal::{Refusal, Rejection};
 use super::running::Watch;
+use super::sampler::Sampled;
 use super::word::Word;
 use crate::clock;
 use crate::machine::{Admission, Begin, LeaseId, State};
@@ -22,9 +23,12 @@ impl Engine {
     /// Whether a call would probably be admitted now. Changes nothing.
     #[inline]
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        if self.word().passes_all() {
-            return Ok(());
-        }
+        if self.word().passes_all() { Ok(()) } else { self.check_slowly() }
+    }
+
+    // Apart, so that callers have the rest inline.
+    #[inline(never)]
+    fn check_slowly(&self) -> Result<(), Refusal> {
         match self.rejection() {
             Some(rejection) => Err(Refusal::Rejected(rejection)),
             None => self.check_locked(),
@@ -41,7 +45,7 @@ impl Engine {
         if word.passes_all() {
             let epoch = word.epoch();
             let granted = match begin {
-                Begin::Now => self.start(word, epoch),
+                Begin::Now => self.start(word, epoch, self.samples_next(word)),
                 Begin::Later => Some(Grant::call(epoch, Timestamp::NEVER)),
             };
             if let Some(grant) = granted {
@@ -54,10 +58,10 @@ impl Engine {
     /// Begins the call of a grant that was reserved. Enters anew if the grant is not valid any
     /// more.
     #[inline]
-    pub(super) fn resume(&self, grant: Grant) -> Result<Grant, Refusal> {
+    pub(super) fn resume(&self, grant: Grant, sample: Sampled) -> Result<Grant, Refusal> {
         if grant.lease().is_none()
             && !self.is_stale(grant)
-            && let Some(grant) = self.start(self.word(), grant.epoch())
+            && let Some(grant) = self.start(self.word(), grant.epoch(), sample)
         {
             return Ok(grant);
         }
@@ -114,24 +118,29 @@ impl Engine {
     /// A grant for a call that starts now, in the epoch of an admission. `None`: decide under the
     /// lock.
     #[inline]
-    fn start(&self, word: Word, epoch: u64) -> Option<Grant> {
-        if word.has(Word::TIMED) {
-            self.start_timed(word, epoch)
+    fn start(&self, word: Word, epoch: u64, sample: Sampled) -> Option<Grant> {
+        if word.has(Word::TIMED) || sample == Sampled::Yes {
+            self.start_timed(word, epoch, sample)
         } else {
             Some(Grant::call(epoch, Timestamp::NEVER))
         }
     }
 
     #[inline(never)]
-    fn start_timed(&self, word: Word, epoch: u64) -> Option<Grant> {
-        let started = if word.has(Word::COARSE) { clock::coarse() } else { clock::now() };
+    fn start_timed(&self, word: Word, epoch: u64, sample: Sampled) -> Option<Grant> {
+        let sampled = sample == Sampled::Yes && word.has(Word::SAMPLED);
+        let coarse = word.has(Word::COARSE) && !sampled;
+        let started = if coarse { clock::coarse() } else { clock::now() };
         let watch = Watch(self.watch.load(Ordering::Acquire));
         let watched = || {
             watch.covers(epoch)
                 && started.as_nanos() < self.look.load(Ordering::Acquire)
                 && self.stripes.start(watch, started)
         };
-        (watch == Watch::OFF || watched()).then(|| Grant::call(epoch, started))
+        let grant = || {
+            if sampled { Grant::sampled(epoch, started) } else { Grant::call(epoch, started) }
+        };
+        (watch == Watch::OFF || watched()).then(grant)
     }
 
     /// The published rejection, if it is valid now. `None`: decide under the lock.

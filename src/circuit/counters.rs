@@ -53,70 +53,56 @@ impl Counter {
     }
 }
 
-/// One stripe's counters.
-#[derive(Debug)]
-pub(super) struct Counters {
-    pub(super) rejected: Shared,
-    /// Successes that are no evidence: the tally has the others.
-    pub(super) succeeded: Shared,
-    pub(super) ignored: Counter,
-    pub(super) cancelled: Counter,
-}
-
-/// A number that is most often counted by the thread that owns the stripe.
+/// A number of which only the thread that owns the stripe counts: `life (16 bits) │ count (48 bits)`.
 ///
-/// Law: only the owner writes `by_owner` during a life, so it needs no locked addition, which would
-/// cost a rejection as much again as all the rest of it. A life may begin between the owner's load
-/// and its store, and the store then has the tag of the life before. That is no count of the new
-/// life: [`count`](Self::count) reads it as zero, and the owner's next addition starts at one.
+/// It needs no locked addition, which would cost a rejection as much again as all the rest of it.
+/// A life may begin between the owner's load and its store, and the store then has the tag of the
+/// life before. That is no count of the new life: [`count`](Self::count) reads it as zero, and the
+/// owner's next addition starts at one.
 #[derive(Debug)]
-pub(super) struct Shared {
-    by_owner: AtomicU64,
-    by_others: Counter,
-}
+pub(super) struct Owned(AtomicU64);
 
-/// Whether a thread has a stripe for itself, or may share it with threads that came later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
-    Owner,
-    Other,
-}
-
-impl Shared {
+impl Owned {
     fn new() -> Self {
-        Self { by_owner: AtomicU64::new(0), by_others: Counter::new() }
+        Self(AtomicU64::new(0))
     }
 
-    /// Adds one. The call was admitted in this life.
+    /// Adds one, for a call that was admitted in this life. Only the owner may call it.
     #[inline]
-    pub(super) fn add(&self, writer: Writer, life: Life) {
-        if writer == Writer::Other {
-            return self.by_others.add(life);
-        }
-        let seen = self.by_owner.load(Ordering::Relaxed);
+    pub(super) fn add(&self, life: Life) {
+        let seen = self.0.load(Ordering::Relaxed);
         let before = if (seen ^ life.0) < Life::COUNT { seen } else { life.0 };
-        self.by_owner.store(before + 1, Ordering::Release);
+        self.0.store(before + 1, Ordering::Release);
     }
 
     fn begin(&self, life: Life) {
         // A tag comes round after 65 536 lives.
-        self.by_owner.store(life.0, Ordering::Release);
-        self.by_others.begin(life);
+        self.0.store(life.0, Ordering::Release);
     }
 
-    /// Returns what was counted in this life.
     pub(super) fn count(&self, life: Life) -> u64 {
-        let by_owner = self.by_owner.load(Ordering::Acquire) ^ life.0;
-        let by_owner = if by_owner < Life::COUNT { by_owner } else { 0 };
-        by_owner + self.by_others.count()
+        let count = self.0.load(Ordering::Acquire) ^ life.0;
+        if count < Life::COUNT { count } else { 0 }
     }
+}
+
+/// One stripe's counters.
+#[derive(Debug)]
+pub(super) struct Counters {
+    pub(super) rejected: Owned,
+    pub(super) rejected_by_others: Counter,
+    /// Successes that are no evidence. The tally has the others, and those of other threads.
+    pub(super) succeeded: Owned,
+    pub(super) ignored: Counter,
+    pub(super) cancelled: Counter,
 }
 
 impl Counters {
     pub(super) fn new() -> Self {
         Self {
-            rejected: Shared::new(),
-            succeeded: Shared::new(),
+            rejected: Owned::new(),
+            rejected_by_others: Counter::new(),
+            succeeded: Owned::new(),
             ignored: Counter::new(),
             cancelled: Counter::new(),
         }
@@ -124,11 +110,10 @@ impl Counters {
 
     /// Starts a life: all counters are zero.
     pub(super) fn begin(&self, life: Life) {
-        let Self { rejected, succeeded, ignored, cancelled } = self;
+        let Self { rejected, rejected_by_others, succeeded, ignored, cancelled } = self;
         rejected.begin(life);
         succeeded.begin(life);
-        ignored.begin(life);
-        cancelled.begin(life);
+        [rejected_by_others, ignored, cancelled].into_iter().for_each(|it| it.begin(life));
     }
 }
 
@@ -139,15 +124,14 @@ mod tests {
     #[test]
     fn an_owners_late_store_of_an_earlier_life_counts_nothing() {
         let (earlier, later) = (Life::born_at(2), Life::born_at(4));
-        let number = Shared::new();
+        let number = Owned::new();
         number.begin(earlier);
-        number.add(Writer::Owner, earlier);
+        number.add(earlier);
         number.begin(later);
         // The owner had read the number before.
-        number.by_owner.store(earlier.0 + 2, Ordering::Relaxed);
+        number.0.store(earlier.0 + 2, Ordering::Relaxed);
         assert_eq!(number.count(later), 0);
-        number.add(Writer::Owner, later);
-        number.add(Writer::Other, later);
-        assert_eq!(number.count(later), 2);
+        number.add(later);
+        assert_eq!(number.count(later), 1);
     }
 }

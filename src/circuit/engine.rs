@@ -30,7 +30,8 @@
 //! [`admission`](super::admission) admits calls, [`results`](super::results) records how they
 //! ended.
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
@@ -43,15 +44,16 @@ use super::past::Past;
 use super::peek::Peek;
 use super::primitives::{AtomicU64, Mutex, MutexGuard, Ordering};
 use super::running::Watch;
+use super::sampler::{Sampled, Samplers};
 use super::snapshot::Reading;
-use super::stripes::{Stripes, Width};
+use super::stripes::{Stripes, Width, thread_number};
 use super::synced::Synced;
 use super::word::Word;
 use crate::backend::OverrideChange;
 use crate::clock;
 use crate::machine::{Backing, Origin, OverrideRecord, Reason, State};
 use crate::policy::Policy;
-use crate::stats::Totals;
+use crate::stats::{Durations, Latency, Totals};
 use crate::sync::{Acknowledgement, CircuitSync};
 use crate::timestamp::{Timestamp, nanos};
 use crate::unwind::contain;
@@ -79,6 +81,8 @@ pub(crate) struct Engine {
     cause: [AtomicU64; 4],
     locked: Mutex<Locked>,
     pub(super) stale: Counter,
+    /// Set once a circuit of this engine has measured how long calls take.
+    pub(super) samplers: OnceLock<Samplers>,
     /// The epoch at which the engine became this circuit's.
     pub(super) birth: AtomicU64,
     /// Notified when what is rejected may have changed.
@@ -102,6 +106,7 @@ impl Engine {
             cause: std::array::from_fn(|_| zero()),
             locked: Mutex::new(Locked::new(policy, observers, 0)),
             stale: Counter::new(),
+            samplers: OnceLock::new(),
             birth: zero(),
             changed: Notify::new(),
         };
@@ -210,6 +215,16 @@ impl Engine {
         self.cut(|locked| locked.set_policy(policy, clock::now()));
     }
 
+    /// Measures how long one call in so many takes, from now on.
+    pub(super) fn sample_latency(&self, one_in: NonZeroU32) {
+        let samplers = self.samplers.get_or_init(|| Samplers::new(self.stripes.number()));
+        self.cut(|locked| {
+            samplers.begin(one_in);
+            locked.samples = true;
+            locked.renewed = true;
+        });
+    }
+
     pub(super) fn observe(&self, observer: Observer) {
         self.lock().observers.push(observer);
     }
@@ -234,7 +249,10 @@ impl Engine {
         self.cut_and_queue(|locked| {
             let now = clock::now();
             self.look_at_running(locked, now);
-            locked.read(self.totals(locked, now), now)
+            Reading {
+                latency: self.latency(locked, now),
+                ..locked.read(self.totals(locked, now), now)
+            }
         })
     }
 
@@ -244,6 +262,28 @@ impl Engine {
         self.stripes.add_to(&mut totals, self.life());
         totals.stale = self.stale.count();
         totals
+    }
+
+    /// Counts a call that is made without a service, and returns whether it is measured.
+    #[inline]
+    pub(super) fn samples_next(&self, word: Word) -> Sampled {
+        if word.has(Word::SAMPLED) { self.sampler_next() } else { Sampled::No }
+    }
+
+    // Apart: inlined, it makes the grant travel through memory.
+    #[inline(never)]
+    fn sampler_next(&self) -> Sampled {
+        self.samplers.get().map_or(Sampled::No, |samplers| samplers.next(thread_number()))
+    }
+
+    fn latency(&self, locked: &Locked, now: Timestamp) -> Option<Latency> {
+        self.samplers.get().filter(|_| locked.samples).and_then(|it| Latency::of(&it.recent(now)))
+    }
+
+    /// Returns how long all sampled calls took, if calls are sampled.
+    pub(super) fn durations(&self) -> Option<Durations> {
+        let samples = self.lock().samples;
+        self.samplers.get().filter(|_| samples).map(Samplers::all)
     }
 
     /// Takes the lock and nothing more: no cut, no event.

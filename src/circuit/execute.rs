@@ -8,6 +8,7 @@ use super::handle::{Circuit, Held};
 use super::permit::{Attempt, CallGuard, Permit};
 use super::refusal::Refusal;
 use super::rejected::Rejected;
+use super::sampler::Sampled;
 use crate::outcome::{FailureKind, Outcome};
 use crate::sync::Unclaimed;
 
@@ -224,7 +225,7 @@ impl Circuit {
         let entered = match refusal {
             Refusal::NeedsLease(link) => {
                 match link.ask(self.clone(), Unclaimed::GiveBack).await.and_then(Held::take) {
-                    Some(grant) => self.resume(grant),
+                    Some(grant) => self.resume(grant, Sampled::No),
                     None => self.enter(),
                 }
             }

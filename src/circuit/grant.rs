@@ -13,8 +13,8 @@ use crate::timestamp::Timestamp;
 /// spent 20 ns on moving it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
-    /// `probe (1 bit) │ kind (7 bits) │ … │ epoch (48 bits) │ 1`: the epoch at which it was granted,
-    /// and the kind of failure that its call ended with, if it has.
+    /// `probe (1 bit) │ kind (7 bits) │ sampled (1 bit) │ … │ epoch (48 bits) │ 1`: the epoch at which
+    /// it was granted, and the kind of failure that its call ended with, if it has.
     stamp: NonZeroU64,
     /// A probe's lease, or when another call began. Never, if that does not matter.
     detail: u64,
@@ -22,6 +22,7 @@ pub(crate) struct Grant {
 
 const PROBE: u64 = 1 << 63;
 const KIND_SHIFT: u32 = 56;
+const SAMPLED: u64 = 1 << 55;
 const EPOCH: u64 = (1 << 49) - 1;
 
 impl Grant {
@@ -29,6 +30,17 @@ impl Grant {
     #[inline]
     pub(super) fn call(epoch: u64, started: Timestamp) -> Self {
         Self { stamp: NonZeroU64::MIN | epoch << 1, detail: started.as_nanos() }
+    }
+
+    /// A call of which it is measured how long it takes.
+    pub(super) fn sampled(epoch: u64, started: Timestamp) -> Self {
+        let Self { stamp, detail } = Self::call(epoch, started);
+        Self { stamp: stamp | SAMPLED, detail }
+    }
+
+    #[inline]
+    pub(super) fn is_sampled(self) -> bool {
+        self.stamp.get() & SAMPLED != 0
     }
 
     pub(super) fn probe(epoch: u64, LeaseId(lease): LeaseId) -> Self {
@@ -49,7 +61,7 @@ impl Grant {
     #[inline]
     pub(super) fn failed_as(self, kind: FailureKind) -> Self {
         // Not zero: the lowest bit is set.
-        let stamp = self.stamp.get() & (PROBE | EPOCH) | (kind as u64) << KIND_SHIFT;
+        let stamp = self.stamp.get() & (PROBE | SAMPLED | EPOCH) | (kind as u64) << KIND_SHIFT;
         Self { stamp: NonZeroU64::MIN | stamp, ..self }
     }
 

@@ -1,6 +1,7 @@
 //! The handle of a circuit.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -11,6 +12,7 @@ use super::permit::CallGuard;
 use super::pool;
 use super::refusal::{Refusal, Rejection};
 use super::rejected::Rejected;
+use super::sampler::{Countdown, Sampled};
 use super::snapshot::Snapshot;
 use super::stripes::Width;
 #[cfg(feature = "replay")]
@@ -20,7 +22,7 @@ use crate::clock;
 use crate::machine::{Begin, Event, State};
 use crate::name::CircuitName;
 use crate::policy::Policy;
-use crate::stats::Totals;
+use crate::stats::{Durations, Totals};
 use crate::sync::{Agenda, Command, Input, Pace, Reported, Unclaimed};
 use crate::timestamp::Timestamp;
 
@@ -129,6 +131,16 @@ impl Circuit {
         self.engine.totals(&self.engine.lock(), clock::now())
     }
 
+    /// Measures how long one call in so many takes, from now on.
+    pub(crate) fn sample_latency(&self, one_in: NonZeroU32) {
+        self.engine.sample_latency(one_in);
+    }
+
+    /// Returns how long all sampled calls took, if calls are sampled.
+    pub(crate) fn durations(&self) -> Option<Durations> {
+        self.engine.durations()
+    }
+
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.engine.set_policy(policy);
     }
@@ -158,8 +170,14 @@ impl Circuit {
 
     /// Begins a call that was reserved. Enters anew if the reservation is not valid any more.
     #[inline]
-    pub(crate) fn resume(&self, grant: Grant) -> Result<CallGuard, Refusal> {
-        self.engine.resume(grant).map(|grant| CallGuard::new(self.engine, grant))
+    pub(crate) fn resume(&self, grant: Grant, sample: Sampled) -> Result<CallGuard, Refusal> {
+        self.engine.resume(grant, sample).map(|grant| CallGuard::new(self.engine, grant))
+    }
+
+    /// Counts a call of a service, and returns whether it is measured.
+    #[inline]
+    pub(crate) fn samples_next(&self, countdown: &mut Countdown) -> Sampled {
+        countdown.next(&self.engine.samplers)
     }
 
     /// Whether a reservation is still valid.
@@ -303,7 +321,7 @@ impl Circuit {
     }
 
     /// How many handles there are. Permits of a circuit of a key count too.
-    fn handles(&self) -> u64 {
+    fn handles(&self) -> u32 {
         self.engine.stripes().handles()
     }
 }

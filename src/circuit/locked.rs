@@ -81,6 +81,8 @@ pub(super) struct Locked {
     /// The flags of the word that depend on it.
     pub(super) phase_flags: u64,
     pub(super) counted: Counted,
+    /// Some calls are measured: how long they take.
+    pub(super) samples: bool,
 }
 
 impl Locked {
@@ -108,6 +110,7 @@ impl Locked {
             renewed: true,
             phase_flags: 0,
             counted: Counted::new(now),
+            samples: false,
         }
     }
 
@@ -335,6 +338,9 @@ impl Locked {
                 flags |= Word::COARSE;
             }
         }
+        if self.samples && machine.state() != State::Disabled {
+            flags |= Word::SAMPLED;
+        }
         if machine.state() == State::Disabled || policy.ignores_cancelled() {
             flags |= Word::FORGET;
         }
@@ -412,6 +418,7 @@ impl Locked {
             probes_passed,
             retry_after: self.rejection(now).retry_after,
             totals,
+            latency: None,
             overridden: self.machine.overridden().map(|record| {
                 let remaining = record.remaining.map(|_| self.machine.ends().since(now));
                 OverrideRecord { remaining, ..OverrideRecord::clone(record) }

@@ -25,6 +25,7 @@ mod refusal;
 pub(crate) mod rejected;
 mod results;
 mod running;
+mod sampler;
 mod snapshot;
 mod stripes;
 mod synced;
@@ -53,6 +54,7 @@ pub(crate) use refusal::{Refusal, Rejection};
 pub(crate) use rejected::Rejected;
 #[cfg(feature = "replay")]
 pub(crate) use running::{Running, Watch, overdue};
+pub(crate) use sampler::Countdown;
 pub use snapshot::Snapshot;
 pub(crate) use stripes::Width;
 #[cfg(feature = "replay")]

@@ -8,6 +8,7 @@ use super::grant::Grant;
 use super::locked::Locked;
 use super::primitives::Ordering;
 use super::running::Watch;
+use super::stripes::thread_number;
 use super::word::Word;
 use crate::clock;
 use crate::machine::Ended;
@@ -47,6 +48,9 @@ impl Engine {
         let word = self.word();
         if word.has(Word::TRACED) {
             self.trace(grant, Some(outcome));
+        }
+        if outcome != Outcome::Ignored {
+            self.sample(grant);
         }
         // A stale result must not slow down others: it takes no lock.
         if self.end(grant) && !(outcome == Outcome::Ignored && self.ignore_quietly(grant, word)) {
@@ -89,6 +93,21 @@ impl Engine {
         }
     }
 
+    /// Measures how long a call took, if it is one of the sample.
+    #[inline]
+    fn sample(&self, grant: Grant) {
+        if grant.is_sampled() {
+            self.sample_now(grant);
+        }
+    }
+
+    #[cold]
+    fn sample_now(&self, grant: Grant) {
+        if let (Some(samplers), Some(_)) = (self.samplers.get(), self.life_of(grant)) {
+            samplers.add(thread_number(), grant.started(), clock::now());
+        }
+    }
+
     /// Takes a call out of those that run. False if it is stale: then it is counted as such, and
     /// nothing is left to do.
     #[inline]
@@ -124,13 +143,9 @@ impl Engine {
     /// Counts a success, as evidence if it is some. False if that needs the lock.
     #[inline]
     fn count_success(&self, grant: Grant, word: Word) -> bool {
-        if word.has(Word::COUNT) {
-            return self.stripes.succeed(word.epoch());
-        }
-        if let Some(life) = self.life_of(grant) {
-            self.stripes.count_succeeded(life);
-        }
-        true
+        let total = !word.has(Word::COUNT)
+            && self.life_of(grant).is_some_and(|life| self.stripes.count_succeeded(life));
+        total || self.stripes.succeed(word.epoch())
     }
 
     /// The same, of a call that was timed.
@@ -142,6 +157,7 @@ impl Engine {
             && self.count_success(grant, word);
         if recorded {
             self.stop_watching(grant);
+            self.sample(grant);
         }
         recorded
     }

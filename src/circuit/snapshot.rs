@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::machine::{Origin, OverrideRecord, State, Tally};
 use crate::name::CircuitName;
-use crate::stats::Totals;
+use crate::stats::{Latency, Totals};
 
 /// A circuit at one moment, as plain data. [`Circuit::snapshot`](crate::Circuit::snapshot) returns
 /// it.
@@ -43,6 +43,9 @@ pub struct Snapshot {
     pub stale_results: u64,
     /// What the circuit has counted since it was made, in all its states.
     pub totals: Totals,
+    /// How long calls took within the last minute or two, by a
+    /// [sample](crate::StoreBuilder::latency_sample). `None` if no call was sampled.
+    pub latency: Option<Latency>,
     /// What decided the state: this process, or the cluster.
     pub origin: Origin,
     /// Whether the circuit is detached: it has a backend, but decides without it, because the
@@ -76,6 +79,7 @@ impl Snapshot {
             retry_after: reading.retry_after,
             stale_results: reading.totals.stale,
             totals: reading.totals,
+            latency: reading.latency,
             origin: reading.origin,
             detached: reading.detached,
             override_reason: record.as_ref().map(|record| record.reason.clone()),
@@ -97,6 +101,7 @@ pub(super) struct Reading {
     pub(super) probes_passed: u64,
     pub(super) retry_after: Option<Duration>,
     pub(super) totals: Totals,
+    pub(super) latency: Option<Latency>,
     pub(super) overridden: Option<OverrideRecord>,
     pub(super) origin: Origin,
     pub(super) detached: bool,

@@ -16,8 +16,8 @@
 
 use std::time::Duration;
 
-use super::counters::{Counters, Life, Writer};
-use super::primitives::{AtomicU64, Ordering};
+use super::counters::{Counters, Life};
+use super::primitives::{AtomicU32, AtomicU64, Ordering};
 use super::running::{self, Running, Watch};
 use crate::stats::Totals;
 use crate::timestamp::Timestamp;
@@ -52,16 +52,21 @@ pub(crate) enum Width {
     One,
 }
 
-// Two cache lines: today's processors fetch them in pairs.
+// Two cache lines, and no more: today's processors fetch them in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Stripe {
     tally: AtomicU64,
     running: Running,
-    clones: AtomicU64,
-    drops: AtomicU64,
+    /// Modulo 2^32: fewer handles are alive.
+    clones: AtomicU32,
+    drops: AtomicU32,
     counters: Counters,
 }
+
+// Each circuit of a key has a stripe.
+#[cfg(not(all(test, breaker_loom)))]
+const _: () = assert!(size_of::<Stripe>() == 128);
 
 /// What was counted outside the lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +83,8 @@ impl Stripes {
         let stripe = || Stripe {
             tally: AtomicU64::new(0),
             running: Running::new(),
-            clones: AtomicU64::new(0),
-            drops: AtomicU64::new(0),
+            clones: AtomicU32::new(0),
+            drops: AtomicU32::new(0),
             counters: Counters::new(),
         };
         let stripes = match width {
@@ -195,24 +200,32 @@ impl Stripes {
     /// Counts a rejected call. The caller has a handle.
     #[inline]
     pub(super) fn count_rejected(&self, life: Life) {
-        let (counters, writer) = self.mine_to_write();
-        counters.rejected.add(writer, life);
+        let (counters, owns) = self.mine_to_write();
+        if owns {
+            counters.rejected.add(life);
+        } else {
+            counters.rejected_by_others.add(life);
+        }
     }
 
-    /// Counts a success that is no evidence. Its call was admitted in this life.
+    /// Counts a success that is no evidence, of a call that was admitted in this life. Returns
+    /// false, and counts nothing, if the thread shares its stripe.
     #[inline]
-    pub(super) fn count_succeeded(&self, life: Life) {
-        let (counters, writer) = self.mine_to_write();
-        counters.succeeded.add(writer, life);
+    pub(super) fn count_succeeded(&self, life: Life) -> bool {
+        let (counters, owns) = self.mine_to_write();
+        if owns {
+            counters.succeeded.add(life);
+        }
+        owns
     }
 
+    /// Returns this thread's counters, and whether the thread owns the stripe.
     #[inline]
-    fn mine_to_write(&self) -> (&Counters, Writer) {
+    fn mine_to_write(&self) -> (&Counters, bool) {
         let number = thread_number();
         let stripe = &self.0[number & (self.0.len() - 1)];
         // Numbers are given once: of all threads that write here, one has the number of the stripe.
-        let owns = number < self.0.len() && cfg!(not(all(test, breaker_loom)));
-        (&stripe.counters, if owns { Writer::Owner } else { Writer::Other })
+        (&stripe.counters, number < self.0.len() && cfg!(not(all(test, breaker_loom))))
     }
 
     /// Adds what is counted here to the totals of what has been drained. The caller holds the
@@ -221,7 +234,7 @@ impl Stripes {
         for Stripe { tally, counters, .. } in &self.0 {
             totals.succeeded += tally.load(Ordering::Acquire) & COUNT_MASK;
             totals.succeeded += counters.succeeded.count(life);
-            totals.rejected += counters.rejected.count(life);
+            totals.rejected += counters.rejected.count(life) + counters.rejected_by_others.count();
             totals.ignored += counters.ignored.count();
             totals.cancelled += counters.cancelled.count();
         }
@@ -268,16 +281,22 @@ impl Stripes {
     /// here, made B, whose clone was not. A's drop was counted too, or the sums would differ; B was
     /// made before that drop, so reading the drop made B's clone visible to the later sum. A
     /// contradiction. The same holds for one that remains and clones nothing meanwhile.
-    pub(super) fn handles(&self) -> u64 {
-        let drops: u64 = self.0.iter().map(|stripe| stripe.drops.load(Ordering::Acquire)).sum();
-        let clones: u64 = self.0.iter().map(|stripe| stripe.clones.load(Ordering::Acquire)).sum();
-        clones - drops
+    pub(super) fn handles(&self) -> u32 {
+        let drops = self.0.iter().map(|stripe| stripe.drops.load(Ordering::Acquire));
+        let drops = drops.fold(0, u32::wrapping_add);
+        let clones = self.0.iter().map(|stripe| stripe.clones.load(Ordering::Acquire));
+        clones.fold(0, u32::wrapping_add).wrapping_sub(drops)
     }
 
     #[inline]
     fn mine(&self) -> &Stripe {
         // The number of stripes is a power of two.
         &self.0[thread_number() & (self.0.len() - 1)]
+    }
+
+    /// Returns the number of stripes.
+    pub(super) fn number(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -296,9 +315,10 @@ fn number() -> usize {
     })
 }
 
+/// Returns the number of this thread, from which its stripe follows.
 #[cfg(not(all(test, breaker_loom)))]
 #[inline]
-fn thread_number() -> usize {
+pub(super) fn thread_number() -> usize {
     use std::cell::Cell;
     use std::sync::atomic::AtomicUsize;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -326,10 +346,12 @@ mod turns {
         2
     }
 
-    pub(super) fn thread_number() -> usize {
+    pub(in crate::circuit) fn thread_number() -> usize {
         TURN.replace(TURN.get() + 1)
     }
 }
 
 #[cfg(all(test, breaker_loom))]
-use turns::{number, thread_number};
+use turns::number;
+#[cfg(all(test, breaker_loom))]
+pub(super) use turns::thread_number;

@@ -34,6 +34,8 @@ impl Word {
 
     /// Every result is traced, so none is quiet.
     pub(super) const TRACED: u64 = 1 << 13;
+    /// Some calls are measured: how long they take.
+    pub(super) const SAMPLED: u64 = 1 << 14;
 
     const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;

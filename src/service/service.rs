@@ -10,7 +10,9 @@ use super::future::{Call, ResponseFuture};
 use super::macros::inner_accessors;
 use super::on_rejected::{Errors, OnRejected, Readiness, Reject};
 use super::until::{Until, UntilHead};
-use crate::circuit::{CallGuard, Circuit, Grant, Held, Refusal, Rejected, Rejection, Wait};
+use crate::circuit::{
+    CallGuard, Circuit, Countdown, Grant, Held, Refusal, Rejected, Rejection, Wait,
+};
 use crate::classify::{Classify, HttpStatus};
 use crate::sync::Unclaimed;
 
@@ -46,6 +48,7 @@ pub struct CircuitBreaker<S, C = HttpStatus, M = Reject, U = UntilHead> {
 struct Reservation {
     circuit: Circuit,
     grant: Option<Grant>,
+    countdown: Countdown,
 }
 
 impl Reservation {
@@ -76,7 +79,7 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
     pub(super) fn new(inner: S, circuit: Circuit, classifier: C, on_rejected: M) -> Self {
         Self {
             inner,
-            reservation: Reservation { circuit, grant: None },
+            reservation: Reservation { circuit, grant: None, countdown: Countdown::default() },
             classifier,
             on_rejected,
             until: PhantomData,
@@ -195,7 +198,9 @@ impl<S, C, M, U> CircuitBreaker<S, C, M, U> {
     #[inline]
     fn admit(&mut self) -> Result<CallGuard, Rejected> {
         if let Some(grant) = self.reservation.grant.take() {
-            return self.circuit().resume(grant).map_err(|refusal| self.refused(&refusal));
+            let Reservation { circuit, countdown, .. } = &mut self.reservation;
+            let sample = circuit.samples_next(countdown);
+            return self.circuit().resume(grant, sample).map_err(|refusal| self.refused(&refusal));
         }
         match self.take_rejected() {
             Some(rejected) => Err(rejected),

@@ -1,6 +1,7 @@
 //! The map of circuits: how they are found, made, and given their policy.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::mapref::entry::Entry as Slot;
@@ -9,7 +10,7 @@ use super::configured::Configured;
 use super::entry::{Ask, Chosen, Circuits, Entry};
 use super::keys::Keys;
 use super::member::Member;
-use super::settings::{Settings, StoreObserver};
+use super::settings::{LatencySettings, Settings, StoreObserver};
 use crate::circuit::{Circuit, Observer, Width};
 use crate::clock;
 use crate::event::{BackendStatus, Feed, StoreEvent, log};
@@ -29,6 +30,7 @@ pub(super) struct Registry {
     pub(super) critical: HashSet<CircuitName>,
     pub(super) observers: Vec<StoreObserver>,
     pub(super) disabled: bool,
+    latency: LatencySettings,
     pub(super) replicator: Option<Arc<Handle>>,
     pub(super) keys: Keys,
     pub(super) feed: Arc<Feed>,
@@ -94,6 +96,7 @@ impl Registry {
             set_policies: Mutex::default(),
             observers,
             disabled,
+            latency: settings.latency,
             replicator,
             keys: Keys::new(settings.keys),
             feed,
@@ -149,6 +152,13 @@ impl Registry {
         } else {
             Circuit::new(name, policy, observers, width)
         };
+        let sample = match width {
+            Width::Many => self.latency.named,
+            Width::One => self.latency.of_keys,
+        };
+        if let Some(one_in) = NonZeroU32::new(sample) {
+            circuit.sample_latency(one_in);
+        }
         Entry { circuit, chosen, used: None, member: None }
     }
 

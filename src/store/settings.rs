@@ -16,6 +16,7 @@ pub(super) type StoreObserver = Arc<dyn Fn(&CircuitName, &Event) + Send + Sync>;
 
 #[derive(Clone, Default)]
 pub(super) struct Settings {
+    pub(super) latency: LatencySettings,
     pub(super) default_policy: Policy,
     pub(super) policies: HashMap<CircuitName, Policy>,
     pub(super) configured: Configured,
@@ -26,6 +27,19 @@ pub(super) struct Settings {
     pub(super) cluster: SyncSettings,
     pub(super) backend_observers: Vec<BackendObserver>,
     pub(super) keys: KeySettings,
+}
+
+/// How many calls are measured, one in so many; zero measures none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LatencySettings {
+    pub(super) named: u32,
+    pub(super) of_keys: u32,
+}
+
+impl Default for LatencySettings {
+    fn default() -> Self {
+        Self { named: 64, of_keys: 0 }
+    }
 }
 
 /// The bounds of circuits that requests name.
