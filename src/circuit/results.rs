@@ -32,9 +32,26 @@ impl Engine {
         // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides.
         // What is quiet is no half-open phase, so a grant of the same phase is no probe's.
         let quiet = word.has(Word::QUIET) && matches!(outcome, Outcome::Success);
-        if !quiet || self.is_stale(grant) || !self.succeed_quietly(grant, word) {
+        if !quiet || self.is_stale(grant) {
             self.record_slowly(grant, outcome);
+        } else if !word.is_plain() || grant.started() != Timestamp::NEVER || !self.count(grant) {
+            self.record_success(grant, word);
         }
+    }
+
+    /// Records a success that is evidence, was timed, or is quiet for a time only.
+    // Apart: it needs registers that the rest does without.
+    #[inline(never)]
+    fn record_success(&self, grant: Grant, word: Word) {
+        if !self.succeed_quietly(grant, word) {
+            self.record_slowly(grant, Outcome::Success);
+        }
+    }
+
+    /// Counts a success that is no evidence. False if that takes more than the thread's own counter.
+    #[inline]
+    fn count(&self, grant: Grant) -> bool {
+        self.life_of(grant).is_some_and(|life| self.stripes.count_succeeded(life))
     }
 
     /// Records that a call panicked.
@@ -143,9 +160,7 @@ impl Engine {
     /// Counts a success, as evidence if it is some. False if that needs the lock.
     #[inline]
     fn count_success(&self, grant: Grant, word: Word) -> bool {
-        let total = !word.has(Word::COUNT)
-            && self.life_of(grant).is_some_and(|life| self.stripes.count_succeeded(life));
-        total || self.stripes.succeed(word.epoch())
+        !word.has(Word::COUNT) && self.count(grant) || self.stripes.succeed(word.epoch())
     }
 
     /// The same, of a call that was timed.
