@@ -7,6 +7,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
+use super::counters::{Counters, Life};
 use super::engine::Engine;
 use super::link::{Link, Wait};
 use super::refusal::Refusal;
@@ -256,6 +257,30 @@ fn everything_is_told_once_and_in_order() {
         engine.set_override(overriding(OverrideState::ForcedOpen));
         thread.join().unwrap();
         assert_eq!(*told.lock().unwrap(), [2, 3]);
+    });
+}
+
+#[test]
+fn an_owners_count_is_of_the_life_that_it_belongs_to() {
+    loom::model(|| {
+        let (earlier, later) = (Life::born_at(2), Life::born_at(4));
+        let counters = Arc::new(Counters::new());
+        counters.begin(earlier);
+        let begun = Arc::new(AtomicBool::new(false));
+        let (owners, flag) = (counters.clone(), begun.clone());
+        let owner = thread::spawn(move || {
+            owners.succeeded.add(earlier);
+            let begun = flag.load(Ordering::Acquire);
+            if begun {
+                owners.succeeded.add(later);
+            }
+            u64::from(begun)
+        });
+        counters.begin(later);
+        begun.store(true, Ordering::Release);
+        assert!(counters.succeeded.count(later) <= 1);
+        let counted = owner.join().unwrap();
+        assert_eq!(counters.succeeded.count(later), counted);
     });
 }
 

@@ -1,5 +1,6 @@
 //! A circuit as plain data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::{Origin, OverrideRecord, State, Tally};
@@ -46,6 +47,11 @@ pub struct Snapshot {
     /// How long calls took within the last minute or two, by a
     /// [sample](crate::StoreBuilder::latency_sample). `None` if no call was sampled.
     pub latency: Option<Latency>,
+    /// The last failure, as text. While the circuit is closed: the last one that this process has
+    /// counted in this state, if there is one. Otherwise the one that
+    /// [opened](crate::event::Transition::last_error) the circuit.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub last_error: Option<Arc<str>>,
     /// What decided the state: this process, or the cluster.
     pub origin: Origin,
     /// Whether the circuit is detached: it has a backend, but decides without it, because the
@@ -80,6 +86,7 @@ impl Snapshot {
             stale_results: reading.totals.stale,
             totals: reading.totals,
             latency: reading.latency,
+            last_error: reading.last_error,
             origin: reading.origin,
             detached: reading.detached,
             override_reason: record.as_ref().map(|record| record.reason.clone()),
@@ -103,6 +110,7 @@ pub(super) struct Reading {
     pub(super) totals: Totals,
     pub(super) latency: Option<Latency>,
     pub(super) overridden: Option<OverrideRecord>,
+    pub(super) last_error: Option<Arc<str>>,
     pub(super) origin: Origin,
     pub(super) detached: bool,
 }

@@ -19,8 +19,8 @@ impl Word {
     pub(super) const QUIET: u64 = 1 << 5;
     /// A quiet success needs the lock from the horizon on.
     pub(super) const CLOCK: u64 = 1 << 6;
-    /// A quiet success is evidence: it is counted in its stripe's tally.
-    pub(super) const COUNT: u64 = 1 << 7;
+    /// The next failure is described.
+    pub(super) const DESCRIBE: u64 = 1 << 7;
     /// Calls are timed by the coarse clock.
     pub(super) const COARSE: u64 = 1 << 8;
     /// A cancelled call leaves nothing.
@@ -36,6 +36,8 @@ impl Word {
     pub(super) const TRACED: u64 = 1 << 13;
     /// Some calls are measured: how long they take.
     pub(super) const SAMPLED: u64 = 1 << 14;
+    /// A quiet success is evidence: it is counted in its stripe's tally.
+    pub(super) const COUNT: u64 = 1 << 15;
 
     const FLAG_BITS: u32 = 16;
     const STATE: u64 = 0b111;
