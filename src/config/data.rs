@@ -68,6 +68,12 @@ pub struct Config {
     /// How long the store keeps the circuit of a key after its last use: 1 s or more, or
     /// [`Duration::MAX`]. See [`StoreBuilder::key_idle`](crate::StoreBuilder::key_idle).
     pub key_idle: Option<Duration>,
+    /// One in how many calls of a named circuit is measured; 0 measures none. See
+    /// [`StoreBuilder::latency_sample`](crate::StoreBuilder::latency_sample).
+    pub latency_sample: Option<u32>,
+    /// The same for circuits of keys. See
+    /// [`StoreBuilder::key_latency_sample`](crate::StoreBuilder::key_latency_sample).
+    pub key_latency_sample: Option<u32>,
     /// The settings of the store's default policy.
     pub policy: PolicySettings,
     /// The settings of single circuits, by name. [The module](crate::config#circuits-by-name) says
@@ -151,6 +157,8 @@ impl fmt::Debug for Config {
             .field("budget", &self.budget)
             .field("key_limit", &self.key_limit)
             .field("key_idle", &self.key_idle)
+            .field("latency_sample", &self.latency_sample)
+            .field("key_latency_sample", &self.key_latency_sample)
             .field("policy", &self.policy)
             .field("circuit", &self.circuit)
             .finish_non_exhaustive()

@@ -136,6 +136,8 @@ impl Serialize for Config {
         put(&mut map, "budget", self.budget)?;
         put(&mut map, "key_limit", self.key_limit)?;
         put(&mut map, "key_idle", self.key_idle.map(time))?;
+        put(&mut map, "latency_sample", self.latency_sample)?;
+        put(&mut map, "key_latency_sample", self.key_latency_sample)?;
         for (name, value) in self.policy.iter() {
             map.serialize_entry(name, &value)?;
         }

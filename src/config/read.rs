@@ -7,6 +7,7 @@ use super::data::{Config, Start};
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const MOST_KEYS: u32 = 10_000_000;
+const MOST_SAMPLE: u32 = 1_000_000;
 
 impl Config {
     /// Reads the setting with this name, which is one of [`STORE`](super::names::STORE). The error
@@ -36,6 +37,8 @@ impl Config {
                 self.key_limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
             }
             "key_idle" => self.key_idle = Some(idle(text)?),
+            "latency_sample" => self.latency_sample = Some(sample(text)?),
+            "key_latency_sample" => self.key_latency_sample = Some(sample(text)?),
             _ => unreachable!("every setting of the store is read: {name}"),
         }
         Ok(())
@@ -61,6 +64,13 @@ fn start(text: &str) -> Result<Start, String> {
 fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     let number = text.parse().ok().filter(|n| (least..=most).contains(n));
     number.ok_or_else(|| format!("a number from {least} to {most}"))
+}
+
+fn sample(text: &str) -> Result<u32, String> {
+    if text == "off" {
+        return Ok(0);
+    }
+    number(text, 0, MOST_SAMPLE).map_err(|expected| format!("{expected}, or off"))
 }
 
 fn time(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {

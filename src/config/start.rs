@@ -57,6 +57,12 @@ impl Config {
         if let Some(idle) = self.key_idle {
             builder = builder.key_idle(idle);
         }
+        if let Some(one_in) = self.latency_sample {
+            builder = builder.latency_sample(one_in);
+        }
+        if let Some(one_in) = self.key_latency_sample {
+            builder = builder.key_latency_sample(one_in);
+        }
         self.connect_backend(builder).await
     }
 

@@ -289,6 +289,7 @@ impl fmt::Debug for StoreBuilder {
             .field("backend", &self.settings.backend)
             .field("cluster", &self.settings.cluster)
             .field("keys", &self.settings.keys)
+            .field("latency", &self.settings.latency)
             .finish_non_exhaustive()
     }
 }

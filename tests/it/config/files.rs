@@ -153,6 +153,8 @@ fn a_configuration_is_read_as_it_was_written() {
         budget = 200
         key_limit = 0
         key_idle = "off"
+        latency_sample = 16
+        key_latency_sample = "off"
         preset = "http_api"
         failure_rate = "off"
         consecutive_failures = 18446744073709551615

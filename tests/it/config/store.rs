@@ -191,6 +191,8 @@ fn the_example_can_be_used_as_it_is_and_changes_nothing() {
         ("budget", config.budget.unwrap().to_string()),
         ("limit", config.key_limit.unwrap().to_string()),
         ("idle", format!("{:?}", config.key_idle.unwrap())),
+        ("named", config.latency_sample.unwrap().to_string()),
+        ("of_keys", config.key_latency_sample.unwrap().to_string()),
     ] {
         assert!(shown.contains(&format!("{field}: {default}")), "{default} of {field}: {shown}");
     }

@@ -2,5 +2,6 @@
 
 mod keyed;
 mod kinds;
+mod latency;
 mod threads;
 mod totals;
