@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use tower::{Layer, Service};
 use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Policy, Store};
 use tower_breaker_benches::allocations::{self, Counting};
@@ -18,10 +18,14 @@ static ALLOCATOR: Counting = Counting;
 const BARE: &str = "bare service";
 const BARE_FAILING: &str = "bare service, one call in ten fails";
 const BARE_HTTP: &str = "bare HTTP service";
+const BARE_REQUEST: &str = "bare HTTP service, a request with headers";
 const CLOCK: &str = "clock read: std `Instant::now`";
 const DEFAULT: &str = "tower-breaker, default policy";
 const CONSECUTIVE: &str = "tower-breaker, consecutive failures only";
 const RECLOSER: &str = "recloser";
+
+/// Longer than a run, and what `Retry-After` says in practice.
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// What becomes of the calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +66,7 @@ fn main() {
         subjects.retain(|it| it.name.starts_with("tower-breaker") && options.wants(it.name));
         return count_instructions(&subjects);
     }
-    let is_base = |name| [BARE, BARE_FAILING, BARE_HTTP].contains(&name);
+    let is_base = |name| [BARE, BARE_FAILING, BARE_HTTP, BARE_REQUEST].contains(&name);
     subjects.retain(|subject| is_base(subject.name) || options.wants(subject.name));
     let results = measure(&mut subjects, &options);
     print(&results);
@@ -193,6 +197,9 @@ fn http() -> Vec<Subject> {
     let layer = || CircuitBreakerLayer::new(Store::in_memory()).named("benched");
     vec![
         subject_http(BARE_HTTP, None, Http),
+        subject(BARE_REQUEST, None, Fate::Pass, |n| {
+            repeat(n, |n| is_success(call(&mut Http, request(n))))
+        }),
         subject_http("tower-breaker, HTTP, default", Some(BARE_HTTP), layer().layer(Http)),
         subject_http(
             "tower-breaker, HTTP, `respond`",
@@ -206,10 +213,22 @@ fn calls_http<S>(service: &mut S, calls: u64) -> u64
 where
     S: Service<Request<u64>, Response = Response<()>>,
 {
-    repeat(calls, |n| {
-        let answer = black_box(call(service, Request::new(n)));
-        answer.is_ok_and(|response| response.status().is_success())
-    })
+    repeat(calls, |n| is_success(call(service, Request::new(n))))
+}
+
+fn is_success<E>(answer: Result<Response<()>, E>) -> bool {
+    black_box(answer).is_ok_and(|response| response.status().is_success())
+}
+
+/// A request as a server gets it: with headers, and an extension of the connection.
+fn request(n: u64) -> Request<u64> {
+    let mut request = Request::new(n);
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_static("api.example.com"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("bench"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    request.extensions_mut().insert(n);
+    request
 }
 
 fn failing() -> Vec<Subject> {
@@ -257,12 +276,13 @@ fn open() -> Vec<Subject> {
     let named = |name: String| layer().named(name).policy(long()).layer(Plain);
     let mut responding = CircuitBreakerLayer::new(Store::in_memory())
         .named("benched")
-        .policy(long())
+        .policy(policy(|it| it.open_for(TEN_MINUTES)))
         .respond()
         .layer(Http);
     for _ in 0..1_000 {
         let _ = call(&mut responding, Request::new(FAIL));
     }
+    let mut responding_too = responding.clone();
     vec![
         tripped("tower-breaker, open, default mode", ours_with(long())),
         tripped(
@@ -274,6 +294,12 @@ fn open() -> Vec<Subject> {
         subject("tower-breaker, open, `respond`", None, Fate::Rejected, move |n| {
             calls_http(&mut responding, n)
         }),
+        subject(
+            "tower-breaker, open, `respond`, a request with headers",
+            Some(BARE_REQUEST),
+            Fate::Rejected,
+            move |n| repeat(n, |n| is_success(call(&mut responding_too, request(n)))),
+        ),
         tripped("recloser, open", peers::recloser()),
         tripped("failsafe, open", peers::failsafe_consecutive()),
         tripped("breaker, its layer, open", peers::breaker_layer()),

@@ -1,6 +1,6 @@
 //! gRPC: how a rejection is sent, and how a client recognises it.
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::circuit::Rejected;
 
@@ -44,10 +44,8 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> Option<bool> {
     Some(rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))))
 }
 
-/// A rejection in gRPC's terms: a reply that is all trailers, which travel as headers.
-pub(super) fn unavailable(rejected: &Rejected) -> Response<()> {
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
+/// Adds a rejection in gRPC's terms: a reply that is all trailers, which travel as headers.
+pub(super) fn unavailable(rejected: &Rejected, headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static("14"));
     headers.insert("grpc-message", HeaderValue::from_static("circuit open"));
@@ -55,7 +53,6 @@ pub(super) fn unavailable(rejected: &Rejected) -> Response<()> {
     if let Some(millis) = pushback(rejected) {
         headers.insert("grpc-retry-pushback-ms", millis.into());
     }
-    response
 }
 
 /// In milliseconds, where the circuit knows, and otherwise as HTTP has it.

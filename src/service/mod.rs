@@ -153,6 +153,7 @@
 
 mod body;
 mod choices;
+mod decimal;
 mod future;
 pub mod grpc;
 pub mod key;

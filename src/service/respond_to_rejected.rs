@@ -180,7 +180,7 @@ where
                 rejected.take().expect("not polled after it was ready")
             }
         };
-        Poll::Ready(Ok(this.mode.response(rejected, *this.protocol)))
+        Poll::Ready(Ok(this.mode.response(rejected, *this.protocol, Response::new(()))))
     }
 }
 

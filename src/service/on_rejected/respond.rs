@@ -8,7 +8,7 @@ use ::http::{Request, Response, StatusCode, header};
 use super::sealed::Sealed;
 use super::{Known, OnRejected, Replied, Unchanged};
 use crate::circuit::Rejected;
-use crate::service::grpc;
+use crate::service::{decimal, grpc};
 
 /// Answers a rejected call with a response: the choice of
 /// [`respond`](crate::CircuitBreakerLayer::respond) and
@@ -66,26 +66,37 @@ impl<F> Respond<F> {
         &self,
         rejected: Rejected,
         protocol: Protocol,
+        mut empty: Response<()>,
     ) -> Response<B>
     where
         F: RejectionBody<B>,
     {
-        let head = match protocol {
-            Protocol::Http => http(&rejected),
-            Protocol::Grpc => grpc::unavailable(&rejected),
-        };
-        let mut response = self.0.response(&rejected, head);
+        match protocol {
+            Protocol::Http => unavailable(&rejected, &mut empty),
+            Protocol::Grpc => grpc::unavailable(&rejected, empty.headers_mut()),
+        }
+        let mut response = self.0.response(&rejected, empty);
         response.extensions_mut().insert(rejected);
         response
     }
 }
 
-fn http(rejected: &Rejected) -> Response<()> {
-    let mut response = Response::new(());
+fn unavailable(rejected: &Rejected, response: &mut Response<()>) {
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     if let Some(seconds) = rejected.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        response.headers_mut().insert(header::RETRY_AFTER, decimal::header_value(seconds));
     }
+}
+
+/// Returns an empty response in the memory of the request: its maps of headers and extensions,
+/// which most requests have allocated, and which a response would otherwise allocate again.
+fn in_place_of<B>(request: Request<B>) -> Response<()> {
+    let (mut parts, _) = request.into_parts();
+    parts.headers.clear();
+    parts.extensions.clear();
+    let mut response = Response::new(());
+    *response.headers_mut() = parts.headers;
+    *response.extensions_mut() = parts.extensions;
     response
 }
 
@@ -101,7 +112,9 @@ where
 
     #[inline]
     fn reply(&self, rejected: Rejected, request: Request<Req>) -> Self::Reply {
-        Replied(Some(self.response(rejected, Protocol::of(&request))), PhantomData)
+        let protocol = Protocol::of(&request);
+        let response = self.response(rejected, protocol, in_place_of(request));
+        Replied(Some(response), PhantomData)
     }
 }
 
