@@ -1,11 +1,16 @@
 //! What a circuit breaker adds to a call, on one thread: see `README.md`.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, header};
 use tower::{Layer, Service};
-use tower_breaker::{CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Policy, Store};
+use tower_breaker::circuit::Permit;
+use tower_breaker::policy::Cancelled;
+use tower_breaker::{
+    CircuitBreaker, CircuitBreakerLayer, ErrorsAsFailures, Outcome, Policy, Store,
+};
 use tower_breaker_benches::allocations::{self, Counting};
 use tower_breaker_benches::peers::{self, LONG};
 use tower_breaker_benches::rounds::{Calls, Options, calibrate, median, quantile, time};
@@ -64,7 +69,11 @@ fn main() {
     }
     if options.instructions {
         subjects.retain(|it| it.name.starts_with("tower-breaker") && options.wants(it.name));
-        return count_instructions(&subjects);
+        if !count_instructions(&subjects) {
+            println!("\nmore than 10 % off: mend it, or write what is so now to instructions.txt");
+            std::process::exit(1);
+        }
+        return;
     }
     let is_base = |name| [BARE, BARE_FAILING, BARE_HTTP, BARE_REQUEST].contains(&name);
     subjects.retain(|subject| is_base(subject.name) || options.wants(subject.name));
@@ -76,13 +85,21 @@ fn main() {
     }
 }
 
-fn count_instructions(subjects: &[Subject]) {
-    let head = ["subject", "instructions per call"].map(str::to_owned).to_vec();
-    let rows = subjects.iter().map(|it| {
-        let count = instructions::per_call(it.name).unwrap_or_else(|error| panic!("{error}"));
-        vec![it.name.to_owned(), format!("{count:.0}")]
-    });
-    report::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
+/// Counts the instructions of each subject, and holds them against those of `instructions.txt`.
+/// Returns whether they are about the same.
+fn count_instructions(subjects: &[Subject]) -> bool {
+    let head = ["subject", "instructions per call", "were"].map(str::to_owned).to_vec();
+    let mut rows = vec![head];
+    let mut same = true;
+    for Subject { name, .. } in subjects {
+        let count = instructions::per_call(name).unwrap_or_else(|error| panic!("{error}"));
+        let before = instructions::known(name);
+        same &= before.is_some_and(|before| (count / before - 1.0).abs() <= 0.1);
+        let before = before.map_or_else(|| "–".to_owned(), |before| format!("{before:.0}"));
+        rows.push(vec![(*name).to_owned(), format!("{count:.0}"), before]);
+    }
+    report::table(&rows);
+    same
 }
 
 fn subjects() -> Vec<Subject> {
@@ -92,6 +109,8 @@ fn subjects() -> Vec<Subject> {
     subjects.extend(peers_closed());
     subjects.extend(http());
     subjects.extend(failing());
+    subjects.extend(results());
+    subjects.extend(keyed());
     subjects.extend(open());
     subjects
 }
@@ -259,6 +278,71 @@ fn failing() -> Vec<Subject> {
         failing("breaker, its layer, one call in ten fails", over, peers::breaker_layer()),
         failing("tower-resilience, one call in ten fails", over, peers::tower_resilience()),
     ]
+}
+
+/// Calls that end in other ways than with a success, by permits, under a policy that they do not
+/// trip.
+fn results() -> Vec<Subject> {
+    fn ending(name: &'static str, cancelled: Cancelled, end: fn(u64, Permit)) -> Subject {
+        let policy = Policy::only().failure_count(u64::MAX).cancelled(cancelled).build();
+        let policy = policy.expect("a policy that can work");
+        let circuit = Store::in_memory().circuit_with("benched", policy);
+        subject(name, None, Fate::Pass, move |n| {
+            repeat(n, |n| circuit.try_acquire().map(|permit| end(n, permit)).is_ok())
+        })
+    }
+    fn one_fails_in(calls: u64, n: u64, permit: Permit) {
+        let fails = n % calls == 0;
+        permit.settle(if fails { Outcome::failure() } else { Outcome::Success });
+    }
+    let counted = Cancelled::FailureIfSlow;
+    vec![
+        ending("tower-breaker, permits, every call succeeds", counted, |_, it| {
+            it.settle(Outcome::Success);
+        }),
+        ending("tower-breaker, permits, one call in 100 fails", counted, |n, it| {
+            one_fails_in(100, n, it);
+        }),
+        ending("tower-breaker, permits, one call in ten fails", counted, |n, it| {
+            one_fails_in(10, n, it);
+        }),
+        ending("tower-breaker, permits, every call fails", counted, |n, it| one_fails_in(1, n, it)),
+        ending("tower-breaker, permits, every result is ignored", counted, |_, it| {
+            it.settle(Outcome::Ignored);
+        }),
+        ending("tower-breaker, permits, one call in ten is cancelled", counted, |n, it| {
+            if n % 10 == 0 { drop(it) } else { it.settle(Outcome::Success) }
+        }),
+        ending(
+            "tower-breaker, permits, every call is cancelled, which the policy ignores",
+            Cancelled::Ignored,
+            |_, it| drop(it),
+        ),
+    ]
+}
+
+/// Calls of so many keys, in an order that no cache foresees.
+fn keyed() -> Vec<Subject> {
+    const KEYS: u64 = 10_000;
+    let texts: Vec<_> = (0..KEYS).map(|key| format!("host-{key}.example.com")).collect();
+    let texts: &'static [String] = texts.leak();
+    let of = |name: &'static str, keys: u64| {
+        let layer = layer().keyed_by_fn(move |request: &u64| {
+            let key = request.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            Some(Cow::Borrowed(texts[(key % keys) as usize].as_str()))
+        });
+        // Made when it runs: other runs need not wait for 10 000 circuits.
+        let mut service = None;
+        subject(name, Some(BARE), Fate::Pass, move |n| {
+            let service = service.get_or_insert_with(|| {
+                let mut service = layer.layer(Plain);
+                calls(&mut service, 20 * keys);
+                service
+            });
+            calls(service, n)
+        })
+    };
+    vec![of("tower-breaker, keyed, one key", 1), of("tower-breaker, keyed, 10000 keys", KEYS)]
 }
 
 fn open() -> Vec<Subject> {

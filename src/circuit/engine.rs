@@ -17,7 +17,8 @@
 //! 3. A grant bears the epoch at which it was given. It is stale if that is before the epoch at
 //!    which the current phase began; stale results are counted as such and change nothing.
 //! 4. A success goes by without the lock only while the machine says that one more success matters
-//!    to nothing but a count (`QUIET`), the bucket has not ended, and it was not slow.
+//!    to nothing but a count (`QUIET`), the bucket has not ended, and it was not slow. Without a
+//!    window it is no evidence: then it counts in a total of its thread alone, which no cut drains.
 //! 5. A result that leaves no evidence takes no lock. A cancelled call that leaves none counts in
 //!    its stripe's run, where there is a window, and takes the lock where that could complete a run
 //!    that matters, or when its stripe has counted its share of what is missing.

@@ -7,7 +7,8 @@
 //! A stripe's tally is one word: `epoch (32 bits) │ done │ run (7 bits) │ successes (24 bits)`. It
 //! carries the epoch that it counts in. [`Stripes::drain`] moves all stripes to the next epoch and
 //! takes what they held; from then on an addition with the old epoch is refused. So what was
-//! drained is a consistent cut: nothing is counted twice, late, or not at all.
+//! drained is a consistent cut: nothing is counted twice, late, or not at all. Totals of what is no
+//! evidence need no cut: they are in [`Counters`].
 //!
 //! The *run* of a stripe is the number of calls that were cancelled since the last one that
 //! completed: a success, or an ignored result, of which `done` is all that is counted. The order of
