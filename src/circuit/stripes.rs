@@ -213,6 +213,11 @@ impl Stripes {
         }
     }
 
+    /// Returns how many calls were rejected.
+    pub(super) fn rejections(&self) -> u64 {
+        self.0.iter().map(|stripe| stripe.counters.rejected()).sum()
+    }
+
     /// Counts a call that starts, if running calls are watched. Returns false if the watch is over.
     #[inline]
     pub(super) fn start(&self, watch: Watch, started: Timestamp) -> bool {
