@@ -1,11 +1,13 @@
 //! Reads the metrics of a store.
 
+use std::time::Duration;
+
 use super::family::{Family, Kind};
 use crate::circuit::{Circuit, Snapshot};
 use crate::event::BackendStatus;
 use crate::machine::State;
 use crate::stats::Totals;
-use crate::store::Store;
+use crate::store::{BackendNumbers, OperationNumbers, Store};
 
 /// The most circuits of keys of a store that have gauges of their own.
 pub const MOST_KEYED: usize = 100;
@@ -51,6 +53,9 @@ pub(super) fn families(store: &Store, of_keys: Keyed) -> Vec<Family> {
         metrics.gauges(&circuit, &circuit.snapshot());
     }
     metrics.store(&store.backend());
+    if let Some(numbers) = store.backend_numbers() {
+        metrics.backend(numbers);
+    }
     metrics.into_families()
 }
 
@@ -73,6 +78,9 @@ struct Metrics {
     overridden: Family,
     degraded: Family,
     impaired: Family,
+    replicas: Family,
+    view_age: Family,
+    operations: Family,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts up to 2^53 are exact")]
@@ -145,6 +153,16 @@ impl Metrics {
             impaired: gauge(
                 "tower_breaker_store_impaired",
                 "1 while the backend works only in part",
+            ),
+            replicas: gauge("tower_breaker_replicas", "Replicas that use the same backend"),
+            view_age: gauge(
+                "tower_breaker_view_age_seconds",
+                "Seconds since the last heartbeat was sent that the backend answered",
+            ),
+            operations: Family::new(
+                "tower_breaker_store_operation_duration_seconds",
+                Kind::Histogram,
+                "How long operations on the backend took, in seconds",
             ),
         }
     }
@@ -219,6 +237,20 @@ impl Metrics {
         self.impaired.push(&[], flag(matches!(status, BackendStatus::Impaired { .. })));
     }
 
+    fn backend(&mut self, numbers: BackendNumbers) {
+        if let Some((live, age)) = numbers.replicas {
+            self.replicas.push(&[], number(live));
+            self.view_age.push(&[], age.as_secs_f64());
+        }
+        for OperationNumbers { operation, result, sum, buckets } in numbers.operations {
+            let bound =
+                |bound: Option<Duration>| bound.map_or(f64::INFINITY, |it| it.as_secs_f64());
+            let buckets = buckets.into_iter().map(|(most, n)| (bound(most), n)).collect();
+            let labels = [("operation", operation), ("result", result)];
+            self.operations.push_histogram(&labels, sum.as_secs_f64(), buckets);
+        }
+    }
+
     fn into_families(self) -> Vec<Family> {
         vec![
             self.calls,
@@ -239,6 +271,9 @@ impl Metrics {
             self.overridden,
             self.degraded,
             self.impaired,
+            self.replicas,
+            self.view_age,
+            self.operations,
         ]
     }
 }

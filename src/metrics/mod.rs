@@ -27,6 +27,9 @@
 //! | `tower_breaker_override` | gauge | `name` | 1 while an override is in force that has no end, 0 while it has one; absent without an override |
 //! | `tower_breaker_store_degraded` | gauge | | 1 while the backend does not answer |
 //! | `tower_breaker_store_impaired` | gauge | | 1 while the backend works only in part |
+//! | `tower_breaker_replicas` | gauge | | replicas that use the same backend, this one included |
+//! | `tower_breaker_view_age_seconds` | gauge | | seconds since the last heartbeat was sent that the backend answered: this replica knows of older changes, unless the store is impaired |
+//! | `tower_breaker_store_operation_duration_seconds` | histogram | `operation`, `result` | how long operations on the backend took: `heartbeat`, `sync`, `lease`, …; `ok`, `refused`, or `unavailable` (no answer) |
 //!
 //! # Circuits of keys
 //!
