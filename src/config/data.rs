@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::{Problem, may_be_secret};
 use super::names::{self, Scope};
+use crate::name::CircuitName;
 use crate::policy::PolicySettings;
 
 /// The settings of a [`Store`](crate::Store) and of its circuits, as read from the environment or
@@ -68,6 +69,9 @@ pub struct Config {
     /// How long the store keeps the circuit of a key after its last use: 1 s or more, or
     /// [`Duration::MAX`]. See [`StoreBuilder::key_idle`](crate::StoreBuilder::key_idle).
     pub key_idle: Option<Duration>,
+    /// The circuits without which this replica is not ready, besides those that the code marks. See
+    /// [`StoreBuilder::critical`](crate::StoreBuilder::critical). The names are those in the code.
+    pub critical: Option<BTreeSet<CircuitName>>,
     /// The settings of the store's default policy.
     pub policy: PolicySettings,
     /// The settings of single circuits, by name. [The module](crate::config#circuits-by-name) says
@@ -151,6 +155,7 @@ impl fmt::Debug for Config {
             .field("budget", &self.budget)
             .field("key_limit", &self.key_limit)
             .field("key_idle", &self.key_idle)
+            .field("critical", &self.critical)
             .field("policy", &self.policy)
             .field("circuit", &self.circuit)
             .finish_non_exhaustive()

@@ -38,6 +38,7 @@
 //! | `CIRCUIT_BREAKER_BUDGET` | `budget` | 1 to 100000 commands per second | `50` |
 //! | `CIRCUIT_BREAKER_KEY_LIMIT` | `key_limit` | 0 to 10000000 | `10000` |
 //! | `CIRCUIT_BREAKER_KEY_IDLE` | `key_idle` | `1s` or more, or `off` | `10m` |
+//! | `CIRCUIT_BREAKER_CRITICAL` | `critical` | names of circuits as in the code, with commas between them | none, or those of the code alone |
 //!
 //! If the deadline is set, the Redis command that asks for a probe may take two fifths of it, but
 //! at least 1 ms and at most 5 s.

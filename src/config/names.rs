@@ -9,7 +9,7 @@ pub(super) const PREFIX: &str = "CIRCUIT_BREAKER_";
 pub(super) const CIRCUIT: &str = "CIRCUIT_";
 
 /// The settings of a store, as files name them. Variables have the same names in upper case.
-pub(super) const STORE: [&str; 12] = [
+pub(super) const STORE: [&str; 13] = [
     "enabled",
     "redis_url",
     "redis_password",
@@ -22,6 +22,7 @@ pub(super) const STORE: [&str; 12] = [
     "budget",
     "key_limit",
     "key_idle",
+    "critical",
 ];
 
 /// What a setting belongs to.

@@ -57,6 +57,9 @@ impl Config {
         if let Some(idle) = self.key_idle {
             builder = builder.key_idle(idle);
         }
+        for name in self.critical.iter().flatten() {
+            builder = builder.critical(name.clone());
+        }
         self.connect_backend(builder).await
     }
 

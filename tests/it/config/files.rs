@@ -153,6 +153,7 @@ fn a_configuration_is_read_as_it_was_written() {
         budget = 200
         key_limit = 0
         key_idle = "off"
+        critical = "payments, database"
         preset = "http_api"
         failure_rate = "off"
         consecutive_failures = 18446744073709551615

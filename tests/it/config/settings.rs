@@ -194,7 +194,7 @@ const POLICY: [Setting; 19] = [
 type StoreSetting =
     (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
-const STORE: [StoreSetting; 12] = [
+const STORE: [StoreSetting; 13] = [
     ("enabled", &[("true", "Some(true)"), ("0", "Some(false)"), ("OFF", "Some(false)")], &["x"]),
     ("redis_url", &[], &[]),
     ("redis_password", &[], &[]),
@@ -207,6 +207,11 @@ const STORE: [StoreSetting; 12] = [
     ("budget", &[("1", "Some(1)"), ("100000", "Some(100000)")], &["0", "100001", "-1", "5.5"]),
     ("key_limit", &[("0", "Some(0)"), ("10000000", "Some(10000000)")], &["10000001", "-1", "off"]),
     ("key_idle", &[("1s", "Some(1s)"), ("off", "Some(18446744073709551615")], &["999ms", "10"]),
+    (
+        "critical",
+        &[("b, payments-api", "Some({\"b\", \"payments-api\"})"), ("Ü:x", "Some({\"Ü:x\"})")],
+        &[",", "a,", "a,,b", " "],
+    ),
 ];
 
 /// The ways to give a setting to the store and all circuits, or to one circuit: which is found
