@@ -37,6 +37,8 @@ const MOST_KEPT: usize = 4_096;
 enum Repr {
     Static(&'static str),
     Shared(Arc<str>),
+    /// Of a circuit of a key.
+    OfKey(Arc<str>),
 }
 
 impl CircuitName {
@@ -59,7 +61,25 @@ impl CircuitName {
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Static(name) => name,
-            Repr::Shared(name) => name,
+            Repr::Shared(name) | Repr::OfKey(name) => name,
+        }
+    }
+
+    /// Returns whether the name was made for a circuit of a key, which a layer takes from requests.
+    /// There may be thousands of these, so a backend keeps fewer entries in their
+    /// [histories](crate::backend::Backend::history).
+    ///
+    /// It is no part of the name: the same text from elsewhere is equal, and is not of a key.
+    #[must_use]
+    pub fn is_of_a_key(&self) -> bool {
+        matches!(self.0, Repr::OfKey(_))
+    }
+
+    /// Returns the same name, as that of a circuit of a key.
+    pub(crate) fn of_a_key(self) -> Self {
+        match self.0 {
+            Repr::Static(name) => Self(Repr::OfKey(name.into())),
+            Repr::Shared(name) | Repr::OfKey(name) => Self(Repr::OfKey(name)),
         }
     }
 

@@ -111,9 +111,9 @@ impl MemoryBackend {
     ) -> Answer<'a, T> {
         self.act(|Contents { records, histories }, now| {
             let group = records.group_of(circuit, now);
-            let before = group.view(circuit, now);
+            let (ended, before) = (group.ended(circuit, now), group.view(circuit, now));
             let answer = change(group, now);
-            histories.note(circuit, &before, &group.view(circuit, now), now);
+            histories.note(circuit, ended, &before, &group.view(circuit, now), now);
             answer
         })
     }
@@ -171,7 +171,10 @@ impl Backend for MemoryBackend {
     }
 
     fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
-        self.act(|contents, now| (Some(contents.histories.of(circuit, now)), None))
+        self.act(|Contents { records, histories }, now| {
+            let ended = records.group_of(circuit, now).ended(circuit, now);
+            (Some(histories.of(circuit, ended, now)), None)
+        })
     }
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a Heartbeat) -> Answer<'a, Roster> {

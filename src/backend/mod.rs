@@ -191,7 +191,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// A backend that keeps them notes one entry whenever an operation changes the generation or
     /// the override of a circuit, in the same atomic step: what [`View::transition_since`] returns
     /// for the views before and after it. It keeps the last [`HistoryEntry::MOST`] of each circuit
-    /// for [`HistoryEntry::KEPT_FOR`], also if the record has vanished meanwhile.
+    /// for [`HistoryEntry::KEPT_FOR`], also if the record has vanished meanwhile; and of a circuit
+    /// [of a key](CircuitName::is_of_a_key) the last [`HistoryEntry::MOST_OF_A_KEY`].
+    ///
+    /// An override whose time ends has an entry too, with [`Reason::OverrideOver`], at the moment of
+    /// its end. No operation runs at that moment: the backend adds the entry when the history is
+    /// read, and notes it when another override, or the end of this one, takes its place.
     fn history<'a>(&'a self, circuit: &'a CircuitName) -> Answer<'a, Option<Vec<HistoryEntry>>> {
         let _ = circuit;
         Box::pin(std::future::ready(Ok(None)))
@@ -227,6 +232,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
+}
+
+/// Returns how many entries the history of a circuit keeps.
+#[cfg(any(feature = "redis", feature = "test-util"))]
+fn most_noted(circuit: &CircuitName) -> usize {
+    if circuit.is_of_a_key() { HistoryEntry::MOST_OF_A_KEY } else { HistoryEntry::MOST }
 }
 
 /// A transition that a replica proposes.

@@ -108,6 +108,10 @@ impl Counters {
         }
     }
 
+    pub(super) fn rejections(&self, life: Life) -> u64 {
+        self.rejected.count(life) + self.rejected_by_others.count()
+    }
+
     /// Starts a life: all counters are zero.
     pub(super) fn begin(&self, life: Life) {
         let Self { rejected, rejected_by_others, succeeded, ignored, cancelled } = self;

@@ -248,6 +248,11 @@ impl Circuit {
         self.engine.cut_and_queue(|locked| locked.apply(input, pace, clock::now()))
     }
 
+    /// Returns how many calls the circuit has rejected, without its lock.
+    pub(crate) fn rejections(&self) -> u64 {
+        self.engine.stripes().rejections(self.engine.life())
+    }
+
     /// Returns the circuit as plain data, and whether observers are to be
     /// [notified](Self::notify).
     pub(crate) fn snapshot_quietly(&self) -> (Snapshot, bool) {

@@ -28,10 +28,9 @@ impl Circuit {
     ///
     /// With a backend that keeps them, these are the transitions of the whole cluster: the last 64
     /// of the last 24 hours, also those from before this process started. They are what the record
-    /// went through. So they list neither what a replica did while it was detached, nor the end of
-    /// an override whose time ended: the entry that set it has its
-    /// [duration](crate::overrides::OverrideRecord::remaining). Each restored record is an entry
-    /// too.
+    /// went through, with the ends of overrides whose time is over. So they do not list what a
+    /// replica did while it was detached. Each restored record is an entry too. Of a circuit of a
+    /// key, the backend keeps the last 8.
     ///
     /// Without a backend, and if the backend keeps none or does not answer within a second, it
     /// returns the [local history](Self::local_history). [`History::source`] says which one it is.

@@ -6,9 +6,6 @@ use super::stripes::Width;
 use crate::machine::{HistoryEntry, Transition};
 use crate::timestamp::Timestamp;
 
-/// How many transitions are kept of a circuit of a key: there may be thousands of these circuits.
-const MOST_OF_A_KEY: usize = 8;
-
 /// The last transitions of a circuit in this process.
 #[derive(Debug, Default)]
 pub(super) struct Past {
@@ -22,7 +19,7 @@ impl Past {
     }
 
     pub(super) fn note(&mut self, transition: &Transition, now: Timestamp) {
-        let most = if self.is_of_a_key { MOST_OF_A_KEY } else { HistoryEntry::MOST };
+        let most = if self.is_of_a_key { HistoryEntry::MOST_OF_A_KEY } else { HistoryEntry::MOST };
         if self.noted.len() >= most {
             self.noted.pop_front();
         }

@@ -235,10 +235,15 @@ impl Stripes {
         for Stripe { tally, counters, .. } in &self.0 {
             totals.succeeded += tally.load(Ordering::Acquire) & COUNT_MASK;
             totals.succeeded += counters.succeeded.count(life);
-            totals.rejected += counters.rejected.count(life) + counters.rejected_by_others.count();
+            totals.rejected += counters.rejections(life);
             totals.ignored += counters.ignored.count();
             totals.cancelled += counters.cancelled.count();
         }
+    }
+
+    /// Returns how many calls were rejected.
+    pub(super) fn rejections(&self, life: Life) -> u64 {
+        self.0.iter().map(|stripe| stripe.counters.rejections(life)).sum()
     }
 
     /// Counts a call that starts, if running calls are watched. Returns false if the watch is over.

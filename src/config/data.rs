@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::{Problem, may_be_secret};
 use super::names::{self, Scope};
+use crate::name::CircuitName;
 use crate::policy::PolicySettings;
 
 /// The settings of a [`Store`](crate::Store) and of its circuits, as read from the environment or
@@ -74,6 +75,9 @@ pub struct Config {
     /// The same for circuits of keys. See
     /// [`StoreBuilder::key_latency_sample`](crate::StoreBuilder::key_latency_sample).
     pub key_latency_sample: Option<u32>,
+    /// The circuits without which this replica is not ready, besides those that the code marks. See
+    /// [`StoreBuilder::critical`](crate::StoreBuilder::critical). The names are those in the code.
+    pub critical: Option<BTreeSet<CircuitName>>,
     /// The settings of the store's default policy.
     pub policy: PolicySettings,
     /// The settings of single circuits, by name. [The module](crate::config#circuits-by-name) says
@@ -159,6 +163,7 @@ impl fmt::Debug for Config {
             .field("key_idle", &self.key_idle)
             .field("latency_sample", &self.latency_sample)
             .field("key_latency_sample", &self.key_latency_sample)
+            .field("critical", &self.critical)
             .field("policy", &self.policy)
             .field("circuit", &self.circuit)
             .finish_non_exhaustive()

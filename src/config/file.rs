@@ -1,5 +1,6 @@
 //! Settings as data of serde.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer};
@@ -138,6 +139,7 @@ impl Serialize for Config {
         put(&mut map, "key_idle", self.key_idle.map(time))?;
         put(&mut map, "latency_sample", self.latency_sample)?;
         put(&mut map, "key_latency_sample", self.key_latency_sample)?;
+        put(&mut map, "critical", self.critical.as_ref().map(listed).filter(|it| !it.is_empty()))?;
         for (name, value) in self.policy.iter() {
             map.serialize_entry(name, &value)?;
         }
@@ -145,6 +147,12 @@ impl Serialize for Config {
         put(&mut map, "circuit", Some(&self.circuit).filter(|circuits| !circuits.is_empty()))?;
         map.end()
     }
+}
+
+/// Returns names with commas between them. One with a comma of its own cannot be written.
+fn listed(names: &BTreeSet<CircuitName>) -> String {
+    let names = names.iter().map(CircuitName::as_str).filter(|name| !name.contains(','));
+    names.collect::<Vec<_>>().join(",")
 }
 
 /// Whether a URL certainly contains no password. Others are not written: a URL that is mistyped may

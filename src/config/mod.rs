@@ -40,6 +40,7 @@
 //! | `CIRCUIT_BREAKER_KEY_IDLE` | `key_idle` | `1s` or more, or `off` | `10m` |
 //! | `CIRCUIT_BREAKER_LATENCY_SAMPLE` | `latency_sample` | 1 to 1000000: one call in so many is measured; or `off` | `64` |
 //! | `CIRCUIT_BREAKER_KEY_LATENCY_SAMPLE` | `key_latency_sample` | the same, of circuits of keys | `off` |
+//! | `CIRCUIT_BREAKER_CRITICAL` | `critical` | names of circuits as in the code, with commas between them | none, or those of the code alone |
 //!
 //! If the deadline is set, the Redis command that asks for a probe may take two fifths of it, but
 //! at least 1 ms and at most 5 s.

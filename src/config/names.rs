@@ -9,7 +9,7 @@ pub(super) const PREFIX: &str = "CIRCUIT_BREAKER_";
 pub(super) const CIRCUIT: &str = "CIRCUIT_";
 
 /// The settings of a store, as files name them. Variables have the same names in upper case.
-pub(super) const STORE: [&str; 14] = [
+pub(super) const STORE: [&str; 15] = [
     "enabled",
     "redis_url",
     "redis_password",
@@ -24,6 +24,7 @@ pub(super) const STORE: [&str; 14] = [
     "key_idle",
     "latency_sample",
     "key_latency_sample",
+    "critical",
 ];
 
 /// What a setting belongs to.

@@ -1,8 +1,10 @@
 //! Reads the settings of a store from text, as variables and files contain it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::data::{Config, Start};
+use crate::name::CircuitName;
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -20,6 +22,7 @@ impl Config {
             "redis_ca_file" => self.redis_ca_file = own(),
             "prefix" => self.prefix = own(),
             "replica" => self.replica = own(),
+            "critical" => self.critical = Some(circuits(text)?),
             _ => return self.read_word(name, &text.trim().to_ascii_lowercase()),
         }
         Ok(())
@@ -43,6 +46,14 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn circuits(text: &str) -> Result<BTreeSet<CircuitName>, String> {
+    let names = text.split(',').map(|name| CircuitName::new(name.trim().to_owned()).ok());
+    let most = CircuitName::MAX_BYTES;
+    names.collect::<Option<_>>().ok_or_else(|| {
+        format!("names of circuits, each of 1 to {most} bytes, with commas between them")
+    })
 }
 
 fn boolean(text: &str) -> Result<bool, String> {

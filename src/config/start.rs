@@ -63,6 +63,9 @@ impl Config {
         if let Some(one_in) = self.key_latency_sample {
             builder = builder.key_latency_sample(one_in);
         }
+        for name in self.critical.iter().flatten() {
+            builder = builder.critical(name.clone());
+        }
         self.connect_backend(builder).await
     }
 

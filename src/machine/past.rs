@@ -22,6 +22,9 @@ impl HistoryEntry {
     /// The most entries that are kept of a circuit.
     pub const MOST: usize = 64;
 
+    /// The most entries that are kept of a circuit [of a key](crate::CircuitName::is_of_a_key).
+    pub const MOST_OF_A_KEY: usize = 8;
+
     /// For how long a backend keeps an entry.
     pub const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 

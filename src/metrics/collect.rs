@@ -1,11 +1,13 @@
 //! Reads the metrics of a store.
 
+use std::time::Duration;
+
 use super::family::{Family, Kind};
 use crate::circuit::{Circuit, Snapshot};
 use crate::event::BackendStatus;
 use crate::machine::State;
-use crate::stats::Totals;
-use crate::store::Store;
+use crate::stats::{DURATION_BOUNDS, Durations, Totals};
+use crate::store::{BackendNumbers, OperationNumbers, Store};
 
 /// The most circuits of keys of a store that have gauges of their own.
 pub const MOST_KEYED: usize = 100;
@@ -41,6 +43,9 @@ pub(super) fn families(store: &Store, of_keys: Keyed) -> Vec<Family> {
         let snapshot = circuit.snapshot();
         metrics.totals(snapshot.name.as_str(), &snapshot.totals);
         metrics.gauges(&circuit, &snapshot);
+        if let Some(durations) = circuit.durations() {
+            metrics.durations(snapshot.name.as_str(), &durations);
+        }
     }
     for (layer, totals) in store.keyed_totals() {
         metrics.totals(layer.as_str(), &totals);
@@ -51,6 +56,9 @@ pub(super) fn families(store: &Store, of_keys: Keyed) -> Vec<Family> {
         metrics.gauges(&circuit, &circuit.snapshot());
     }
     metrics.store(&store.backend());
+    if let Some(numbers) = store.backend_numbers() {
+        metrics.backend(numbers);
+    }
     metrics.into_families()
 }
 
@@ -63,6 +71,7 @@ struct Metrics {
     would_trip: Family,
     transitions: Family,
     state_seconds: Family,
+    call_seconds: Family,
     state: Family,
     failure_ratio: Family,
     slow_ratio: Family,
@@ -73,6 +82,9 @@ struct Metrics {
     overridden: Family,
     degraded: Family,
     impaired: Family,
+    replicas: Family,
+    view_age: Family,
+    operations: Family,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts up to 2^53 are exact")]
@@ -115,6 +127,11 @@ impl Metrics {
                 "tower_breaker_state_seconds_total",
                 "Time spent in each state, in seconds",
             ),
+            call_seconds: Family::new(
+                "tower_breaker_call_duration_seconds",
+                Kind::Histogram,
+                "How long calls took that succeeded or failed, in seconds: a sample",
+            ),
             state: gauge("tower_breaker_state", "1 for the current state, 0 for the others"),
             failure_ratio: gauge(
                 "tower_breaker_failure_ratio",
@@ -145,6 +162,16 @@ impl Metrics {
             impaired: gauge(
                 "tower_breaker_store_impaired",
                 "1 while the backend works only in part",
+            ),
+            replicas: gauge("tower_breaker_replicas", "Replicas that use the same backend"),
+            view_age: gauge(
+                "tower_breaker_view_age_seconds",
+                "Seconds since the last heartbeat was sent that the backend answered",
+            ),
+            operations: Family::new(
+                "tower_breaker_store_operation_duration_seconds",
+                Kind::Histogram,
+                "How long operations on the backend took, in seconds",
             ),
         }
     }
@@ -183,6 +210,13 @@ impl Metrics {
         }
     }
 
+    fn durations(&mut self, name: &str, durations: &Durations) {
+        let bounds = DURATION_BOUNDS.map(|bound| bound.as_secs_f64());
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
+        let buckets = bounds.zip(durations.calls).collect();
+        self.call_seconds.push_histogram(&[("name", name)], durations.sum.as_secs_f64(), buckets);
+    }
+
     fn gauges(&mut self, circuit: &Circuit, snapshot: &Snapshot) {
         let (policy, tally) = (circuit.policy(), snapshot.tally);
         let name = ("name", snapshot.name.as_str());
@@ -219,6 +253,20 @@ impl Metrics {
         self.impaired.push(&[], flag(matches!(status, BackendStatus::Impaired { .. })));
     }
 
+    fn backend(&mut self, numbers: BackendNumbers) {
+        if let Some((live, age)) = numbers.replicas {
+            self.replicas.push(&[], number(live));
+            self.view_age.push(&[], age.as_secs_f64());
+        }
+        for OperationNumbers { operation, result, sum, buckets } in numbers.operations {
+            let bound =
+                |bound: Option<Duration>| bound.map_or(f64::INFINITY, |it| it.as_secs_f64());
+            let buckets = buckets.into_iter().map(|(most, n)| (bound(most), n)).collect();
+            let labels = [("operation", operation), ("result", result)];
+            self.operations.push_histogram(&labels, sum.as_secs_f64(), buckets);
+        }
+    }
+
     fn into_families(self) -> Vec<Family> {
         vec![
             self.calls,
@@ -229,6 +277,7 @@ impl Metrics {
             self.would_trip,
             self.transitions,
             self.state_seconds,
+            self.call_seconds,
             self.state,
             self.failure_ratio,
             self.slow_ratio,
@@ -239,6 +288,9 @@ impl Metrics {
             self.overridden,
             self.degraded,
             self.impaired,
+            self.replicas,
+            self.view_age,
+            self.operations,
         ]
     }
 }

@@ -17,6 +17,7 @@
 //! | `tower_breaker_would_trip_total` | counter | `name` | how often a metrics-only circuit would have opened |
 //! | `tower_breaker_transitions_total` | counter | `name`, `from`, `to`, `reason`, `origin` | changes of the state |
 //! | `tower_breaker_state_seconds_total` | counter | `name`, `state` | time spent in each state |
+//! | `tower_breaker_call_duration_seconds` | histogram | `name` | how long calls took that succeeded or failed: a [sample](crate::StoreBuilder::latency_sample), so its count is not the number of calls; none of circuits of keys |
 //! | `tower_breaker_state` | gauge | `name`, `state` | 1 for the current state, 0 for the others |
 //! | `tower_breaker_failure_ratio` | gauge | `name` | the share of the calls in the window that failed, from 0 to 1; absent below the policy's `minimum_calls` |
 //! | `tower_breaker_slow_call_ratio` | gauge | `name` | the same of slow calls |
@@ -27,6 +28,9 @@
 //! | `tower_breaker_override` | gauge | `name` | 1 while an override is in force that has no end, 0 while it has one; absent without an override |
 //! | `tower_breaker_store_degraded` | gauge | | 1 while the backend does not answer |
 //! | `tower_breaker_store_impaired` | gauge | | 1 while the backend works only in part |
+//! | `tower_breaker_replicas` | gauge | | replicas that use the same backend, this one included |
+//! | `tower_breaker_view_age_seconds` | gauge | | seconds since the last heartbeat was sent that the backend answered: this replica knows of older changes, unless the store is impaired |
+//! | `tower_breaker_store_operation_duration_seconds` | histogram | `operation`, `result` | how long operations on the backend took: `heartbeat`, `sync`, `lease`, …; `ok`, `refused`, or `unavailable` (no answer) |
 //!
 //! # Circuits of keys
 //!

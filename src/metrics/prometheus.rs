@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -64,15 +64,20 @@ fn write(family: &Family, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let metric_type = match family.kind {
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,
+        Kind::Histogram => MetricType::Histogram,
     };
     let mut metric = encoder.encode_descriptor(name, family.help, None, metric_type)?;
     for sample in &family.samples {
         let labels: Vec<(&str, &str)> =
             sample.labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        let one = metric.encode_family(&labels)?;
+        let mut one = metric.encode_family(&labels)?;
         match family.kind {
             Kind::Counter => ConstCounter::new(sample.value).encode(one)?,
             Kind::Gauge => ConstGauge::new(sample.value).encode(one)?,
+            Kind::Histogram => {
+                let count = sample.buckets.iter().map(|(_, n)| n).sum();
+                one.encode_histogram::<NoLabelSet>(sample.value, count, &sample.buckets, None)?;
+            }
         }
     }
     Ok(())

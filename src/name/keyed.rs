@@ -48,7 +48,7 @@ impl KeyedName {
     }
 
     pub(crate) fn to_name(&self) -> CircuitName {
-        CircuitName::expect(self.as_str().to_owned())
+        CircuitName::expect(self.as_str().to_owned()).of_a_key()
     }
 
     fn write_key(&mut self, key: &str) -> fmt::Result {

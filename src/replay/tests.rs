@@ -88,7 +88,9 @@ async fn play(policy: Policy, calls: &[Call]) -> Vec<(Duration, Transition)> {
     let circuit = Circuit::new("live".try_into().unwrap(), policy, Vec::new(), Width::One);
     circuit.on_change(move |event| {
         if let Event::Transition(transition) = event {
-            seen.lock().unwrap().push((clock::now().since(zero), transition.clone()));
+            // A trace has no texts of failures.
+            let transition = Transition { last_error: None, ..transition.clone() };
+            seen.lock().unwrap().push((clock::now().since(zero), transition));
         }
     });
     let starts = starts.iter().map(|&n| (calls[n].at - calls[n].took, Some(n)));

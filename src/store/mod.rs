@@ -6,6 +6,7 @@ mod departed;
 mod entry;
 mod keyed;
 mod keys;
+mod measured;
 mod member;
 #[cfg(feature = "replay")]
 mod recording;
@@ -19,6 +20,7 @@ mod watch;
 pub(crate) use builder::StoreBuilder;
 pub(crate) use configured::{Configured, in_variables};
 pub use keyed::KeyedCircuits;
+pub(crate) use measured::{BackendNumbers, OperationNumbers};
 #[cfg(feature = "replay")]
 pub use recording::Recording;
 pub(crate) use registry::Sharing;

@@ -63,7 +63,7 @@ impl Store {
     /// Use it for a page or a program that follows the store. Unlike an observer, it runs where it
     /// is awaited, and may be slow: then it misses events, and gets their number.
     ///
-    /// Rejections are no events. A circuit counts them.
+    /// Rejections are among them only [if asked for](Events::with_rejections): a circuit counts them.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -88,7 +88,13 @@ impl Store {
     /// Nothing for calls. The first receiver of a store allocates about 50 KiB. While there is a
     /// receiver, each event is allocated once.
     pub fn events(&self) -> Events {
-        self.registry.feed.subscribe()
+        let registry = Arc::downgrade(&self.registry);
+        let counter = move || {
+            let Some(registry) = registry.upgrade() else { return Vec::new() };
+            let circuits = Self { registry }.circuits();
+            circuits.iter().map(|it| (it.name().clone(), it.rejections())).collect()
+        };
+        self.registry.feed.subscribe(Box::new(counter))
     }
 
     /// Sends the backend everything that waits to be sent, and disconnects from it. Call it when

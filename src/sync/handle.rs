@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::circuit::Pace;
 use super::directory::Directory;
 use super::group::NodeId;
+use super::measured::Measured;
 use super::node::{LeaseRequest, Node};
 use crate::backend::{Backend, Sender, View};
 use crate::clock;
@@ -105,6 +106,7 @@ pub(crate) struct Handle {
     pub(super) woken: Notify,
     inbox: Mutex<Inbox>,
     directory: Mutex<Directory>,
+    pub(super) measured: Measured,
     ids: AtomicU64,
     unsent: AtomicBool,
     ended: watch::Sender<bool>,
@@ -123,6 +125,7 @@ impl Handle {
             woken: Notify::new(),
             inbox: Mutex::default(),
             directory: Mutex::new(Directory::new()),
+            measured: Measured::default(),
             ids: AtomicU64::new(0),
             unsent: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -183,6 +186,11 @@ impl Handle {
 
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// Returns what is measured of the backend.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.measured
     }
 
     pub(crate) fn status(&self) -> BackendStatus {

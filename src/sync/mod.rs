@@ -67,6 +67,7 @@ mod host;
 mod inbound;
 mod judge;
 mod leases;
+mod measured;
 #[cfg(all(test, feature = "test-util", not(breaker_loom)))]
 mod model;
 mod node;
@@ -85,6 +86,7 @@ pub(crate) use group::NodeId;
 pub(crate) use handle::{BackendObserver, Handle, SyncSettings};
 pub(crate) use host::replica_name;
 pub(crate) use leases::Unclaimed;
+pub(crate) use measured::Durations;
 pub(crate) use node::{LeaseRequest, Node, Then};
 pub(crate) use outbound::Agenda;
 pub(crate) use overrides::left;

@@ -21,7 +21,11 @@ const PARTS: [(&str, &[&str], &[&str]); 21] = [
         &["data", "timestamp", "name", "policy", "machine", "clock"],
         &["fred", "serde", "serde_json"],
     ),
-    ("event", &["name", "unwind", "machine", "backend"], &["serde", "tracing"]),
+    (
+        "event",
+        &["data", "timestamp", "name", "unwind", "machine", "backend", "clock"],
+        &["serde", "tracing"],
+    ),
     (
         "sync",
         &["timestamp", "name", "unwind", "policy", "machine", "backend", "event", "clock"],

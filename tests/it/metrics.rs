@@ -1,6 +1,7 @@
 //! What a store has counted arrives in the systems that collect metrics.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_breaker::backend::MemoryBackend;
 use tower_breaker::metrics::{Family, Kind, MOST_KEYED, StoreCollector};
-use tower_breaker::{Circuit, Outcome, Policy, State, Store};
+use tower_breaker::{Circuit, Outcome, Policy, State, Store, StoreBuilder};
 
 use crate::support::replica::Replica;
 use crate::support::traffic::{Fault, Traffic};
@@ -38,8 +39,12 @@ fn value(families: &[Family], name: &str, labels: &[(&str, &str)]) -> Option<f64
 
 /// A store whose circuits open at the third failure in a row.
 fn three_in_a_row() -> Store {
+    builder().build()
+}
+
+fn builder() -> StoreBuilder {
     let policy = Policy::only().consecutive_failures(3).build().unwrap();
-    Store::builder().default_policy(policy).build()
+    Store::builder().default_policy(policy)
 }
 
 fn open(circuit: &Circuit) {
@@ -50,7 +55,10 @@ fn open(circuit: &Circuit) {
 
 /// Some of everything that a store can count.
 fn busy() -> Store {
-    let store = three_in_a_row();
+    busy_on(three_in_a_row())
+}
+
+fn busy_on(store: Store) -> Store {
     let circuit = store.circuit("payments");
     for outcome in [Outcome::Success, Outcome::failure(), Outcome::Ignored] {
         circuit.try_acquire().unwrap().settle(outcome);
@@ -105,7 +113,10 @@ fn the_docs_list_every_metric_and_no_other() {
 
 #[tokio::test]
 async fn a_scrape_over_http_is_what_promtool_expects() {
-    let store = busy();
+    let store = busy_on(builder().backend(MemoryBackend::new()).build());
+    while !store.backend().is_connected() {
+        tokio::task::yield_now().await;
+    }
     for name in ["quo\"te", "back\\slash", "line\nbreak", "<script>", "ünïcode", "{a=\"b\"}"] {
         open(&store.circuit(name));
     }
@@ -136,6 +147,11 @@ async fn a_scrape_over_http_is_what_promtool_expects() {
         body = body.replace(&format!("# HELP {name} "), &format!("# HELP {family} "));
         body = body.replace(&format!("# TYPE {name} "), &format!("# TYPE {family} "));
     }
+    for series in
+        ["tower_breaker_replicas 1", "operation=\"heartbeat\",result=\"ok\"", "le=\"+Inf\""]
+    {
+        assert!(body.contains(series), "{series} in {body}");
+    }
     let (ok, said) = promtool(&["check", "metrics"], &body);
     assert!(ok && said.is_empty(), "{said}\n{body}");
 }
@@ -164,6 +180,73 @@ fn the_rules_in_docs_do_what_their_tests_say() {
     for word in words.filter(|word| word.starts_with("tower_breaker_")) {
         assert!(known.contains(word), "{word}");
     }
+}
+
+#[test]
+fn the_page_for_operators_explains_every_metric_and_no_other() {
+    let page = include_str!("../../docs/operations.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `tower_breaker_"));
+    let rows: Vec<Vec<_>> = rows.map(|row| row.split(" | ").collect()).collect();
+    assert!(rows.iter().all(|cells| cells.len() == 3), "what it means, and what to do");
+    let explained: Vec<_> =
+        rows.iter().map(|row| format!("tower_breaker_{}", row[0].trim_end_matches('`'))).collect();
+    let known: Vec<_> = Store::in_memory().metrics().iter().map(|f| f.name.to_owned()).collect();
+    assert_eq!(explained, known);
+}
+
+/// All texts under `key`, wherever they are.
+fn texts(data: &serde_json::Value, key: &str, found: &mut Vec<String>) {
+    use serde_json::Value;
+
+    match data {
+        Value::Object(fields) => {
+            found.extend(fields.get(key).and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| texts(value, key, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| texts(value, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_uses_only_metrics_that_exist_in_valid_expressions() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len());
+    let is_described = |panel: &serde_json::Value| {
+        ["title", "description"].iter().all(|key| panel[key].is_string())
+    };
+    assert!(panels.iter().all(is_described));
+    let (mut expressions, mut queries) = (Vec::new(), Vec::new());
+    texts(&dashboard, "expr", &mut expressions);
+    texts(&dashboard, "query", &mut queries);
+    assert!(expressions.len() > panels.len(), "annotations too: {}", expressions.len());
+
+    let mut known = BTreeSet::new();
+    for family in Store::in_memory().metrics() {
+        known.insert(family.name.to_owned());
+        if family.kind == Kind::Histogram {
+            known.extend(["_bucket", "_count", "_sum"].map(|end| format!("{}{end}", family.name)));
+        }
+    }
+    let all = [&expressions[..], &queries].concat().join("\n");
+    for word in all.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        assert!(!word.starts_with("tower_breaker_") || known.contains(word), "{word}");
+    }
+
+    let mut rules = "groups:\n  - name: dashboard\n    rules:\n".to_owned();
+    for (n, expression) in expressions.iter().enumerate() {
+        let filled = expression.replace("$__rate_interval", "5m").replace("$__interval", "1m");
+        let filled = filled.replace("$name", ".*").replace('\'', "''");
+        writeln!(rules, "      - record: r{n}\n        expr: '{filled}'").unwrap();
+    }
+    let file = std::env::temp_dir().join(format!("tower-breaker-grafana-{}", std::process::id()));
+    std::fs::write(&file, rules).unwrap();
+    let (ok, said) = promtool(&["check", "rules", &file.to_string_lossy()], "");
+    std::fs::remove_file(&file).unwrap();
+    assert!(ok, "{said}");
 }
 
 /// Returns whether promtool is content, and what it says otherwise.
@@ -217,4 +300,36 @@ async fn a_backend_that_does_not_answer_shows() {
     wait_for("a degraded store", || degraded(&replica.store) == Some(1.0)).await;
     let detached = value(&replica.store.metrics(), "tower_breaker_detached", &[("name", "test")]);
     assert_eq!(detached, Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_on_the_backend_are_timed_and_the_age_of_the_view_grows() {
+    const VIEW_AGE: &str = "tower_breaker_view_age_seconds";
+    const OPERATIONS: &str = "tower_breaker_store_operation_duration_seconds";
+
+    let replica = Replica::join(&Traffic::over(&MemoryBackend::new()), fragile());
+    let metrics = || replica.store.metrics();
+    assert_eq!(value(&metrics(), VIEW_AGE, &[]), None, "nothing is known yet");
+    wait_for("a connected store", || replica.store.backend().is_connected()).await;
+    assert_eq!(value(&metrics(), "tower_breaker_replicas", &[]), Some(1.0));
+    assert!(value(&metrics(), VIEW_AGE, &[]).unwrap() < 2.0);
+    fail(&replica.circuit);
+    replica.line.set(Fault::Pauses);
+    advance(s(1)).await;
+    wait_for("a degraded store", || replica.store.backend().is_degraded()).await;
+    assert!(value(&metrics(), VIEW_AGE, &[]).unwrap() >= 2.0);
+    let families = metrics();
+    let operations = families.iter().find(|family| family.name == OPERATIONS).unwrap();
+    let of = |operation: &str, result: &str| {
+        let found = operations.samples.iter().find(|sample| {
+            sample.labels == [("operation", operation.into()), ("result", result.into())]
+        });
+        found.map(|it| (it.value, it.buckets.clone()))
+    };
+    let (_, buckets) = of("heartbeat", "ok").unwrap();
+    assert!(buckets[0].1 >= 1 && buckets[0].0 == 0.001, "{buckets:?}");
+    let (sum, buckets) = of("heartbeat", "unavailable").unwrap();
+    let (bound, slow) = *buckets.last().unwrap();
+    assert!(bound.is_infinite() && slow >= 1 && sum >= 1.0, "{sum}: {buckets:?}");
+    assert_eq!(of("restore", "ok"), None, "only what there was has a series");
 }

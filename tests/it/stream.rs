@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use tokio::task::unconstrained;
 use tower_breaker::event::{BackendStatus, Event, Events, Reason, StoreEvent};
 use tower_breaker::overrides::Override;
-use tower_breaker::{Outcome, State, Store};
+use tower_breaker::{Circuit, Outcome, State, Store};
 
 use crate::support::faulty::{Faulty, Gap};
 use crate::support::network::Network;
@@ -191,4 +192,48 @@ async fn an_event_of_the_stream_is_one_object_as_data() {
     assert_eq!(to_value(&status).unwrap(), json!({ "kind": "backend", "status": "closed" }));
     let missed = StoreEvent::Missed { events: 3 };
     assert_eq!(to_value(&missed).unwrap(), json!({ "kind": "missed", "events": 3 }));
+}
+
+fn rejections(name: &str, calls: u64, within: Duration) -> StoreEvent {
+    StoreEvent::Rejections { name: name.to_owned().try_into().unwrap(), calls, within }
+}
+
+fn reject(n: u64, circuit: &Circuit) {
+    (0..n).for_each(|_| drop(rejected(circuit)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejections_come_once_a_second_for_each_circuit() {
+    let store = store(fragile());
+    let [one, other] = ["one", "other"].map(|name| store.circuit(name));
+    one.force_open("test");
+    other.force_open("test");
+    reject(9, &one);
+    let mut events = store.events().with_rejections();
+    assert_eq!(received(&mut events), [], "those before are not among them");
+    reject(3, &one);
+    advance(ms(999)).await;
+    assert_eq!(received(&mut events), []);
+    reject(4, &one);
+    reject(1, &other);
+    let began = now();
+    let mut found = vec![events.recv().await.unwrap(), events.recv().await.unwrap()];
+    assert!(began.elapsed() <= ms(2), "it wakes by itself");
+    found.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(found, [rejections("one", 7, s(1)), rejections("other", 1, s(1))]);
+    let late = store.keyed("late").circuit("a").unwrap();
+    late.force_open("test");
+    assert_eq!(received(&mut events).len(), 1, "what happens comes at once");
+    reject(2, &late);
+    advance(s(3)).await;
+    assert_eq!(received(&mut events), [rejections("late:a", 2, s(3))]);
+    assert_eq!(received(&mut events), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_with_rejections_ends_with_its_store() {
+    let store = store(fragile());
+    let mut events = store.events().with_rejections();
+    drop(store);
+    assert_eq!(events.recv().await, None);
 }

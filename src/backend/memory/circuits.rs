@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::evidence::Evidence;
 use super::index::Index;
 use super::starts::Starts;
-use super::stored::Stored;
+use super::stored::{Ended, Stored};
 use super::time::{DAY, millis};
 use crate::backend::{
     BackendError, Batch, Changes, Lease, Move, Notice, OverrideChange, Probed, Report, View,
@@ -192,6 +192,10 @@ impl Circuits {
             (view.tally, view.shares) = evidence.totals(report, now);
         }
         view
+    }
+
+    pub(super) fn ended(&mut self, circuit: &CircuitName, now: u64) -> Option<Ended> {
+        self.stored.get(circuit)?.ended(now)
     }
 
     pub(super) fn view(&mut self, circuit: &CircuitName, now: u64) -> View {

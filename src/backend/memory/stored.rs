@@ -1,8 +1,11 @@
 //! What is stored of one circuit: its record, and its override.
 
+use std::time::Duration;
+
 use super::record::Record;
 use super::time::{DAY, cut, left, micros, millis};
 use crate::backend::{Overridden, OverrideRecord, View};
+use crate::machine::State;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Stored {
@@ -18,6 +21,18 @@ struct StoredOverride {
     since: u64,
     /// When it ends, if it does by itself.
     until: Option<u64>,
+}
+
+/// The end of an override whose time is over.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) at: u64,
+    pub(super) version: u64,
+    pub(super) record: OverrideRecord,
+    /// The state of the record.
+    pub(super) beneath: State,
+    /// The record has moved on since.
+    pub(super) moved_on: bool,
 }
 
 impl Stored {
@@ -84,6 +99,24 @@ impl Stored {
         view
     }
 
+    /// Returns the override that has ended because its time is over, as long as it is known.
+    pub(super) fn ended(&self, now: u64) -> Option<Ended> {
+        let StoredOverride { version, record, until, .. } = self.overridden.as_ref()?;
+        let (record, at) = (record.as_ref()?, (*until)?);
+        if at > now {
+            return None;
+        }
+        let began = self.generation();
+        let beneath = self.record.as_ref().map_or(State::Closed, |it| it.state.shown(now).state());
+        Some(Ended {
+            at,
+            version: *version,
+            record: OverrideRecord { remaining: Some(Duration::ZERO), ..record.clone() },
+            beneath,
+            moved_on: began > millis(at),
+        })
+    }
+
     fn version(&self) -> u64 {
         self.overridden.as_ref().map_or(0, |stored| stored.version)
     }
@@ -91,6 +124,8 @@ impl Stored {
 
 impl StoredOverride {
     fn new(version: u64, record: Option<OverrideRecord>, now: u64) -> Self {
+        // One that has no time left is never in force.
+        let record = record.filter(|record| record.remaining != Some(Duration::ZERO));
         let length = record.as_ref().and_then(|record| record.remaining);
         let until = length.map(|length| now.saturating_add(micros(length)));
         Self { version, record, since: now, until }

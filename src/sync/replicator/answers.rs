@@ -9,6 +9,7 @@ use crate::backend::{BackendError, Group, Notice, Roster, View};
 use crate::clock;
 use crate::name::CircuitName;
 use crate::sync::circuit::{Detached, Input};
+use crate::sync::measured::{Answer, Operation};
 use crate::sync::node::Then;
 use crate::sync::scheduler::{Class, spread};
 use crate::timestamp::Timestamp;
@@ -22,14 +23,15 @@ const SLOW: Duration = Duration::from_millis(250);
 impl Replicator {
     pub(super) fn done(&mut self, done: Done) {
         let (now, asked) = (clock::now(), done.asked);
-        let unanswered = match &done.answer {
-            Answered::Heartbeat(answer) => is_unanswered(answer),
-            Answered::Published(answer) => is_unanswered(answer),
-            Answered::Sync(_, answer) => is_unanswered(answer),
-            Answered::Command(_, _, answer) => is_unanswered(answer),
-            Answered::Lease(_, _, answer) => is_unanswered(answer),
+        let (operation, answer) = match &done.answer {
+            Answered::Heartbeat(answer) => (Operation::Heartbeat, Answer::of(answer)),
+            Answered::Published(answer) => (Operation::Publish, Answer::of(answer)),
+            Answered::Sync(_, answer) => (Operation::Sync, Answer::of(answer)),
+            Answered::Command(_, command, answer) => (Operation::of(command), Answer::of(answer)),
+            Answered::Lease(_, _, answer) => (Operation::Lease, Answer::of(answer)),
         };
-        let took = now.since(asked);
+        let (took, unanswered) = (now.since(asked), answer == Answer::Unavailable);
+        self.handle.measured.took(operation, answer, took);
         // An error at once is no sign of a slow backend, nor is one lost answer among others.
         let lost = self.answered > asked;
         if !unanswered {
@@ -87,6 +89,7 @@ impl Replicator {
                 self.live_is_sure = self.heard.is_some() && self.live == live;
                 self.live = live;
                 self.heard = Some(asked);
+                self.handle.measured.heard(live, asked);
                 self.sweeps = true;
                 if self.missed.compare(roster.newest, self.seen()) {
                     self.poll_all(now);
@@ -166,8 +169,4 @@ impl Replicator {
         }
         self.request_sync(group);
     }
-}
-
-fn is_unanswered<T>(answer: &Result<T, BackendError>) -> bool {
-    answer.as_ref().is_err_and(BackendError::is_unavailable)
 }

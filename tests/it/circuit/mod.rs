@@ -4,5 +4,6 @@ mod errors;
 mod events;
 mod execute;
 mod history;
+mod last_error;
 mod reuse;
 mod threads;

@@ -155,6 +155,7 @@ fn a_configuration_is_read_as_it_was_written() {
         key_idle = "off"
         latency_sample = 16
         key_latency_sample = "off"
+        critical = "payments, database"
         preset = "http_api"
         failure_rate = "off"
         consecutive_failures = 18446744073709551615

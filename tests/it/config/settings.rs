@@ -194,7 +194,7 @@ const POLICY: [Setting; 19] = [
 type StoreSetting =
     (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
 
-const STORE: [StoreSetting; 14] = [
+const STORE: [StoreSetting; 15] = [
     ("enabled", &[("true", "Some(true)"), ("0", "Some(false)"), ("OFF", "Some(false)")], &["x"]),
     ("redis_url", &[], &[]),
     ("redis_password", &[], &[]),
@@ -209,6 +209,11 @@ const STORE: [StoreSetting; 14] = [
     ("key_idle", &[("1s", "Some(1s)"), ("off", "Some(18446744073709551615")], &["999ms", "10"]),
     ("latency_sample", &[("1", "Some(1)"), ("off", "Some(0)")], &["-1", "1000001", "1/64"]),
     ("key_latency_sample", &[("16", "Some(16)"), ("0", "Some(0)")], &["0.5", "all"]),
+    (
+        "critical",
+        &[("b, payments-api", "Some({\"b\", \"payments-api\"})"), ("Ü:x", "Some({\"Ü:x\"})")],
+        &[",", "a,", "a,,b", " "],
+    ),
 ];
 
 /// The ways to give a setting to the store and all circuits, or to one circuit: which is found

@@ -205,3 +205,18 @@ async fn an_error_of_store_redis_does_not_name_a_variable() {
     assert!(shown.contains("redis://") && !shown.contains("CIRCUIT_BREAKER"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[tokio::test]
+async fn critical_circuits_of_the_configuration_are_added_to_those_of_the_code() {
+    let config = parse(&[("CRITICAL", "payments,database")]).unwrap();
+    let store = config.connect().await.unwrap().critical("search").build();
+    for name in ["payments", "database", "search", "mail"] {
+        store.circuit(name).force_open("test");
+    }
+    let health = store.health();
+    let critical = health.circuits.iter().filter(|circuit| circuit.critical);
+    let mut critical: Vec<_> = critical.map(|circuit| circuit.name.as_str()).collect();
+    critical.sort_unstable();
+    assert_eq!(critical, ["database", "payments", "search"]);
+    assert_eq!(health.http_status(), 503);
+}

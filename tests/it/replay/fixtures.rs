@@ -58,7 +58,10 @@ pub(super) async fn play(
     let seen = transitions.clone();
     let observer = move |_: &_, event: &Event| {
         if let Event::Transition(transition) = event {
-            seen.lock().unwrap().push((now() - zero, transition.clone()));
+            // A trace has no texts of failures.
+            let mut transition = transition.clone();
+            transition.last_error = None;
+            seen.lock().unwrap().push((now() - zero, transition));
         }
     };
     let store = Store::builder().default_policy(policy).on_change(observer).build();

@@ -77,7 +77,10 @@ fn a_recording_changes_no_evidence_and_its_replay_has_the_same_transitions() {
         let (seen, zero) = (live.clone(), now());
         let observer = move |_: &CircuitName, event: &Event| {
             if let Event::Transition(transition) = event {
-                seen.lock().unwrap().push((now() - zero, transition.clone()));
+                // A trace has no texts of failures.
+                let mut transition = transition.clone();
+                transition.last_error = None;
+                seen.lock().unwrap().push((now() - zero, transition));
             }
         };
         let store = Store::builder().default_policy(policy.clone()).on_change(observer).build();

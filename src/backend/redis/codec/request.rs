@@ -9,9 +9,9 @@ use super::MOST;
 use super::keys::escape;
 use crate::backend::{
     Attention, Batch, Heartbeat, Lease, Move, OpenTerms, OverrideChange, OverrideRecord, Probed,
-    RecordState, Report, Shares, View,
+    RecordState, Report, Shares, View, most_noted,
 };
-use crate::machine::{Reason, Tally, Transition};
+use crate::machine::{HistoryEntry, Reason, Tally, Transition};
 use crate::name::CircuitName;
 
 /// The request of an operation. What it does not need is absent: to a script, a `null` is a value.
@@ -55,6 +55,9 @@ pub(in super::super) struct Request {
     info: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<u64>,
+    /// How many entries of its history are kept, if not the usual number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<usize>,
 }
 
 #[derive(Default, Serialize)]
@@ -80,7 +83,8 @@ struct Info<'a> {
 
 impl Request {
     fn of(circuit: &CircuitName) -> Self {
-        Self { name: Some(escape(circuit.as_str())), ..Self::default() }
+        let keep = Some(most_noted(circuit)).filter(|most| *most != HistoryEntry::MOST);
+        Self { name: Some(escape(circuit.as_str())), keep, ..Self::default() }
     }
 
     pub(in super::super) fn transition(circuit: &CircuitName, from: u64, to: &Move) -> Self {

@@ -21,12 +21,12 @@ macro_rules! scripts {
 
 scripts! {
     SYNC: "prelude.lua" "circuit.lua" "group.lua" "report.lua" "sync.lua";
-    TRANSITION: "prelude.lua" "circuit.lua" "group.lua" "begin.lua" "note.lua" "write.lua" "transition.lua";
-    ACQUIRE: "prelude.lua" "circuit.lua" "group.lua" "begin.lua" "note.lua" "write.lua" "acquire.lua";
-    SETTLE: "prelude.lua" "circuit.lua" "group.lua" "begin.lua" "note.lua" "write.lua" "settle.lua";
-    RESTORE: "prelude.lua" "circuit.lua" "group.lua" "begin.lua" "note.lua" "write.lua" "restore.lua";
-    OVERRIDE: "prelude.lua" "circuit.lua" "group.lua" "begin.lua" "note.lua" "write.lua" "override.lua";
-    HISTORY: "prelude.lua" "history.lua";
+    TRANSITION: "prelude.lua" "circuit.lua" "group.lua" "over.lua" "begin.lua" "note.lua" "write.lua" "transition.lua";
+    ACQUIRE: "prelude.lua" "circuit.lua" "group.lua" "over.lua" "begin.lua" "note.lua" "write.lua" "acquire.lua";
+    SETTLE: "prelude.lua" "circuit.lua" "group.lua" "over.lua" "begin.lua" "note.lua" "write.lua" "settle.lua";
+    RESTORE: "prelude.lua" "circuit.lua" "group.lua" "over.lua" "begin.lua" "note.lua" "write.lua" "restore.lua";
+    OVERRIDE: "prelude.lua" "circuit.lua" "group.lua" "over.lua" "begin.lua" "note.lua" "write.lua" "override.lua";
+    HISTORY: "prelude.lua" "circuit.lua" "over.lua" "history.lua";
     HEARTBEAT: "prelude.lua" "heartbeat.lua";
     REPLICAS: "prelude.lua" "replicas.lua";
     WATCH: "prelude.lua" "watch.lua";

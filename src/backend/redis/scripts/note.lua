@@ -1,6 +1,6 @@
 -- What has happened to the circuit: a sorted set of transitions, by the time when each was made.
 
-local HISTORY, MOST_NOTED = KEYS[6], 64
+local MOST_NOTED = REQUEST.keep or 64
 
 local function in_force(o)
   return o.state and (o['until'] == 0 or o['until'] > NOW) and o or nil
@@ -41,16 +41,26 @@ local function noted(after)
   return json .. '}'
 end
 
--- Notes what the verb has changed, if that is a transition or an override.
-local function note()
-  local json = noted(now_is())
-  if not json then return end
-  local last = redis.call('ZRANGE', HISTORY, -1, -1, 'WITHSCORES')
-  redis.call('ZADD', HISTORY, whole(math.max(number(last[2]) + 1, NOW)), json)
+local function add(at, json)
+  redis.call('ZADD', HISTORY, whole(at), json)
   -- Few at a time: the key may hold what another program has put there.
   local over = math.min(redis.call('ZCARD', HISTORY) - MOST_NOTED, 500)
   if over > 0 then
     redis.call('ZREM', HISTORY, unpack(redis.call('ZRANGE', HISTORY, 0, over - 1)))
   end
   redis.call('PEXPIRE', HISTORY, whole(DAY))
+end
+
+-- Notes what the verb has changed, if that is a transition or an override.
+local function note()
+  local json = noted(now_is())
+  if not json then return end
+  local last = redis.call('ZRANGE', HISTORY, -1, -1, 'WITHSCORES')
+  add(math.max(number(last[2]) + 1, NOW), json)
+end
+
+-- Notes the end of an override that is about to be replaced, if its time was over.
+local function note_end()
+  local at, json = ended(c)
+  if at and at > NOW - DAY then add(at, json) end
 end

@@ -90,6 +90,9 @@ end
 -- Writes an override, or that there is none. A version outlives what it was for by a day, so that
 -- no replica writes back an older one.
 local function override(version, to)
+  pcall(note_end)
+  -- One that has no time left is never in force.
+  if to and to.remaining == 0 then to = nil end
   local is_there = c.override.version > 0
   c.override = { version = math.min(version, MOST), ['until'] = 0 }
   local fields = { 'schema', whole(SCHEMA), 'version', whole(c.override.version) }

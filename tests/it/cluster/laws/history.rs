@@ -4,7 +4,7 @@ use tower_breaker::backend::OverrideChange::{Clear, Reset, Set};
 use tower_breaker::backend::{Backend, Move, OpenTerms, Probed, View};
 use tower_breaker::event::{HistoryEntry, Origin, Reason, Tally, Transition};
 use tower_breaker::overrides::{OverrideRecord, OverrideState};
-use tower_breaker::{CircuitName, State};
+use tower_breaker::{CircuitName, State, Store};
 
 use super::World;
 use super::fixtures::{
@@ -122,6 +122,21 @@ pub(super) async fn the_last_64_transitions_are_kept(world: impl World) {
     assert_eq!(kept, generations[7..]);
 }
 
+pub(super) async fn of_a_circuit_of_a_key_the_last_8_transitions_are_kept(world: impl World) {
+    let ((one, other), layer) = (world.replicas(), name());
+    let store = Store::in_memory();
+    let circuit = store.keyed(layer.as_str().to_owned()).circuit("a.example").unwrap();
+    let name = circuit.name();
+    for _ in 0..10 {
+        one.set_override(name, &Set(override_record(None))).await.unwrap();
+        other.set_override(name, &Clear).await.unwrap();
+    }
+    assert!(name.is_of_a_key());
+    let history = transitions(&*one, name).await;
+    assert_eq!((history.len(), HistoryEntry::MOST_OF_A_KEY), (8, 8));
+    assert_eq!(history[7].from, State::ForcedOpen, "the last ones");
+}
+
 pub(super) async fn what_changes_no_state_is_not_noted(world: impl World) {
     let ((one, other), name) = (world.replicas(), name());
     one.report(&report(&name, 1, 3)).await;
@@ -151,4 +166,55 @@ pub(super) async fn a_restored_record_is_noted(world: impl World) {
     assert_eq!(changes(&history), [(State::Closed, State::ForcedOpen, Reason::FailureRate)]);
     assert_eq!((history[0].generation, history[0].tally), (view.generation, view.tally));
     assert_eq!(history[0].overridden.as_deref(), Some(&override_record(None)));
+}
+
+pub(super) async fn an_override_whose_time_ends_has_one_entry_at_its_end(world: impl World) {
+    let ((one, other), name) = (world.replicas(), name());
+    let record = override_record(Some(ms(200)));
+    let set = one.set_override(&name, &Set(record.clone())).await.unwrap();
+    assert_eq!(entries(&*one, &name).await.len(), 1, "it is in force");
+    world.wait(ms(500)).await;
+    for replica in [&one, &other, &one] {
+        let history = transitions(&**replica, &name).await;
+        assert_eq!(
+            changes(&history),
+            [
+                (State::Closed, State::ForcedOpen, Reason::Override),
+                (State::ForcedOpen, State::Closed, Reason::OverrideOver),
+            ]
+        );
+        assert_eq!(history[1].generation, set.overridden.version);
+        let over = OverrideRecord { remaining: Some(ms(0)), ..record.clone() };
+        assert_eq!(history[1].overridden.as_deref(), Some(&over));
+    }
+    let entries = entries(&*other, &name).await;
+    let lasted = entries[0].ago.saturating_sub(entries[1].ago);
+    assert!(lasted >= ms(199) && lasted <= ms(201), "{entries:?}");
+}
+
+pub(super) async fn the_end_of_an_override_is_not_lost_when_the_circuit_goes_on(world: impl World) {
+    use State::{Closed, ForcedOpen, Open};
+
+    let ((one, other), name) = (world.replicas(), name());
+    let terms = OpenTerms { interval: s(60), ..TERMS };
+    let opened = one.transition(&name, 1, &open(terms)).await.unwrap();
+    other.set_override(&name, &Set(override_record(Some(ms(100))))).await.unwrap();
+    world.wait(ms(300)).await;
+    // The record moves on before anything has noted the end.
+    let to = Move::Closed { reason: Reason::Override };
+    one.transition(&name, opened.generation, &to).await.unwrap();
+    let expected = vec![
+        (Closed, Open, Reason::FailureRate),
+        (Open, ForcedOpen, Reason::Override),
+        (ForcedOpen, Open, Reason::OverrideOver),
+        (Open, Closed, Reason::Override),
+    ];
+    assert_eq!(changes(&transitions(&*one, &name).await), expected);
+    // Another override takes its place.
+    other.set_override(&name, &Set(override_record(None))).await.unwrap();
+    let expected = [expected, vec![(Closed, ForcedOpen, Reason::Override)]].concat();
+    assert_eq!(changes(&transitions(&*one, &name).await), expected);
+    other.set_override(&name, &Clear).await.unwrap();
+    let expected = [expected, vec![(ForcedOpen, Closed, Reason::Override)]].concat();
+    assert_eq!(changes(&transitions(&*one, &name).await), expected);
 }

@@ -139,6 +139,9 @@ laws! {
         the_history_has_each_transition_and_the_evidence_of_a_trip
         the_history_names_who_overrode_the_circuit_and_why
         the_last_64_transitions_are_kept
+        of_a_circuit_of_a_key_the_last_8_transitions_are_kept
+        an_override_whose_time_ends_has_one_entry_at_its_end
+        the_end_of_an_override_is_not_lost_when_the_circuit_goes_on
         what_changes_no_state_is_not_noted
         a_restored_record_is_noted
     }
