@@ -148,7 +148,7 @@ async fn a_scrape_over_http_is_what_promtool_expects() {
         body = body.replace(&format!("# TYPE {name} "), &format!("# TYPE {family} "));
     }
     for series in
-        ["tower_breaker_replicas 1", "operation=\"heartbeat\",result=\"ok\"", "le=\"+Inf\""]
+        ["tower_breaker_replicas{} 1.0", "operation=\"heartbeat\",result=\"ok\"", "le=\"+Inf\""]
     {
         assert!(body.contains(series), "{series} in {body}");
     }
