@@ -327,7 +327,7 @@ async fn operations_on_the_backend_are_timed_and_the_age_of_the_view_grows() {
         found.map(|it| (it.value, it.buckets.clone()))
     };
     let (_, buckets) = of("heartbeat", "ok").unwrap();
-    assert!(buckets[0].1 >= 1 && buckets[0].0 == 0.001, "{buckets:?}");
+    assert!(buckets[0].1 >= 1 && buckets[0].0 < 0.002, "{buckets:?}");
     let (sum, buckets) = of("heartbeat", "unavailable").unwrap();
     let (bound, slow) = *buckets.last().unwrap();
     assert!(bound.is_infinite() && slow >= 1 && sum >= 1.0, "{sum}: {buckets:?}");
