@@ -129,10 +129,10 @@ impl FailureKind {
 }
 
 impl FailureKind {
-    /// Returns the kind for people, where nothing more is known of a failure: `HTTP 5xx`.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::Other => "failure",
+    /// Returns the kind for people, if it says anything: `HTTP 5xx`.
+    pub(crate) const fn text(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Other => return None,
             Self::Error => "error",
             Self::Timeout => "timeout",
             Self::Panic => "panic",
@@ -146,7 +146,7 @@ impl FailureKind {
             Self::GrpcUnavailable => "gRPC Unavailable",
             Self::GrpcDataLoss => "gRPC DataLoss",
             Self::GrpcOther => "gRPC status",
-        }
+        })
     }
 
     /// Returns the kind with this [name](Self::as_str), or `None` if there is none.

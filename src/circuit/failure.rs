@@ -83,7 +83,7 @@ impl LastFailure {
         let fits = |it: &&Described| it.kind == kind && at.since(it.at) <= FRESH;
         let described = self.described.as_ref().filter(fits);
         let text = described.and_then(|described| described.text.clone());
-        Some(text.unwrap_or_else(|| kind.text().into()))
+        text.or_else(|| kind.text().map(Into::into))
     }
 
     /// Adds the last failure to a transition of this process, if it is among what caused it.

@@ -53,7 +53,7 @@ pub struct Transition {
     /// The circuit takes a text at most about once a second, and whenever the next failure could
     /// open it. So if several failures of one kind come at the same moment, it may be that of
     /// another one than the last. If none was taken lately, it is the
-    /// [kind](crate::classify::FailureKind) of the failure.
+    /// [kind](crate::classify::FailureKind) of the failure, or `None` if that says nothing.
     ///
     /// The text of errors is in it only if a layer or a classifier
     /// [says so](crate::CircuitBreakerLayer::describe_errors), because it may contain secrets. It

@@ -158,7 +158,7 @@ impl CircuitSync {
                 self.read_again = Some(now);
             }
             Command::Transition { to, .. } => {
-                *proposal = proposal.take().or_else(|| Some(to.clone()))
+                *proposal = proposal.take().or_else(|| Some(to.clone()));
             }
         }
     }

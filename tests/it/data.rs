@@ -57,7 +57,7 @@ async fn a_trip_has_its_evidence_and_its_interval_in_milliseconds() {
         "tally": {
             "calls": 1, "failures": 1, "slow_calls": 0, "consecutive_failures": 1, "unanswered": 1,
         },
-        "contributors": [], "last_error": "failure",
+        "contributors": [], "last_error": null,
     });
     assert_data(&event, &expected);
     assert_data(

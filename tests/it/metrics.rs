@@ -148,7 +148,7 @@ async fn a_scrape_over_http_is_what_promtool_expects() {
         body = body.replace(&format!("# TYPE {name} "), &format!("# TYPE {family} "));
     }
     for series in
-        ["tower_breaker_replicas 1", "operation=\"heartbeat\",result=\"ok\"", "le=\"+Inf\""]
+        ["tower_breaker_replicas{} 1.0", "operation=\"heartbeat\",result=\"ok\"", "le=\"+Inf\""]
     {
         assert!(body.contains(series), "{series} in {body}");
     }
@@ -327,7 +327,7 @@ async fn operations_on_the_backend_are_timed_and_the_age_of_the_view_grows() {
         found.map(|it| (it.value, it.buckets.clone()))
     };
     let (_, buckets) = of("heartbeat", "ok").unwrap();
-    assert!(buckets[0].1 >= 1 && buckets[0].0 == 0.001, "{buckets:?}");
+    assert!(buckets[0].1 >= 1 && buckets[0].0 < 0.002, "{buckets:?}");
     let (sum, buckets) = of("heartbeat", "unavailable").unwrap();
     let (bound, slow) = *buckets.last().unwrap();
     assert!(bound.is_infinite() && slow >= 1 && sum >= 1.0, "{sum}: {buckets:?}");

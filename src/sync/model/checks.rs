@@ -209,7 +209,7 @@ impl World {
     pub(super) fn check_proposal(
         &self,
         n: usize,
-        before: Option<Move>,
+        before: Option<&Move>,
         whole: bool,
         scenario: &Scenario,
     ) -> Result<(), Violation> {
@@ -220,7 +220,7 @@ impl World {
         let quorum = scenario.policy.quorum();
         let failing = self.history.failing(generation);
         let history = &self.history;
-        if history.lost || history.jumped || before.as_ref() == proposed {
+        if history.lost || history.jumped || before == proposed {
             return Ok(());
         }
         if quorum > 1 && failing < quorum {

@@ -125,7 +125,7 @@ impl World {
                         false
                     }
                 };
-                self.check_proposal(to, before, whole, scenario)?;
+                self.check_proposal(to, before.as_ref(), whole, scenario)?;
                 if !body.views().is_empty() {
                     self.check_forged(to, asked)?;
                 }
