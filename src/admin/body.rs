@@ -71,13 +71,13 @@ impl Events {
                     self.seat.end();
                     return Poll::Ready(None);
                 }
-                Read::NotYet => match ready!(self.head.as_mut().poll(cx)) {
-                    Some(head) => self.head = more(head),
-                    None => {
+                Read::NotYet => {
+                    let Some(head) = ready!(self.head.as_mut().poll(cx)) else {
                         self.seat.end();
                         return Poll::Ready(None);
-                    }
-                },
+                    };
+                    self.head = more(head);
+                }
             }
         }
     }

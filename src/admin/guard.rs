@@ -1,37 +1,35 @@
 //! What a request must be before it may change anything.
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use http::request::Parts;
-use http::{Response, StatusCode};
 
-use super::body::Body;
-use super::respond::refuse;
+use super::respond::Refusal;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses a write that a page of another origin could have caused, and one that is no JSON, which
 /// every page could send as a form.
-pub(super) fn check(parts: &Parts) -> Result<(), Response<Body>> {
-    let forbid = |text: &str| Err(refuse(StatusCode::FORBIDDEN, text));
+pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
     let headers = &parts.headers;
     // What cannot be read is none of those.
     let site = |site: &str| ["same-origin", "none"].contains(&site);
     if !headers.get_all(SEC_FETCH_SITE).iter().all(|value| value.to_str().is_ok_and(site)) {
-        return forbid("the request comes from a page of another site");
+        return Err(Refusal::forbidden("the request comes from a page of another site"));
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let own = origin.to_str().is_ok_and(|origin| is_own(origin, parts));
         if !own || origins.next().is_some() {
-            return forbid(
+            return Err(Refusal::forbidden(
                 "the request comes from a page of another origin; if a proxy stands between, have \
                  it pass the host on",
-            );
+            ));
         }
     }
     if !is_json(headers) {
         let text = "the body must be JSON, with the content type application/json";
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     Ok(())
 }

@@ -193,10 +193,10 @@ impl Hub {
 
     fn happens(&mut self, shared: &Shared, input: Input) {
         match input {
-            Input::Transition(name, transition) => self.report_transition(&name, transition),
+            Input::Transition(name, transition) => self.changes(&name, Some(transition)),
             Input::View(name, view) => {
-                let transition = shared.views().put(&name, view);
-                self.changes(name, transition);
+                let transition = shared.views().put(&name, *view);
+                self.changes(&name, transition);
             }
             Input::Replica(replica) => {
                 // What is not shown is not shown because a replica has it too.
@@ -213,14 +213,15 @@ impl Hub {
         }
     }
 
-    fn changes(&mut self, name: CircuitName, transition: Option<Transition>) {
-        match transition {
-            Some(transition) => self.report_transition(&name, transition),
-            None => {
-                self.urgent.insert(name.as_str().to_owned());
-                self.hurry();
-            }
+    fn changes(&mut self, name: &CircuitName, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.writer.transition(&json(&Moved {
+                name: name.as_str(),
+                transition: HistoryEntry::new(Duration::ZERO, transition),
+            }));
         }
+        self.urgent.insert(name.as_str().to_owned());
+        self.hurry();
     }
 
     /// Returns whether the circuits are to be read again, because the backend answers again, or no
@@ -236,7 +237,7 @@ impl Hub {
             }
             Read::Circuits(changes) => {
                 for (name, transition) in changes {
-                    self.changes(name, transition);
+                    self.changes(&name, transition);
                 }
                 self.report_status(shared);
                 false
@@ -252,13 +253,6 @@ impl Hub {
             self.writer.event("replicas", &json(&now));
             self.replicas = Some(now);
         }
-    }
-
-    fn report_transition(&mut self, name: &CircuitName, transition: Transition) {
-        let transition = HistoryEntry::new(Duration::ZERO, transition);
-        self.writer.transition(&json(&Moved { name: name.as_str(), transition }));
-        self.urgent.insert(name.as_str().to_owned());
-        self.hurry();
     }
 
     fn report_status(&mut self, shared: &Shared) {
@@ -287,7 +281,7 @@ impl Hub {
             gone.remove(&circuit.name);
             changed.extend(self.if_changed(circuit));
         }
-        self.report(&changed, gone);
+        self.report(&changed, &gone);
     }
 
     fn look_at_urgent(&mut self, shared: &Shared) {
@@ -301,7 +295,7 @@ impl Hub {
                 }
             }
         }
-        self.report(&changed, gone);
+        self.report(&changed, &gone);
     }
 
     fn if_changed(&mut self, mut circuit: Circuit) -> Option<Circuit> {
@@ -310,13 +304,13 @@ impl Hub {
         (before != Some(fingerprint)).then_some(circuit)
     }
 
-    fn report(&mut self, changed: &[Circuit], gone: BTreeSet<String>) {
+    fn report(&mut self, changed: &[Circuit], gone: &BTreeSet<String>) {
         if !changed.is_empty() {
             self.writer.event("circuits", &json(changed));
         }
         if !gone.is_empty() {
             self.known.retain(|name, _| !gone.contains(name));
-            self.writer.event("gone", &json(&gone));
+            self.writer.event("gone", &json(gone));
         }
     }
 

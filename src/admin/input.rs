@@ -4,15 +4,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap};
-use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle as Runtime;
 use tokio::time::timeout;
 
-use super::body::Body;
-use super::respond::refuse;
+use super::respond::Refusal;
 use crate::overrides::{Override, OverrideState};
 
 /// The largest body.
@@ -31,14 +30,14 @@ const LONGEST: u64 = 366 * 24 * 60 * 60 * 1_000;
 const SHOWN: usize = 64;
 
 /// Reads a body. One that is too large is not read to its end.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Response<Body>>
+pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Vec<u8>, Refusal>
 where
     B: HttpBody,
     B::Data: bytes::Buf,
 {
     let too_large = || {
         let text = format!("the body is larger than {MOST_BYTES} bytes");
-        refuse(StatusCode::PAYLOAD_TOO_LARGE, &text)
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<u64>().ok()).unwrap_or_default();
@@ -53,10 +52,10 @@ where
     match read {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(())) => Err(refuse(StatusCode::BAD_REQUEST, "the body ended with an error")),
+        Ok(Err(())) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the body ended with an error")),
         Err(_) => {
             let text = format!("the body did not arrive within {PATIENCE:?}");
-            Err(refuse(StatusCode::REQUEST_TIMEOUT, &text))
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text))
         }
     }
 }
@@ -85,25 +84,21 @@ where
     Ok(Some(bytes))
 }
 
-/// The refusal of a body that says something wrong.
-pub(super) fn wrong(text: &str) -> Response<Body> {
-    refuse(StatusCode::BAD_REQUEST, text)
-}
-
-fn object(body: &[u8]) -> Result<Map<String, Value>, Response<Body>> {
-    serde_json::from_slice(body).map_err(|error| wrong(&format!("expected a JSON object: {error}")))
+fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::wrong(format!("expected a JSON object: {error}")))
 }
 
 /// Checks the body of a write that has no settings: `{}`.
-pub(super) fn nothing(body: &[u8]) -> Result<(), Response<Body>> {
+pub(super) fn nothing(body: &[u8]) -> Result<(), Refusal> {
     match object(body)?.keys().next() {
-        Some(name) => Err(wrong(&format!("`{}`: unknown; expected {{}}", shown(name)))),
+        Some(name) => Err(Refusal::wrong(format!("`{}`: unknown; expected {{}}", shown(name)))),
         None => Ok(()),
     }
 }
 
 /// Reads an override. The error names each problem.
-pub(super) fn r#override(body: &[u8]) -> Result<Override, Response<Body>> {
+pub(super) fn r#override(body: &[u8]) -> Result<Override, Refusal> {
     let object = object(body)?;
     let mut problems = Vec::new();
     for name in object.keys() {
@@ -134,7 +129,7 @@ pub(super) fn r#override(body: &[u8]) -> Result<Override, Response<Body>> {
             let set = Override::new(state, reason);
             Ok(time.map_or(set.clone(), |time| set.lasting(Duration::from_millis(time))))
         }
-        _ => Err(wrong(&problems.join("; "))),
+        _ => Err(Refusal::wrong(problems.join("; "))),
     }
 }
 

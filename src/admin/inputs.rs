@@ -1,5 +1,6 @@
 //! What happens, for the hub.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -21,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub(super) enum Input {
     Transition(CircuitName, Transition),
     /// A circuit of a backend has changed.
-    View(CircuitName, View),
+    View(CircuitName, Box<View>),
     /// A replica describes its circuits.
     Replica(ReplicaCircuits),
     /// The status of the backend has changed.
@@ -36,15 +37,8 @@ pub(super) enum Input {
 
 /// Where it comes from.
 pub(super) enum Inputs {
-    Store {
-        events: Events,
-        watch: Option<ClusterWatch>,
-    },
-    Backend {
-        backend: std::sync::Arc<dyn Backend>,
-        notices: broadcast::Receiver<Notice>,
-        renew: Interval,
-    },
+    Store { events: Events, watch: Option<ClusterWatch> },
+    Backend { backend: Arc<dyn Backend>, notices: broadcast::Receiver<Notice>, renew: Interval },
 }
 
 impl Inputs {
@@ -65,13 +59,12 @@ impl Inputs {
         match self {
             Self::Store { events, watch } => tokio::select! {
                 event = events.recv() => of_store(event),
-                said = said(watch) => match said {
-                    Some(replica) => Input::Replica(replica),
-                    None => {
+                said = said(watch) => {
+                    if said.is_none() {
                         *watch = None;
-                        Input::Other
                     }
-                },
+                    said.map_or(Input::Other, Input::Replica)
+                }
             },
             Self::Backend { backend, notices, renew } => tokio::select! {
                 notice = notices.recv() => of_backend(notice),
@@ -106,7 +99,7 @@ fn of_store(event: Option<StoreEvent>) -> Input {
 
 fn of_backend(notice: Result<Notice, RecvError>) -> Input {
     match notice {
-        Ok(Notice::Changed { circuit, view, .. }) => Input::View(circuit, *view),
+        Ok(Notice::Changed { circuit, view, .. }) => Input::View(circuit, view),
         Ok(Notice::Circuits { sender, circuits }) => {
             Input::Replica(ReplicaCircuits::new(sender, &circuits))
         }

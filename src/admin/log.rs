@@ -50,7 +50,7 @@ impl Kept {
 /// An overview, for the connections that come within a moment.
 #[derive(Clone, Debug)]
 struct Recent {
-    data: Bytes,
+    frame: Bytes,
     next: u64,
     at: Timestamp,
 }
@@ -121,18 +121,16 @@ impl Log {
     pub(super) fn overview(&self) -> Option<(Bytes, u64)> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let age = clock::now().since(recent.at);
-        (age < RECENT).then_some((recent.data, recent.next))
+        (age < RECENT).then_some((recent.frame, recent.next))
     }
 
-    /// Keeps an overview for the connections that come next.
-    pub(super) fn keep_overview(&self, data: Bytes, next: u64) {
-        let recent = Recent { data, next, at: clock::now() };
+    /// Writes an overview that was made when `next` was the number of the next frame, for this
+    /// connection and for those that come within a moment.
+    pub(super) fn write_overview(&self, data: &[u8], next: u64) -> Bytes {
+        let frame = frame("overview", data, &self.boot, next.saturating_sub(1));
+        let recent = Recent { frame: frame.clone(), next, at: clock::now() };
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Some(recent);
-    }
-
-    /// Writes an event that only one connection gets, after the frames before `next`.
-    pub(super) fn event(&self, event: &str, data: &[u8], next: u64) -> Bytes {
-        frame(event, data, &self.boot, next.saturating_sub(1))
+        frame
     }
 
     /// Returns a receiver of the number of the last frame.

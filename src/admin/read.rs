@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use tokio::runtime::Handle as Runtime;
 
 use super::body::{Body, Events};
 use super::hub;
-use super::respond::{self, ok, refuse_with, with};
+use super::page::page;
+use super::respond::{self, Refusal, ok, with};
 use super::routes::Route;
 use super::shared::{Shared, Source, within};
 use super::wire::json;
-use super::write::{failed, unknown};
 use crate::backend::BackendError;
 use crate::circuit::History;
 use crate::event::Origin;
@@ -23,31 +24,20 @@ use crate::name::CircuitName;
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Returns what a path names, which is not a write.
-pub(super) async fn read(shared: &Shared, route: Route) -> Response<Body> {
-    match route {
+pub(super) async fn read(shared: &Shared, route: Route) -> Result<Response<Body>, Refusal> {
+    Ok(match route {
+        Route::Page => page(),
         Route::Overview => ok(&shared.overview().await),
-        Route::Replicas => match shared.replicas().await {
-            Ok(replicas) => ok(&replicas),
-            Err(error) => failed(&error),
-        },
+        Route::Replicas => ok(&shared.replicas().await?),
         Route::Health => ok(&health(shared).await),
         Route::Ready => {
             let health = health(shared).await;
             with(health.http_status(), &health)
         }
-        Route::Circuit(name) => match shared.circuit(&name).await {
-            Ok(Some(circuit)) => ok(&circuit),
-            Ok(None) => unknown(),
-            Err(error) => failed(&error),
-        },
-        Route::History(name) => match history(shared, &name).await {
-            Ok(Some(history)) => ok(&history),
-            Ok(None) => unknown(),
-            Err(error) => failed(&error),
-        },
-        Route::Page => super::page::page(),
-        Route::Events | Route::Write(_) => unknown(),
-    }
+        Route::Circuit(name) => ok(&shared.circuit(&name).await?.ok_or_else(Refusal::unknown)?),
+        Route::History(name) => ok(&history(shared, &name).await?.ok_or_else(Refusal::unknown)?),
+        Route::Events | Route::Write(_) => return Err(Refusal::unknown()),
+    })
 }
 
 async fn health(shared: &Shared) -> Health {
@@ -79,9 +69,14 @@ async fn history(shared: &Shared, name: &CircuitName) -> Result<Option<History>,
 }
 
 /// Returns the stream of events, if there is a seat.
-pub(super) async fn events(shared: &Arc<Shared>, last_id: Option<String>) -> Response<Body> {
-    let busy =
-        |text: &str| refuse_with(StatusCode::SERVICE_UNAVAILABLE, text, header::RETRY_AFTER, "5");
+pub(super) async fn events(
+    shared: &Arc<Shared>,
+    last_id: Option<&str>,
+) -> Result<Response<Body>, Refusal> {
+    let busy = |text: &str| {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text);
+        Err(refusal.header(header::RETRY_AFTER, "5"))
+    };
     let Some(seat) = shared.seats.take() else {
         return busy("all connections for events are in use");
     };
@@ -93,17 +88,13 @@ pub(super) async fn events(shared: &Arc<Shared>, last_id: Option<String>) -> Res
     if log.head().wait_for(|head| *head > 0).await.is_err() {
         return busy("no events: the service is closed");
     }
-    let (overview, next) = match log.overview() {
-        Some(recent) => recent,
-        None => {
-            let next = log.next();
-            let overview = json(&shared.overview().await);
-            log.keep_overview(overview.clone(), next);
-            (overview, next)
-        }
+    let (overview, next) = if let Some(recent) = log.overview() {
+        recent
+    } else {
+        let next = log.next();
+        (log.write_overview(&json(&shared.overview().await), next), next)
     };
-    let mut first =
-        vec![bytes::Bytes::from_static(b"retry: 1000\n\n"), log.event("overview", &overview, next)];
-    first.extend(last_id.map(|id| log.missed(&id, next)).unwrap_or_default());
-    respond::events(Some(Events::new(first, log, seat, next)))
+    let mut first = vec![Bytes::from_static(b"retry: 1000\n\n"), overview];
+    first.extend(last_id.map(|id| log.missed(id, next)).unwrap_or_default());
+    Ok(respond::events(Some(Events::new(first, log, seat, next))))
 }

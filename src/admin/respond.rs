@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::body::{Body, Events};
 use super::wire::json;
+use crate::backend::BackendError;
 
 /// Returns a document.
 pub(super) fn ok(document: &(impl Serialize + ?Sized)) -> Response<Body> {
@@ -17,21 +18,57 @@ pub(super) fn with(status: StatusCode, document: &(impl Serialize + ?Sized)) -> 
     whole(status, HeaderValue::from_static("application/json"), json(document))
 }
 
-/// Returns a refusal. The text may contain what the client has sent: it is JSON, and in no header.
-pub(super) fn refuse(status: StatusCode, text: &str) -> Response<Body> {
-    with(status, &serde_json::json!({ "error": text }))
+/// Why a request is refused. The text may contain what the client has sent: it becomes JSON, and no
+/// header.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    text: String,
+    header: Option<(HeaderName, &'static str)>,
 }
 
-/// The same, with one more header.
-pub(super) fn refuse_with(
-    status: StatusCode,
-    text: &str,
-    name: HeaderName,
-    value: &'static str,
-) -> Response<Body> {
-    let mut response = refuse(status, text);
-    response.headers_mut().insert(name, HeaderValue::from_static(value));
-    response
+impl Refusal {
+    pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), header: None }
+    }
+
+    /// The same, with one more header.
+    pub(super) fn header(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    /// A body that says something wrong.
+    pub(super) fn wrong(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    pub(super) fn unknown() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no circuit with this name")
+    }
+
+    pub(super) fn forbidden(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, text)
+    }
+
+    pub(super) fn response(self) -> Response<Body> {
+        let mut response = with(self.status, &serde_json::json!({ "error": self.text }));
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// The backend does not answer, or refuses.
+impl From<BackendError> for Refusal {
+    fn from(error: BackendError) -> Self {
+        let status = if error.is_unavailable() {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::BAD_GATEWAY
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 pub(super) fn whole(status: StatusCode, kind: HeaderValue, bytes: Bytes) -> Response<Body> {

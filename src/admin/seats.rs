@@ -26,7 +26,7 @@ impl Seats {
     /// Returns a seat, if one is free. It is free again when it is dropped or ended.
     pub(super) fn take(&self) -> Option<Arc<Seat>> {
         let mut taken = self.taken();
-        taken.retain(|seat| is_taken(seat));
+        taken.retain(is_taken);
         (taken.len() < self.most).then(|| {
             // No frame has this number: it is behind once it has begun to read.
             let seat =
@@ -49,9 +49,7 @@ impl Seats {
             }
         }
     }
-}
 
-impl Seats {
     fn taken(&self) -> MutexGuard<'_, Vec<Weak<Seat>>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,8 +13,8 @@ use tower_service::Service;
 
 use super::body::Body;
 use super::operator::{Authoriser, Denied, Operator};
-use super::respond::{refuse, refuse_with, without_body};
-use super::routes::{Route, Write};
+use super::respond::{Refusal, without_body};
+use super::routes::Route;
 use super::shared::{Settings, Shared, Source};
 use super::{guard, input, read, respond, sampler, write};
 use crate::backend::Backend;
@@ -172,49 +172,43 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         self.keep_sampling();
         let shared = self.shared.clone();
-        ResponseFuture(Box::pin(async move { respond(&shared, request).await }))
+        ResponseFuture(Box::pin(async move {
+            let head = request.method() == Method::HEAD;
+            let response = respond(&shared, request).await;
+            let response = response.unwrap_or_else(Refusal::response);
+            if head { without_body(response) } else { response }
+        }))
     }
 }
 
-async fn respond<B: http_body::Body>(shared: &Arc<Shared>, request: Request<B>) -> Response<Body> {
+async fn respond<B: http_body::Body>(
+    shared: &Arc<Shared>,
+    request: Request<B>,
+) -> Result<Response<Body>, Refusal> {
     let Some(route) = Route::of(request.uri().path()) else {
-        return refuse(StatusCode::NOT_FOUND, "there is nothing at this path");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path"));
     };
-    let method = request.method().clone();
+    let (parts, body) = request.into_parts();
+    let reads = [Method::GET, Method::HEAD].contains(&parts.method);
     match route {
-        Route::Write(_) if method != Method::POST => not_allowed("POST"),
-        Route::Write(write) => change(shared, write, request).await,
-        _ if method != Method::GET && method != Method::HEAD => not_allowed("GET, HEAD"),
-        Route::Events if method == Method::HEAD => respond::events(None),
+        Route::Write(_) if parts.method != Method::POST => Err(not_allowed("POST")),
+        Route::Write(write) => {
+            let (operator, body) = permitted(shared, &parts, body).await?;
+            write::write(shared, write, &operator, &body).await
+        }
+        _ if !reads => Err(not_allowed("GET, HEAD")),
+        Route::Events if parts.method == Method::HEAD => Ok(respond::events(None)),
         Route::Events => {
-            let last_id = request.headers().get("last-event-id");
-            let last_id = last_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
-            drop(request);
+            let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
             read::events(shared, last_id).await
         }
-        route => {
-            drop(request);
-            let response = read::read(shared, route).await;
-            if method == Method::HEAD { without_body(response) } else { response }
-        }
+        route => read::read(shared, route).await,
     }
 }
 
-fn not_allowed(methods: &'static str) -> Response<Body> {
+fn not_allowed(methods: &'static str) -> Refusal {
     let text = "this path does not take this method";
-    refuse_with(StatusCode::METHOD_NOT_ALLOWED, text, header::ALLOW, methods)
-}
-
-async fn change<B: http_body::Body>(
-    shared: &Shared,
-    write: Write,
-    request: Request<B>,
-) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    match permitted(shared, &parts, body).await {
-        Ok((operator, body)) => write::write(shared, write, operator, &body).await,
-        Err(refused) => refused,
-    }
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text).header(header::ALLOW, methods)
 }
 
 /// Returns the operator and the body of a write that is permitted.
@@ -222,15 +216,14 @@ async fn permitted<B: http_body::Body>(
     shared: &Shared,
     parts: &Parts,
     body: B,
-) -> Result<(Operator, Vec<u8>), Response<Body>> {
+) -> Result<(Operator, Vec<u8>), Refusal> {
     let Some(authoriser) = &shared.settings.authoriser else {
-        let text = "this service is for reading: it has no authoriser";
-        return Err(refuse(StatusCode::FORBIDDEN, text));
+        return Err(Refusal::forbidden("writes are refused: the service has no authoriser"));
     };
     guard::check(parts)?;
     let operator = authoriser.ask(parts).await;
-    let operator = operator.map_err(|denied| refuse(StatusCode::FORBIDDEN, &denied.to_string()))?;
-    // Last: a request that is refused anyway is not read.
+    let operator = operator.map_err(|denied| Refusal::forbidden(denied.to_string()))?;
+    // Last: the body of a request that is refused anyway is not read.
     Ok((operator, input::read(&parts.headers, body).await?))
 }
 

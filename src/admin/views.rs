@@ -12,7 +12,7 @@ use crate::timestamp::Timestamp;
 /// The circuits that are not plain, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Views {
-    views: BTreeMap<CircuitName, Viewed>,
+    circuits: BTreeMap<CircuitName, Viewed>,
     status: BackendStatus,
     /// When all were read, or could not be.
     read: Option<Timestamp>,
@@ -53,7 +53,7 @@ impl Viewed {
 
 impl Default for Views {
     fn default() -> Self {
-        Self { views: BTreeMap::new(), status: BackendStatus::Connecting, read: None }
+        Self { circuits: BTreeMap::new(), status: BackendStatus::Connecting, read: None }
     }
 }
 
@@ -68,11 +68,11 @@ impl Views {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Viewed> {
-        self.views.get(name)
+        self.circuits.get(name)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CircuitName, &Viewed)> {
-        self.views.iter()
+        self.circuits.iter()
     }
 
     /// Takes over what was read since `asked`, and returns the names that may have changed.
@@ -95,7 +95,7 @@ impl Views {
             // What was pushed meanwhile is newer than the list.
             (viewed.at < asked && !listing.contains_key(name)).then(|| name.clone())
         };
-        let gone: Vec<_> = self.views.iter().filter_map(gone).collect();
+        let gone: Vec<_> = self.circuits.iter().filter_map(gone).collect();
         let gone = gone.into_iter().map(|name| (name, View::default()));
         let read = listing.into_iter().filter_map(|(name, view)| Some((name, view.ok()?)));
         let changes: Vec<_> = gone.chain(read).collect();
@@ -112,11 +112,11 @@ impl Views {
     pub(super) fn put(&mut self, name: &CircuitName, view: View) -> Option<Transition> {
         let new = Viewed::new(view);
         let plain = new.view.is_plain();
-        let Some(before) = self.views.get_mut(name) else {
+        let Some(before) = self.circuits.get_mut(name) else {
             // Its history shows how it got here.
             let transition = new.view.transition_since(&View::default());
             if !plain {
-                self.views.insert(name.clone(), new);
+                self.circuits.insert(name.clone(), new);
             }
             return transition;
         };
@@ -126,7 +126,7 @@ impl Views {
         }
         let transition = new.view.transition_since(&before.view);
         if plain {
-            self.views.remove(name);
+            self.circuits.remove(name);
         } else {
             *before = new;
         }

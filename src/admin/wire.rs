@@ -30,6 +30,7 @@ pub(super) struct Overview {
 
 /// A circuit. What is not known is null.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a document, whose fields have their names")]
 pub(super) struct Circuit {
     pub(super) name: String,
     pub(super) keyed: bool,

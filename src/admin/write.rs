@@ -9,14 +9,14 @@ use tokio::runtime::Handle as Runtime;
 use tokio::time::timeout;
 
 use super::body::Body;
-use super::input::{self, wrong};
+use super::input;
 use super::operator::Operator;
-use super::respond::{ok, refuse};
+use super::respond::{Refusal, ok};
 use super::routes::Write;
 use super::shared::{Shared, Source, within};
 use super::views::Viewed;
 use super::wire::Changed;
-use crate::backend::{Backend, BackendError, OverrideChange};
+use crate::backend::{Backend, OverrideChange};
 use crate::circuit::Circuit;
 use crate::machine::State;
 use crate::name::CircuitName;
@@ -26,7 +26,7 @@ use crate::policy::PolicySettings;
 /// The longest time that a response waits for the backend.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 
-type Answer = Result<Response<Body>, Response<Body>>;
+type Answer = Result<Response<Body>, Refusal>;
 
 /// What becomes of a circuit.
 enum Change {
@@ -39,20 +39,19 @@ enum Change {
 pub(super) async fn write(
     shared: &Shared,
     write: Write,
-    operator: Operator,
+    operator: &Operator,
     body: &[u8],
-) -> Response<Body> {
-    let answer = match write {
-        Write::Override(name) => match input::r#override(body) {
-            Ok(set) => change(shared, &name, Change::Set(set.actor(operator.name()))).await,
-            Err(refused) => Err(refused),
-        },
+) -> Answer {
+    match write {
+        Write::Override(name) => {
+            let set = input::r#override(body)?.actor(operator.name());
+            change(shared, &name, Change::Set(set)).await
+        }
         Write::Clear(name) => plain(shared, &name, Change::Clear, body).await,
         Write::Reset(name) => plain(shared, &name, Change::Reset, body).await,
         Write::ResetAll => reset_all(shared, body).await,
         Write::Policy(name) => set_policy(shared, &name, body).await,
-    };
-    answer.unwrap_or_else(|refused| refused)
+    }
 }
 
 async fn plain(shared: &Shared, name: &CircuitName, to: Change, body: &[u8]) -> Answer {
@@ -63,7 +62,7 @@ async fn plain(shared: &Shared, name: &CircuitName, to: Change, body: &[u8]) -> 
 async fn change(shared: &Shared, name: &CircuitName, to: Change) -> Answer {
     let acknowledged = match &shared.source {
         Source::Store(store) => {
-            let circuit = store.get(name.as_str()).ok_or_else(unknown)?;
+            let circuit = store.get(name.as_str()).ok_or_else(Refusal::unknown)?;
             let pending = match to {
                 Change::Set(set) => circuit.set_override(set),
                 Change::Clear => circuit.clear_override(),
@@ -89,8 +88,7 @@ async fn of_backend(
     name: &CircuitName,
     to: &OverrideChange,
 ) -> Answer {
-    let view =
-        within(ACKNOWLEDGED, backend.set_override(name, to)).await.map_err(|e| failed(&e))?;
+    let view = within(ACKNOWLEDGED, backend.set_override(name, to)).await?;
     let circuit = shared.view(name, &Viewed::new(view), usize::MAX);
     Ok(ok(&Changed { circuit, acknowledged: true }))
 }
@@ -118,7 +116,7 @@ async fn reset_all(shared: &Shared, body: &[u8]) -> Answer {
             };
             for name in names {
                 let change = backend.set_override(&name, &OverrideChange::Reset);
-                acknowledged &= within(ACKNOWLEDGED, change).await.map_err(|e| failed(&e)).is_ok();
+                acknowledged &= within(ACKNOWLEDGED, change).await.is_ok();
                 reset.push(name.as_str().to_owned());
             }
         }
@@ -129,20 +127,21 @@ async fn reset_all(shared: &Shared, body: &[u8]) -> Answer {
 async fn set_policy(shared: &Shared, name: &CircuitName, body: &[u8]) -> Answer {
     let Some(store) = shared.store() else {
         let text = "policies belong to processes, and this endpoint has no store";
-        return Err(refuse(StatusCode::NOT_FOUND, text));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     };
     let settings: PolicySettings =
-        serde_json::from_slice(body).map_err(|error| wrong(&error.to_string()))?;
-    let circuit = store.get(name.as_str()).ok_or_else(unknown)?;
-    let policy = settings.over(&circuit.policy()).map_err(|error| wrong(&error.to_string()))?;
+        serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
+    let circuit = store.get(name.as_str()).ok_or_else(Refusal::unknown)?;
+    let policy =
+        settings.over(&circuit.policy()).map_err(|error| Refusal::wrong(error.to_string()))?;
     store.set_policy(name.clone(), policy);
     changed(shared, name, true).await
 }
 
 async fn changed(shared: &Shared, name: &CircuitName, acknowledged: bool) -> Answer {
-    let circuit = shared.circuit(name).await.map_err(|error| failed(&error))?;
+    let circuit = shared.circuit(name).await?;
     // The store may have forgotten the circuit of a key meanwhile.
-    let circuit = circuit.ok_or_else(unknown)?;
+    let circuit = circuit.ok_or_else(Refusal::unknown)?;
     Ok(ok(&Changed { circuit, acknowledged }))
 }
 
@@ -153,18 +152,4 @@ async fn is_stored(pending: PendingOverride) -> bool {
         Ok(_) => timeout(ACKNOWLEDGED, pending).await.is_ok_and(|stored| stored.is_ok()),
         Err(_) => true,
     }
-}
-
-pub(super) fn unknown() -> Response<Body> {
-    refuse(StatusCode::NOT_FOUND, "there is no circuit with this name")
-}
-
-/// The response if the backend does not answer, or refuses.
-pub(super) fn failed(error: &BackendError) -> Response<Body> {
-    let status = if error.is_unavailable() {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::BAD_GATEWAY
-    };
-    refuse(status, &error.to_string())
 }
