@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A part, the parts that it may import, and the crates that appear in no part that does not list
 /// them.
-const PARTS: [(&str, &[&str], &[&str]); 21] = [
+const PARTS: [(&str, &[&str], &[&str]); 22] = [
     ("timestamp", &[], &[]),
     ("outcome", &["data"], &[]),
     ("data", &[], &["serde"]),
@@ -85,6 +85,24 @@ const PARTS: [(&str, &[&str], &[&str]); 21] = [
     ),
     ("health", &["data", "name", "machine", "event", "circuit", "store"], &["serde"]),
     ("config", &["name", "policy", "backend", "event", "store"], &["humantime", "serde"]),
+    (
+        "admin",
+        &[
+            "timestamp",
+            "name",
+            "policy",
+            "machine",
+            "backend",
+            "event",
+            "clock",
+            "stats",
+            "circuit",
+            "overrides",
+            "store",
+            "health",
+        ],
+        &["serde", "serde_json", "sha2", "bytes", "tower_service", "http_body"],
+    ),
 ];
 
 #[test]

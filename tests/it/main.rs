@@ -1,5 +1,7 @@
 //! The one integration test binary. A folder per subject; the files here concern the whole crate.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod circuit;
 mod cluster;
 mod machine;
