@@ -12,5 +12,8 @@ struct Migrating;
 #[doc = include_str!("../docs/backends.md")]
 struct Backends;
 
+#[doc = include_str!("../docs/admin.md")]
+struct Admin;
+
 #[doc = include_str!("../docs/operations.md")]
 struct Operations;

@@ -28,7 +28,7 @@ impl Operator {
     }
 }
 
-/// The refusal of an authoriser. The response is a 403 with its text.
+/// The answer of an authoriser that does not admit a request. The response is a 403 with its text.
 ///
 /// The default text is `this request may change nothing`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ impl Operator {
 pub struct Denied(String);
 
 impl Denied {
-    /// Returns a refusal with a text, which the client receives. So it must not contain a secret.
+    /// Returns an answer with this text, which the client receives. It must not contain a secret.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -29,6 +29,9 @@ const CONNECTIONS: usize = 64;
 /// Nest it under any path of a server, or give it a port of its own. [The module](super) describes
 /// its paths, what it refuses, and what it costs.
 ///
+/// Its tasks need a tokio runtime with timers. Without a runtime it answers reads, and refuses the
+/// stream of events.
+///
 /// Clones share everything. When the last clone is dropped, the tasks of the service end, and so do
 /// the streams of events.
 ///
