@@ -53,12 +53,21 @@ impl<F, C, U> Call<F, C, U> {
         let until = *this.until;
         this.attempt.poll_end(cx, classify).map(|(mut guard, outcome, result)| {
             if let Outcome::Failure { .. } = outcome {
-                guard.failed_as(this.classifier.failure_kind(result.as_ref()));
-                guard.described_as(|| this.classifier.describe(result.as_ref()));
+                failed(&mut guard, this.classifier, &result);
             }
             until.finish(result, U::end(guard, outcome))
         })
     }
+}
+
+/// Says how the call failed. Apart, so that the path of a success stays short.
+#[cold]
+fn failed<C, T, E>(guard: &mut CallGuard, classifier: &C, result: &Result<T, E>)
+where
+    C: Classify<T, E>,
+{
+    guard.failed_as(classifier.failure_kind(result.as_ref()));
+    guard.described_as(|| classifier.describe(result.as_ref()));
 }
 
 pin_project! {
