@@ -53,6 +53,13 @@ pub(crate) enum Command {
         name: CircuitName,
     },
 
+    /// Show the last transitions of a circuit, the newest last: at most 64 of the last 24 hours.
+    History {
+        /// Its name; of a circuit of a key `name:key`.
+        #[arg(value_parser = name)]
+        name: CircuitName,
+    },
+
     /// Force a circuit open: every replica rejects its calls.
     Open(Override),
 

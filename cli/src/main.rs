@@ -7,6 +7,7 @@ mod args;
 mod circuits;
 mod connection;
 mod failure;
+mod history;
 mod policy;
 mod print;
 mod replay;
@@ -47,6 +48,7 @@ fn run(args: Args) -> Result<(), Failure> {
         let done = match command {
             Command::List => circuits::list(&backend, out).await,
             Command::Show { name } => circuits::show(&backend, &name, out).await,
+            Command::History { name } => history::show(&backend, &name, out).await,
             Command::Open(set) => circuits::force(&backend, args::State::Open, set, out).await,
             Command::Close(set) => circuits::force(&backend, args::State::Close, set, out).await,
             Command::Disable(set) => {

@@ -1,66 +1,16 @@
 //! The program, on a real Redis of which no replica runs, and on traces.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use tower_breaker::backend::{Backend, Move, OpenTerms, RedisBackend, RedisConfig};
+use tower_breaker::backend::{Backend, Move, OpenTerms, RedisBackend};
 use tower_breaker::event::{Reason, Tally};
 use tower_breaker::{CircuitName, State, Store};
 
-/// Longer than anything here takes on any machine.
-const LONG: Duration = Duration::from_secs(20);
-const PASSWORD: &str = "s3cr3t-w0rd";
-
-/// A redis-server with a password, on a free port. Its drop ends it.
-struct Server {
-    port: u16,
-    child: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        for _ in 0..10 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            let args = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
-            let child = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--requirepass", PASSWORD])
-                .args(args)
-                .current_dir(std::env::temp_dir())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server: on Debian, apt-get install redis-server");
-            let mut server = Self { port, child };
-            while server.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return server;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        panic!("redis-server ends at once");
-    }
-
-    fn url(&self) -> String {
-        format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port)
-    }
-
-    fn config(&self) -> RedisConfig {
-        self.url().parse::<RedisConfig>().unwrap().command_timeout(Duration::from_secs(5))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::server::{PASSWORD, Server, real, until};
 
 fn program(url: Option<&str>, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tower-breaker"));
@@ -97,20 +47,6 @@ fn json(url: &str, args: &[&str]) -> Vec<Value> {
 fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
     let output = program(url, args);
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
-fn real<T>(test: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test)
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "waited in vain: {what}");
 }
 
 /// Opens a circuit, as a replica would.
@@ -190,6 +126,39 @@ fn circuits_are_listed_shown_forced_open_and_reset_without_a_replica() {
     assert_eq!(json(url, &["show", "search"])[0]["override"]["actor"], "bob");
     done(url, &["reset", "search"]);
     assert_eq!(done(url, &["list"]), "every circuit is closed\n");
+}
+
+#[test]
+fn the_history_says_what_happened_why_on_whose_evidence_and_who_did_it() {
+    let server = Server::start();
+    let url = &server.url();
+    let none = done(url, &["history", "payments"]);
+    assert_eq!(none, "payments has not changed within the last 24 hours\n");
+    real(async {
+        let backend = RedisBackend::connect(&server.config()).await.unwrap();
+        open(&backend, "payments").await;
+    });
+    let reason = "their\nmaintenance\x1b[2J";
+    done(url, &["disable", "payments", "--reason", reason, "--for", "10m"]);
+    done(url, &["reset", "payments"]);
+
+    let text = done(url, &["history", "payments"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[1].contains("closed -> open "), "{text}");
+    assert!(lines[1].contains("12 of 20 calls failed; probes in 600.0 s"), "{text}");
+    assert!(lines[2].contains("open -> disabled "), "{text}");
+    let set = r"override by ada, 10m left: their\nmaintenance\u{1b}[2J";
+    assert!(lines[2].contains(set), "{text}");
+    assert!(lines[3].contains("disabled -> closed "), "{text}");
+    assert!(lines[3].contains("ended: override by ada"), "{text}");
+
+    let entries = json(url, &["history", "payments"]);
+    assert_eq!(entries.len(), 3);
+    assert_eq!((&entries[0]["circuit"], &entries[0]["to"]), (&"payments".into(), &"open".into()));
+    assert_eq!(entries[0]["tally"]["failures"], 12);
+    assert!(entries[0]["ago_ms"].as_u64().unwrap() >= entries[2]["ago_ms"].as_u64().unwrap());
+    assert_eq!(entries[1]["overridden"]["reason"], reason);
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! The program as a whole, on servers of its own.
+
+mod program;
+mod server;
