@@ -79,6 +79,13 @@ pub(crate) enum Command {
     /// List the replicas that sent a heartbeat within the last minute.
     Replicas,
 
+    /// Show the circuits live in the terminal; override and reset them.
+    Top {
+        /// Who sets overrides. At most 512 bytes. Default: the user's name, if USER has it.
+        #[arg(long, value_parser = words)]
+        actor: Option<String>,
+    },
+
     /// Write what happens, as JSON lines, until it is interrupted.
     ///
     /// First the circuits that `list` lists, then each change, and the circuits of each replica

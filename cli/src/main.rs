@@ -12,6 +12,7 @@ mod policy;
 mod print;
 mod replay;
 mod replicas;
+mod top;
 mod view;
 mod watch;
 
@@ -42,6 +43,9 @@ fn run(args: Args) -> Result<(), Failure> {
     if let Command::Replay(replay) = &command {
         return replay::run(replay, out);
     }
+    if let Command::Top { .. } = &command {
+        top::Screen::check()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let backend = connection::connect(&redis).await?;
@@ -56,6 +60,9 @@ fn run(args: Args) -> Result<(), Failure> {
             }
             Command::Reset { name } => circuits::reset(&backend, &name, out).await,
             Command::Replicas => replicas::list(&backend, out).await,
+            Command::Top { actor } => {
+                top::run(&backend, actor.or_else(|| connection::variable("USER"))).await
+            }
             Command::Watch { lasting } => watch::run(&backend, lasting, out).await,
             Command::Replay(_) => Ok(()),
         };

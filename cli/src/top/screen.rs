@@ -1,0 +1,101 @@
+//! The terminal: taken over, and given back as it was.
+
+use std::io::{self, IsTerminal, Stdout, stdin, stdout};
+use std::panic;
+use std::sync::Once;
+use std::thread;
+
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::event::{self, DisableBracketedPaste, EnableBracketedPaste, Event};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::prelude::CrosstermBackend;
+use ratatui::{Frame, Terminal};
+use tokio::sync::mpsc::{Receiver, channel};
+
+use crate::failure::Failure;
+
+/// The whole terminal. Its drop gives it back, and a panic does before it says anything.
+pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
+
+impl Screen {
+    pub(crate) fn check() -> Result<(), Failure> {
+        if stdin().is_terminal() && stdout().is_terminal() {
+            return Ok(());
+        }
+        let problem = "`top` needs a terminal; use `list` for the circuits by now, and `watch` for what \
+                       happens, as JSON lines";
+        Err(Failure::Usage(problem.to_owned()))
+    }
+
+    pub(crate) fn enter() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |panic| {
+                restore();
+                before(panic);
+            }));
+        });
+        enable_raw_mode()?;
+        // From here on there is something to give back.
+        let terminal = Terminal::new(CrosstermBackend::new(stdout()));
+        let mut screen = match terminal {
+            Ok(terminal) => Self(terminal),
+            Err(error) => {
+                restore();
+                return Err(error);
+            }
+        };
+        // Pasted text arrives as one: otherwise its line ends would answer questions.
+        execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
+        screen.0.clear()?;
+        Ok(screen)
+    }
+
+    pub(crate) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.0.draw(draw).map(drop)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal back. It may be gone, and there is nothing to do about that.
+fn restore() {
+    let _ = disable_raw_mode();
+    let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
+}
+
+/// Returns what arrives from the keyboard, and that the size changed. It ends if the terminal is gone.
+///
+/// The thread ends with the program: nothing can interrupt its read.
+pub(crate) fn events() -> Receiver<Event> {
+    let (sender, receiver) = channel(64);
+    thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if sender.blocking_send(event).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For `tests/top.rs`, which runs it in a terminal.
+    #[test]
+    #[ignore = "takes over the terminal"]
+    fn panics_with_the_screen() {
+        let _screen = Screen::enter().unwrap();
+        panic!("on purpose");
+    }
+}
