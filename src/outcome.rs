@@ -129,6 +129,26 @@ impl FailureKind {
 }
 
 impl FailureKind {
+    /// Returns the kind for people, where nothing more is known of a failure: `HTTP 5xx`.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Other => "failure",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Panic => "panic",
+            Self::Cancelled => "cancelled",
+            Self::Status4xx => "HTTP 4xx",
+            Self::Status5xx => "HTTP 5xx",
+            Self::GrpcUnknown => "gRPC Unknown",
+            Self::GrpcDeadlineExceeded => "gRPC DeadlineExceeded",
+            Self::GrpcResourceExhausted => "gRPC ResourceExhausted",
+            Self::GrpcInternal => "gRPC Internal",
+            Self::GrpcUnavailable => "gRPC Unavailable",
+            Self::GrpcDataLoss => "gRPC DataLoss",
+            Self::GrpcOther => "gRPC status",
+        }
+    }
+
     /// Returns the kind with this [name](Self::as_str), or `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -150,7 +150,7 @@ impl Backend for MemoryBackend {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        self.change(circuit, |circuits, now| circuits.settle_probe(circuit, lease, *result, now))
+        self.change(circuit, |circuits, now| circuits.settle_probe(circuit, lease, result, now))
     }
 
     fn restore<'a>(&'a self, circuit: &'a CircuitName, view: &'a View) -> Answer<'a, View> {

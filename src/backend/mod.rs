@@ -43,6 +43,7 @@ pub(crate) mod view;
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
@@ -229,7 +230,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
 }
 
 /// A transition that a replica proposes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
     /// To open.
     Open {
@@ -239,6 +240,8 @@ pub enum Move {
         reason: Reason,
         /// What was counted before.
         tally: Tally,
+        /// The last failure before, as text: at most 256 bytes.
+        last_error: Option<Arc<str>>,
     },
     /// To closed.
     Closed {
@@ -270,7 +273,7 @@ pub struct Lease {
 }
 
 /// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probed {
     /// It succeeded. When [`successes_to_close`](OpenTerms::successes_to_close) probes have, the
     /// circuit closes.
@@ -281,6 +284,8 @@ pub enum Probed {
         terms: OpenTerms,
         /// [`Reason::ProbeFailed`], [`Reason::ProbeSlow`] or [`Reason::ProbeExpired`].
         reason: Reason,
+        /// How it failed, as text: at most 256 bytes.
+        last_error: Option<Arc<str>>,
     },
     /// It was not made, or says nothing about the upstream. Its slot is free again.
     Released,

@@ -36,6 +36,9 @@ pub struct View {
     /// While not closed, the names of replicas that had reported failures in the window before it
     /// opened; at most [`MAX_CONTRIBUTORS`](Self::MAX_CONTRIBUTORS).
     pub contributors: Vec<String>,
+    /// While not closed, the last failure before it opened, as text: see
+    /// [`Transition::last_error`](crate::event::Transition::last_error).
+    pub last_error: Option<Arc<str>>,
     /// The override in force, if there is one.
     pub overridden: Overridden,
 }
@@ -81,6 +84,7 @@ impl View {
         Some(Transition {
             tally: if trips { self.tally } else { Tally::default() },
             contributors: if trips { self.contributors.clone().into() } else { Arc::default() },
+            last_error: self.last_error.clone().filter(|_| open_for.is_some()),
             open_for,
             origin: Origin::Cluster,
             overridden: record.cloned().map(Arc::new),
@@ -112,6 +116,7 @@ impl Default for View {
             votes: 0,
             suspect: None,
             contributors: Vec::new(),
+            last_error: None,
             overridden: Overridden::default(),
         }
     }

@@ -202,7 +202,7 @@ impl Circuit {
     }
 
     /// Admits a call, and waits for the cluster where it must.
-    async fn admit(&self) -> Result<CallGuard, Rejected> {
+    pub(crate) async fn admit(&self) -> Result<CallGuard, Rejected> {
         match self.check().and_then(|()| self.enter()) {
             Ok(guard) => Ok(guard),
             Err(refusal) => self.wait(refusal).await,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::cause::Cause;
 use super::counted::Counted;
+use super::failure::LastFailure;
 use super::grant::Grant;
 use super::link::Link;
 use super::past::Past;
@@ -21,7 +22,7 @@ use crate::machine::{
     Admission, Backing, Begin, Effect, Ended, Event, Machine, Mark, OverrideRecord, Reason, State,
     Tally, Transition,
 };
-use crate::outcome::Outcome;
+use crate::outcome::{FailureKind, Outcome};
 use crate::policy::{Cancelled, Policy};
 use crate::stats::Totals;
 use crate::timestamp::{Timestamp, nanos};
@@ -60,6 +61,9 @@ pub(super) struct Locked {
     pub(super) tracer: Option<Tracer>,
     /// Events that observers have not been called with yet, oldest first.
     pub(super) outbox: VecDeque<Event>,
+    pub(super) last_failure: LastFailure,
+    /// The failure that opened the circuit, until it closes.
+    opened_by: Option<Arc<str>>,
     /// The last transitions that observers see.
     pub(super) past: Past,
     /// A thread is calling observers.
@@ -97,6 +101,8 @@ impl Locked {
             observers,
             tracer: None,
             outbox: VecDeque::new(),
+            last_failure: LastFailure::new(),
+            opened_by: None,
             past: Past::default(),
             notifying: false,
             later: Vec::new(),
@@ -119,8 +125,9 @@ impl Locked {
 
     /// Queues an event; observers run after the lock is released.
     pub(super) fn happened(&mut self, events: impl IntoIterator<Item = Event>) {
-        for event in events {
-            if let Event::Transition(transition) = &event {
+        for mut event in events {
+            if let Event::Transition(transition) = &mut event {
+                self.last_failure.attach(transition);
                 self.past.note(transition, clock::now());
                 self.entered(transition);
             }
@@ -137,6 +144,13 @@ impl Locked {
         let now = clock::now();
         self.begin_phase(now);
         self.cause = self.cause.after(transition, now);
+        match transition.to {
+            State::Open if transition.last_error.is_some() => {
+                self.opened_by.clone_from(&transition.last_error);
+            }
+            State::Closed => self.opened_by = None,
+            _ => {}
+        }
         self.transitioned(transition);
     }
 
@@ -172,6 +186,9 @@ impl Locked {
         let events = self.machine.cancelled(calls, now, &self.policy, fastrand::u64(..));
         let (calls, _) = self.machine.run();
         let warns = !self.warned && events.is_empty() && calls >= WORTH_A_WARNING;
+        if !events.is_empty() {
+            self.last_failure.failed(FailureKind::Cancelled, now);
+        }
         // Their event says as much.
         self.warned |= warns || !events.is_empty();
         self.happened(events);
@@ -265,6 +282,10 @@ impl Locked {
         match self.machine.record(ended, now, &self.policy, fastrand::u64(..)) {
             Some(Effect::Notify(events)) => self.happened(events),
             Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
+            None if mark.is_some_and(|mark| mark.failed) => {
+                let Self { machine, policy, last_failure, .. } = self;
+                last_failure.look(|| policy.failures_to_trip(machine.tally()), now);
+            }
             None => {}
         }
         if let (Some(synced), Some(_), State::Closed) =
@@ -295,6 +316,7 @@ impl Locked {
         self.renewed = true;
         self.since = now;
         self.counted.enter(self.machine.state(), now);
+        self.last_failure.begin(self.machine.state());
     }
 
     pub(super) fn is_stale(&self, grant: Grant) -> bool {
@@ -358,6 +380,9 @@ impl Locked {
         if machine.passes_for_a_time() || self.covers_shared_phase() {
             flags |= Word::LOOK;
         }
+        if self.last_failure.is_wanted() {
+            flags |= Word::DESCRIBE;
+        }
         let (unanswered, failed) = machine.run();
         if unanswered > failed {
             flags |= Word::PENDING;
@@ -414,6 +439,10 @@ impl Locked {
                 OverrideRecord { remaining, ..OverrideRecord::clone(record) }
             }),
             origin: self.machine.origin(),
+            last_error: match self.machine.state() {
+                State::Closed => self.last_failure.text(),
+                _ => self.opened_by.clone(),
+            },
             detached: self.machine.backing() == Backing::Detached,
         }
     }

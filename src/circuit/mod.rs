@@ -10,6 +10,7 @@ mod counters;
 mod engine;
 pub(crate) mod error;
 mod execute;
+mod failure;
 mod grant;
 pub(crate) mod handle;
 mod history;

@@ -74,6 +74,31 @@ impl Permit {
         engine.record(grant, outcome);
         uncount(engine);
     }
+
+    /// Records how the call ended; and if it failed, what the failure was, as text for people.
+    ///
+    /// `describe` runs only for a failure, and about once a second or where the failure could open
+    /// the circuit. Its text goes to logs, pages and the backend, in
+    /// [`Transition::last_error`](crate::event::Transition::last_error): it must contain no secret.
+    ///
+    /// ```
+    /// use tower_breaker::{Outcome, Store};
+    ///
+    /// let mailer = Store::in_memory().circuit("mailer");
+    /// let permit = mailer.try_acquire()?;
+    /// permit.settle_described(Outcome::failure(), || "421 too many connections".to_owned());
+    /// let last = mailer.snapshot().last_error;
+    /// assert_eq!(last.as_deref(), Some("421 too many connections"));
+    /// # Ok::<(), tower_breaker::Rejected>(())
+    /// ```
+    pub fn settle_described(self, outcome: Outcome, describe: impl FnOnce() -> String) {
+        if let Outcome::Failure { .. } = outcome
+            && self.engine.wants_text(self.grant)
+        {
+            self.engine.describe(self.grant, || Some(describe()));
+        }
+        self.settle(outcome);
+    }
 }
 
 impl Drop for Permit {
@@ -120,6 +145,16 @@ impl CallGuard {
     #[inline]
     pub(crate) fn failed_as(&mut self, kind: FailureKind) {
         self.grant = self.grant.failed_as(kind);
+    }
+
+    /// Says what the failure was, if the circuit wants to know: see [`Transition::last_error`].
+    ///
+    /// [`Transition::last_error`]: crate::event::Transition::last_error
+    #[inline]
+    pub(crate) fn described_as(&self, describe: impl FnOnce() -> Option<String>) {
+        if self.engine.wants_text(self.grant) {
+            self.engine.describe(self.grant, describe);
+        }
     }
 
     /// Records that the call was abandoned. Like dropping, except that a panic of the thread is not

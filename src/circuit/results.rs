@@ -13,6 +13,7 @@ use crate::clock;
 use crate::machine::Ended;
 use crate::outcome::{FailureKind, Outcome};
 use crate::timestamp::Timestamp;
+use crate::unwind::contain;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,25 @@ impl Engine {
     #[cold]
     pub(super) fn record_panic(&self, grant: Grant) {
         self.record(grant.failed_as(FailureKind::Panic), Outcome::failure());
+    }
+
+    /// Whether the text of this failure is wanted.
+    #[inline]
+    pub(super) fn wants_text(&self, grant: Grant) -> bool {
+        self.word().has(Word::DESCRIBE) && !self.is_stale(grant)
+    }
+
+    /// Keeps the text of a failure that is recorded next. `describe` is user code: it runs here,
+    /// without the lock, and may panic.
+    #[cold]
+    pub(super) fn describe(&self, grant: Grant, describe: impl FnOnce() -> Option<String>) {
+        let mut text = None;
+        contain(|| text = describe());
+        let now = clock::now();
+        let mut locked = self.lock();
+        if !locked.is_stale(grant) {
+            locked.last_failure.describe(grant.kind(), text, now);
+        }
     }
 
     #[inline(never)]
@@ -208,6 +228,10 @@ impl Engine {
             End::Cancelled => (locked.policy.cancelled_after(ran), true),
         };
         let slow = locked.policy.is_slow(ran);
+        if let Outcome::Failure { .. } = outcome {
+            let kind = if cancelled { FailureKind::Cancelled } else { grant.kind() };
+            locked.last_failure.failed(kind, now);
+        }
         locked.record(Ended { outcome, slow, cancelled, lease }, now);
         Call { outcome, kind: grant.kind(), cancelled, slow }
     }

@@ -1,5 +1,6 @@
 //! A circuit as plain data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::{Origin, OverrideRecord, State, Tally};
@@ -43,6 +44,11 @@ pub struct Snapshot {
     pub stale_results: u64,
     /// What the circuit has counted since it was made, in all its states.
     pub totals: Totals,
+    /// The last failure, as text. While the circuit is closed: the last one that this process has
+    /// counted in this state, if there is one. Otherwise the one that
+    /// [opened](crate::event::Transition::last_error) the circuit.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub last_error: Option<Arc<str>>,
     /// What decided the state: this process, or the cluster.
     pub origin: Origin,
     /// Whether the circuit is detached: it has a backend, but decides without it, because the
@@ -76,6 +82,7 @@ impl Snapshot {
             retry_after: reading.retry_after,
             stale_results: reading.totals.stale,
             totals: reading.totals,
+            last_error: reading.last_error,
             origin: reading.origin,
             detached: reading.detached,
             override_reason: record.as_ref().map(|record| record.reason.clone()),
@@ -98,6 +105,7 @@ pub(super) struct Reading {
     pub(super) retry_after: Option<Duration>,
     pub(super) totals: Totals,
     pub(super) overridden: Option<OverrideRecord>,
+    pub(super) last_error: Option<Arc<str>>,
     pub(super) origin: Origin,
     pub(super) detached: bool,
 }

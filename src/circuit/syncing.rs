@@ -24,7 +24,9 @@ impl Locked {
 
     pub(super) fn settle(&mut self, lease: LeaseId, verdict: Verdict) {
         let Some(synced) = &mut self.synced else { return };
-        synced.sync.settle(lease, verdict, &self.policy, &self.machine);
+        let failed = matches!(verdict, Verdict::Failed { reason: Reason::ProbeFailed, .. });
+        let error = self.last_failure.text().filter(|_| failed);
+        synced.sync.settle(lease, verdict, error, &self.policy, &self.machine);
         synced.signal(Signal::Now);
     }
 
@@ -103,8 +105,10 @@ impl Locked {
         f: impl FnOnce(&mut CircuitSync, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let mut effects = Effects::default();
+        let last_error = self.last_failure.text();
         let Self { synced, machine, policy, .. } = self;
-        let mut context = Context { machine, policy, pace, now, effects: &mut effects };
+        let effects_of = &mut effects;
+        let mut context = Context { machine, policy, pace, now, last_error, effects: effects_of };
         let result = f(&mut synced.as_mut()?.sync, &mut context);
         self.take_effects(effects, now);
         Some(result)

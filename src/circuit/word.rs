@@ -19,6 +19,8 @@ impl Word {
     pub(super) const QUIET: u64 = 1 << 5;
     /// A quiet success needs the lock from the horizon on.
     pub(super) const CLOCK: u64 = 1 << 6;
+    /// The next failure is described.
+    pub(super) const DESCRIBE: u64 = 1 << 7;
     /// Calls are timed by the coarse clock.
     pub(super) const COARSE: u64 = 1 << 8;
     /// A cancelled call leaves nothing.

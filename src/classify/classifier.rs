@@ -69,6 +69,26 @@ pub trait Classify<Response, Error> {
     fn failure_kind(&self, result: Result<&Response, &Error>) -> FailureKind {
         if result.is_err() { FailureKind::Error } else { FailureKind::Other }
     }
+
+    /// Returns what failure `result` is, as text for people, or `None` if nothing is known beyond
+    /// its [kind](Self::failure_kind). If the failure opens the circuit, the text is in
+    /// [`Transition::last_error`](crate::event::Transition::last_error), in logs, and in the
+    /// backend, where all replicas read it.
+    ///
+    /// So it must contain no secret. The text of an error may contain one, for example the password
+    /// in a URL: the classifiers of this crate return the status of a response, `timeout`, or the
+    /// [kind](std::io::ErrorKind) of an I/O error, and never the text of an error.
+    /// [`describe_errors`](crate::CircuitBreakerLayer::describe_errors) adds it.
+    ///
+    /// It is called only for a result that [`classify`](Self::classify) has called a failure, and
+    /// not for each: about once a second, and when the failure could open the circuit. What is
+    /// longer than 256 bytes is cut. If it panics, the call goes on without a text.
+    ///
+    /// Default: `None`.
+    fn describe(&self, result: Result<&Response, &Error>) -> Option<String> {
+        let _ = result;
+        None
+    }
 }
 
 /// Counts every `Err` as a failure and every `Ok` as a success. The rejection of another circuit
@@ -112,6 +132,10 @@ impl<Response, E: 'static> Classify<Response, E> for ErrorsAsFailures {
     fn failure_kind(&self, result: Result<&Response, &E>) -> FailureKind {
         result.map_or_else(error_kind, |_| FailureKind::Other)
     }
+
+    fn describe(&self, result: Result<&Response, &E>) -> Option<String> {
+        result.err().and_then(error_text)
+    }
 }
 
 /// Returns what an error means to the classifiers of this crate.
@@ -136,17 +160,31 @@ pub(crate) fn is_rejection<E: 'static>(error: &E) -> bool {
 /// Returns the kind of a failure that is an error, as far as its type shows it.
 pub(super) fn error_kind<E: 'static>(error: &E) -> FailureKind {
     let any: &dyn Any = error;
-    let timed_out = match any.downcast_ref::<BoxError>() {
-        Some(boxed) => {
-            let first: &(dyn StdError + 'static) = &**boxed;
-            let causes = std::iter::successors(Some(first), |&error| error.source());
-            causes.take(MOST_CAUSES).any(|cause| {
-                cause.is::<Elapsed>() || cause.downcast_ref().is_some_and(is_timed_out)
-            })
-        }
+    let timed_out = match causes(any) {
+        Some(mut causes) => causes
+            .any(|cause| cause.is::<Elapsed>() || cause.downcast_ref().is_some_and(is_timed_out)),
         None => any.is::<Elapsed>() || any.downcast_ref().is_some_and(is_timed_out),
     };
     if timed_out { FailureKind::Timeout } else { FailureKind::Error }
+}
+
+/// Returns what is known of an error beyond its kind, and holds no secret: the kind of an I/O error
+/// that is neither a timeout nor unknown.
+pub(super) fn error_text<E: 'static>(error: &E) -> Option<String> {
+    let any: &dyn Any = error;
+    let io = match causes(any) {
+        Some(mut causes) => causes.find_map(|cause| cause.downcast_ref::<io::Error>()),
+        None => any.downcast_ref::<io::Error>(),
+    };
+    let kind = io.map(io::Error::kind)?;
+    (!matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::Other)).then(|| kind.to_string())
+}
+
+/// Returns a boxed error and its causes.
+fn causes(error: &dyn Any) -> Option<impl Iterator<Item = &(dyn StdError + 'static)>> {
+    let boxed = error.downcast_ref::<BoxError>()?;
+    let first: &(dyn StdError + 'static) = &**boxed;
+    Some(std::iter::successors(Some(first), |&error| error.source()).take(MOST_CAUSES))
 }
 
 /// A chain of causes may be endless.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Response, StatusCode, header};
 
-use super::classifier::{Classify, error_kind, error_outcome};
+use super::classifier::{Classify, error_kind, error_outcome, error_text};
 use super::grpc;
 use crate::circuit::Rejected;
 use crate::outcome::{FailureKind, Outcome};
@@ -68,6 +68,10 @@ impl<B, E: 'static> Classify<Response<B>, E> for HttpStatus {
     fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
         result.map_or_else(error_kind, |response| kind(response.status(), Some(response.headers())))
     }
+
+    fn describe(&self, result: Result<&Response<B>, &E>) -> Option<String> {
+        result.map_or_else(error_text, |response| describe(response.status()))
+    }
 }
 
 /// Classifies responses of any type by their status, and optionally by their headers. Made by
@@ -108,6 +112,10 @@ where
     fn failure_kind(&self, result: Result<&R, &E>) -> FailureKind {
         result.map_or_else(error_kind, |response| kind((self.status)(response), None))
     }
+
+    fn describe(&self, result: Result<&R, &E>) -> Option<String> {
+        result.map_or_else(error_text, |response| describe((self.status)(response)))
+    }
 }
 
 impl<F, H, R, E: 'static> Classify<R, E> for HttpStatusOf<F, H>
@@ -126,6 +134,10 @@ where
         result.map_or_else(error_kind, |response| {
             kind((self.status)(response), Some((self.headers)(response)))
         })
+    }
+
+    fn describe(&self, result: Result<&R, &E>) -> Option<String> {
+        result.map_or_else(error_text, |response| describe((self.status)(response)))
     }
 }
 
@@ -151,6 +163,19 @@ pub(super) fn kind(status: StatusCode, headers: Option<&HeaderMap>) -> FailureKi
         status if status.is_client_error() => FailureKind::Status4xx,
         _ => headers.and_then(grpc::kind).unwrap_or_default(),
     }
+}
+
+/// Returns the status, if that is what failed: `503 Service Unavailable`. A gRPC status is known by
+/// its kind.
+pub(super) fn describe(status: StatusCode) -> Option<String> {
+    if !status.is_server_error() && !status.is_client_error() {
+        return None;
+    }
+    let reason = status.canonical_reason();
+    Some(reason.map_or_else(
+        || status.as_str().to_owned(),
+        |reason| format!("{} {reason}", status.as_str()),
+    ))
 }
 
 fn failed(status: StatusCode) -> bool {

@@ -2,6 +2,8 @@
 //! [`ErrorsAsFailures`](crate::ErrorsAsFailures).
 
 pub(crate) mod classifier;
+mod describe;
+mod execute;
 mod grpc;
 pub(crate) mod http;
 #[cfg(any(feature = "tower-http", feature = "tower-http-06"))]
@@ -10,6 +12,7 @@ mod tower_http;
 pub use crate::outcome::FailureKind;
 pub(crate) use classifier::Classify;
 pub use classifier::ClassifyFn;
+pub use describe::{DescribeErrors, with_causes};
 pub(crate) use grpc::{kind as grpc_kind, outcome as grpc_outcome};
 pub(crate) use http::HttpStatus;
 pub use http::{HttpStatusOf, NoHeaders};

@@ -2,7 +2,7 @@
 
 use ::http::Response;
 
-use super::classifier::{Classify, error_kind, error_outcome};
+use super::classifier::{Classify, error_kind, error_outcome, error_text};
 use super::http;
 use crate::outcome::{FailureKind, Outcome};
 
@@ -57,6 +57,10 @@ where
     fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
         kind(result)
     }
+
+    fn describe(&self, result: Result<&Response<B>, &E>) -> Option<String> {
+        result.map_or_else(error_text, |head| http::describe(head.status()))
+    }
 }
 
 /// Judges responses with one of tower-http 0.6's classifiers; feature `tower-http-06`.
@@ -91,6 +95,10 @@ where
 
     fn failure_kind(&self, result: Result<&Response<B>, &E>) -> FailureKind {
         kind(result)
+    }
+
+    fn describe(&self, result: Result<&Response<B>, &E>) -> Option<String> {
+        result.map_or_else(error_text, |head| http::describe(head.status()))
     }
 }
 

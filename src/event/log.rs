@@ -45,13 +45,15 @@ fn opened(circuit: &Escaped<'_>, transition: &Transition) {
     let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = tally;
     let open_for = open_for.unwrap_or_default();
     let contributors = names(&transition.contributors);
+    let error = transition.last_error.as_deref().map(|error| Escaped(error).to_string());
+    let last = Clause("; last failure: ", error.as_deref());
     warn!(
         target: "tower_breaker",
         %circuit, from = from.as_str(), to = to.as_str(), reason = reason.as_str(),
         origin = origin.as_str(), generation, open_for_ms = open_for.as_millis(),
         calls, failures, slow_calls, consecutive_failures, unanswered,
-        contributors = contributors.as_deref(),
-        "circuit \"{circuit}\" opened: {}; probes in {:.1} s{}",
+        contributors = contributors.as_deref(), last_error = error.as_deref(),
+        "circuit \"{circuit}\" opened: {}{last}; probes in {:.1} s{}",
         reason.with(tally),
         open_for.as_secs_f64(),
         Clause("; reported by ", contributors.as_deref()),

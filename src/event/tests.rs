@@ -55,6 +55,7 @@ fn transition(from: State, to: State, reason: Reason) -> Transition {
         origin: Origin::Cluster,
         overridden: None,
         contributors: Arc::default(),
+        last_error: None,
     }
 }
 

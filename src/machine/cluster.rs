@@ -37,6 +37,8 @@ pub(crate) struct Why {
     pub(crate) tally: Tally,
     /// The names of the replicas that had reported failures.
     pub(crate) contributors: Arc<[String]>,
+    /// The last failure before the circuit opened.
+    pub(crate) last_error: Option<Arc<str>>,
 }
 
 /// How a probe of the cluster went.
@@ -101,7 +103,8 @@ impl Machine {
         let counted = transition.to != State::Closed && why.tally != Tally::default();
         let tally = if counted { why.tally } else { transition.tally };
         let contributors = why.contributors;
-        visible.then_some(Transition { tally, open_for, contributors, ..transition })
+        let last_error = why.last_error.filter(|_| transition.to == State::Open);
+        visible.then_some(Transition { tally, open_for, contributors, last_error, ..transition })
     }
 
     /// Applies what has changed within a generation of the record.

@@ -122,6 +122,21 @@ impl Policy {
             || self.failure_count.is_some_and(|n| tally.failures.saturating_mul(2) >= n)
     }
 
+    /// Returns a lower bound of how many more failures open the circuit, while no evidence leaves
+    /// the window.
+    pub(crate) fn failures_to_trip(&self, tally: Tally) -> u64 {
+        let to = |n: Option<u64>, now: u64| n.map(|n| n.saturating_sub(now));
+        let rate = self.failure_rate.map(|rate| {
+            let least = u128::from(tally.calls.max(self.enough_calls())) * u128::from(rate);
+            let least = u64::try_from(least.div_ceil(u128::from(WHOLE))).unwrap_or(u64::MAX);
+            let missing = self.enough_calls().saturating_sub(tally.calls);
+            least.saturating_sub(tally.failures).max(missing)
+        });
+        let streak = to(self.consecutive_failures, tally.consecutive_failures);
+        let count = to(self.failure_count, tally.failures);
+        [streak, count, rate].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
     /// Returns whether one more success that is not slow could meet a condition. It can complete
     /// the minimum of calls, if some calls failed or were slow. And it can be the first result
     /// after good ones have left the window, where what remains meets a condition.

@@ -244,6 +244,7 @@ impl Machine {
             origin: self.origin,
             overridden: ended.map(|ended| ended.record),
             contributors: Arc::default(),
+            last_error: None,
         }
     }
 }

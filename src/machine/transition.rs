@@ -46,9 +46,32 @@ pub struct Transition {
     /// the latest first.
     #[cfg_attr(feature = "serde", serde(default))]
     pub contributors: Arc<[String]>,
+    /// If evidence opened the circuit: the last failure in it, as text, for example `503 Service
+    /// Unavailable`. It is that of the replica that opened the circuit. At most
+    /// [`MAX_ERROR`](Self::MAX_ERROR) bytes.
+    ///
+    /// The circuit takes a text at most about once a second, and whenever the next failure could
+    /// open it. So if several failures of one kind come at the same moment, it may be that of
+    /// another one than the last. If none was taken lately, it is the
+    /// [kind](crate::classify::FailureKind) of the failure.
+    ///
+    /// The text of errors is in it only if a layer or a classifier
+    /// [says so](crate::CircuitBreakerLayer::describe_errors), because it may contain secrets. It
+    /// may contain control characters: escape it before you print it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub last_error: Option<Arc<str>>,
 }
 
 impl Transition {
+    /// The most bytes of [`last_error`](Self::last_error).
+    pub const MAX_ERROR: usize = 256;
+
+    /// Returns as much of a text as [`last_error`](Self::last_error) may have.
+    pub(crate) fn cut_error(text: &str) -> &str {
+        let end = (0..=Self::MAX_ERROR.min(text.len())).rfind(|&end| text.is_char_boundary(end));
+        &text[..end.unwrap_or_default()]
+    }
+
     /// Returns a transition without evidence, of this process. For a
     /// [backend](crate::backend::Backend::history), which sets the other fields.
     #[must_use]
@@ -63,6 +86,7 @@ impl Transition {
             origin: Origin::Local,
             overridden: None,
             contributors: Arc::default(),
+            last_error: None,
         }
     }
 }

@@ -54,6 +54,7 @@ impl<F, C, U> Call<F, C, U> {
         this.attempt.poll_end(cx, classify).map(|(mut guard, outcome, result)| {
             if let Outcome::Failure { .. } = outcome {
                 guard.failed_as(this.classifier.failure_kind(result.as_ref()));
+                guard.described_as(|| this.classifier.describe(result.as_ref()));
             }
             until.finish(result, U::end(guard, outcome))
         })

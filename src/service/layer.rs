@@ -11,7 +11,7 @@ use super::keyed::KeyedCircuitBreaker;
 use super::on_rejected::Reject;
 use super::service::CircuitBreaker;
 use super::until::UntilHead;
-use crate::classify::{ClassifyFn, HttpStatus};
+use crate::classify::{ClassifyFn, DescribeErrors, HttpStatus};
 use crate::name::CircuitName;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
@@ -152,6 +152,41 @@ impl<C, M, U, K> CircuitBreakerLayer<C, M, U, K> {
         F: Fn(Result<&Response, &Error>) -> Outcome,
     {
         self.classify(ClassifyFn(f))
+    }
+
+    /// Puts the text of errors into the transitions that they cause:
+    /// [`Transition::last_error`](crate::event::Transition::last_error). Call it after
+    /// [`classify`](Self::classify).
+    ///
+    /// **The text of an error may contain secrets**, for example a URL with a password. It goes to
+    /// observers, to logs, to the pages of operators, and to the backend. So it is off by default:
+    /// then an error is described by its [kind](crate::classify::FailureKind), as `timeout` or
+    /// `error`, or by that of an I/O error, as `connection refused`. Use this where you know the
+    /// errors, or remove what is secret in `describe`.
+    ///
+    /// [`with_causes`](crate::classify::with_causes) writes an error with its causes. `describe`
+    /// runs about once a second per failing circuit, and where a failure could open it; what is
+    /// longer than 256 bytes is cut.
+    ///
+    /// ```
+    /// use tower::BoxError;
+    /// use tower_breaker::classify::with_causes;
+    /// use tower_breaker::{CircuitBreakerLayer, Store};
+    ///
+    /// let layer = CircuitBreakerLayer::new(Store::in_memory())
+    ///     .describe_errors(|error: &BoxError| with_causes(&**error));
+    /// # let _ = layer;
+    /// ```
+    pub fn describe_errors<E, F>(
+        self,
+        describe: F,
+    ) -> CircuitBreakerLayer<DescribeErrors<C, F>, M, U, K>
+    where
+        F: Fn(&E) -> String,
+    {
+        let Self { circuit, classifier, on_rejected, until, which } = self;
+        let classifier = DescribeErrors::new(classifier, describe);
+        CircuitBreakerLayer { circuit, classifier, on_rejected, until, which }
     }
 }
 

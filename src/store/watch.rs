@@ -134,7 +134,7 @@ impl ReplicaCircuits {
     /// For programs that use a [`Backend`](crate::backend::Backend) without a store.
     #[must_use]
     pub fn new(sender: Sender, circuits: &str) -> Self {
-        let circuits = circuits.lines().filter_map(CircuitSummary::read).collect();
+        let circuits = CircuitSummary::read_all(circuits);
         Self { name: sender.name, id: sender.id, circuits }
     }
 }

@@ -109,12 +109,13 @@ impl CircuitSync {
             State::Open => cx.machine.rejects_until(cx.policy).map(|until| until.since(cx.now)),
             _ => None,
         };
-        let Some(Move::Open { terms, reason, tally }) = self.trip else { return };
+        let Some(Move::Open { terms, reason, tally, last_error }) = self.trip.take() else {
+            return;
+        };
         if let Some(interval) = remaining.filter(|remaining| !remaining.is_zero()) {
             let terms = OpenTerms { interval, ..terms };
-            self.trip = Some(Move::Open { terms, reason, tally });
+            self.trip = Some(Move::Open { terms, reason, tally, last_error });
         } else {
-            self.trip = None;
             // Nor is what had opened it reported.
             self.drop_evidence(cx.policy);
         }

@@ -18,6 +18,7 @@
 //! 4. Every result is in one report, or of a generation that is over.
 //! 5. What could not be sent stays in the outbox until it is superseded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -109,6 +110,8 @@ pub(crate) struct Context<'a> {
     pub(crate) policy: &'a Policy,
     pub(crate) pace: Pace,
     pub(crate) now: Timestamp,
+    /// The last failure in this process, as text.
+    pub(crate) last_error: Option<Arc<str>>,
     pub(crate) effects: &'a mut Effects,
 }
 
@@ -160,7 +163,7 @@ pub(crate) enum Command {
 }
 
 /// A probe of the cluster that has ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settled {
     pub(crate) lease: Lease,
     pub(crate) probed: Probed,

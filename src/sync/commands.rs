@@ -84,9 +84,9 @@ impl CircuitSync {
 
     /// Whether a proposal is what this replica's own evidence proposes, but for its interval.
     fn is_trip(&self, proposal: &Move) -> bool {
-        match (self.trip, proposal) {
+        match (&self.trip, proposal) {
             (Some(Move::Open { reason, tally, .. }), Move::Open { reason: r, tally: t, .. }) => {
-                (reason, tally) == (*r, *t)
+                (reason, tally) == (r, t)
             }
             _ => false,
         }
@@ -95,7 +95,8 @@ impl CircuitSync {
     /// What is proposed: by the totals, or by this replica's own evidence, where that is enough.
     fn proposal(&self, policy: &Policy) -> Option<Move> {
         let closed = self.followed.state == RecordState::Closed;
-        self.outbox.proposal.or(self.trip.filter(|_| closed && policy.quorum() == 1))
+        let trip = || self.trip.clone().filter(|_| closed && policy.quorum() == 1);
+        self.outbox.proposal.clone().or_else(trip)
     }
 }
 
@@ -140,7 +141,7 @@ impl CircuitSync {
             Command::Restore(_) => *restore = true,
             Command::Settle(one) => {
                 if one.lease.generation == generation {
-                    settled.insert(0, *one);
+                    settled.insert(0, one.clone());
                 }
             }
             Command::Override(_) => {
@@ -156,7 +157,9 @@ impl CircuitSync {
             {
                 self.read_again = Some(now);
             }
-            Command::Transition { to, .. } => *proposal = proposal.take().or(Some(*to)),
+            Command::Transition { to, .. } => {
+                *proposal = proposal.take().or_else(|| Some(to.clone()))
+            }
         }
     }
 }

@@ -270,6 +270,7 @@ impl CircuitSync {
             reason: reason.or(view.reason).unwrap_or(Reason::NoRecord),
             tally: view.tally,
             contributors: view.contributors.clone().into(),
+            last_error: view.last_error.clone(),
         };
         let transition = cx.machine.apply(shared, view.generation, why, cx.now, cx.policy);
         cx.effects.began(transition);

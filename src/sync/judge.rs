@@ -50,7 +50,7 @@ impl CircuitSync {
         }
         self.near = cx.policy.is_near(view.tally);
         if self.trip.is_some() && view.votes >= cx.policy.quorum() {
-            self.outbox.proposal = self.trip;
+            self.outbox.proposal.clone_from(&self.trip);
             return;
         }
         let known = view.suspect.map_or(0, |roll| roll.id);
@@ -108,7 +108,8 @@ impl CircuitSync {
         if let Some(reason) = reason {
             let interval = cx.policy.open_interval(0, None, fastrand::u64(..));
             let terms = OpenTerms { reopenings: 0, ..terms(cx.policy, cx.machine, interval) };
-            self.outbox.proposal = Some(Move::Open { terms, reason, tally });
+            let last_error = cx.last_error.clone();
+            self.outbox.proposal = Some(Move::Open { terms, reason, tally, last_error });
         }
     }
 

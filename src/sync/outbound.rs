@@ -1,6 +1,7 @@
 //! What happened in this process, on its way to the backend.
 
 use std::mem::take;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::circuit::{Change, CircuitSync, Context, Detached, Pace, Settled, SyncState};
@@ -71,7 +72,8 @@ impl CircuitSync {
             State::Open if transition.reason != Reason::OverrideOver => {
                 let terms = terms(policy, machine, transition.open_for.unwrap_or_default());
                 let (reason, tally) = (transition.reason, transition.tally);
-                self.trip = Some(Move::Open { terms, reason, tally });
+                let last_error = transition.last_error.clone();
+                self.trip = Some(Move::Open { terms, reason, tally, last_error });
                 self.trip_until = machine.rejects_until(policy).unwrap_or_default();
                 self.opened_in = Some(self.followed.generation);
                 self.outbox.proposal = None;
@@ -86,11 +88,12 @@ impl CircuitSync {
         }
     }
 
-    /// A probe of the cluster has ended.
+    /// A probe of the cluster has ended; if it failed, with this error.
     pub(crate) fn settle(
         &mut self,
         lease: LeaseId,
         verdict: Verdict,
+        last_error: Option<Arc<str>>,
         policy: &Policy,
         machine: &Machine,
     ) {
@@ -101,7 +104,7 @@ impl CircuitSync {
             Verdict::Failed { reason, hint } => {
                 let interval = policy.open_interval(reopenings, hint, fastrand::u64(..));
                 let terms = OpenTerms { reopenings, ..terms(policy, machine, interval) };
-                Probed::Failed { terms, reason }
+                Probed::Failed { terms, reason, last_error }
             }
         };
         let generation = self.followed.generation;
@@ -118,7 +121,7 @@ impl CircuitSync {
         // As short as an interval can be. The one after a failed probe is drawn from the policy.
         let terms = OpenTerms { interval: Duration::from_millis(1), ..terms };
         let (reason, tally) = (Reason::Override, Tally::default());
-        self.outbox.proposal = Some(Move::Open { terms, reason, tally });
+        self.outbox.proposal = Some(Move::Open { terms, reason, tally, last_error: None });
         true
     }
 
@@ -126,7 +129,7 @@ impl CircuitSync {
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         for lease in cx.machine.take_expired(cx.now) {
             let verdict = Verdict::Failed { reason: Reason::ProbeExpired, hint: None };
-            self.settle(lease, verdict, cx.policy, cx.machine);
+            self.settle(lease, verdict, None, cx.policy, cx.machine);
         }
         if let Some(change) = &self.outbox.change
             && !change.sent

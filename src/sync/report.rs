@@ -153,7 +153,7 @@ impl CircuitSync {
             counts: Vec::new(),
             failures: Vec::new(),
             last_success: None,
-            vote: self.trip.filter(|_| votes).map(|_| lasting),
+            vote: (votes && self.trip.is_some()).then_some(lasting),
             shares: match (votes, self.outbox.shares) {
                 (false, _) => Shares::None,
                 (true, false) => Shares::Count,

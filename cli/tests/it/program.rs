@@ -60,7 +60,8 @@ async fn open(backend: &RedisBackend, name: &str) {
     };
     let tally = Tally { calls: 20, failures: 12, ..Tally::default() };
     let name = CircuitName::new(name.to_owned()).unwrap();
-    let to = Move::Open { terms, reason: Reason::FailureRate, tally };
+    let last_error = Some("503 Service Unavailable".into());
+    let to = Move::Open { terms, reason: Reason::FailureRate, tally, last_error };
     backend.transition(&name, 1, &to).await.unwrap();
 }
 

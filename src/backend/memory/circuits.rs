@@ -93,7 +93,7 @@ impl Circuits {
         &mut self,
         circuit: &CircuitName,
         lease: Lease,
-        result: Probed,
+        result: &Probed,
         now: u64,
     ) -> (View, Option<Notice>) {
         let record = self.stored(circuit, now).record.as_mut();

@@ -1,12 +1,13 @@
 //! The record of a circuit: its generation, and what that is. Times are in microseconds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::evidence::Evidence;
 use super::time::{HOUR, cut, left, micros, millis};
 use crate::backend::{Lease, Move, OpenTerms, Probed, RecordState, Report, View};
-use crate::machine::{Reason, Tally};
+use crate::machine::{Reason, Tally, Transition};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Record {
@@ -17,6 +18,8 @@ pub(super) struct Record {
     /// What had been counted when it opened.
     pub(super) tally: Tally,
     pub(super) contributors: Vec<String>,
+    /// The last failure before it opened.
+    pub(super) last_error: Option<Arc<str>>,
     expires: u64,
 }
 
@@ -36,6 +39,7 @@ impl Record {
             reason: None,
             tally: Tally::default(),
             contributors: Vec::new(),
+            last_error: None,
             expires: 0,
         }
     }
@@ -63,14 +67,21 @@ impl Record {
     }
 
     pub(super) fn go(&mut self, to: &Move, now: u64) {
-        match *to {
-            Move::Open { terms, reason, tally } => self.open(terms, reason, tally, now),
-            Move::Closed { reason } => self.close(reason, now),
+        match to {
+            Move::Open { terms, reason, tally, last_error } => {
+                self.open(*terms, *reason, *tally, now);
+                self.set_error(last_error.as_deref());
+            }
+            Move::Closed { reason } => self.close(*reason, now),
         }
     }
 
     fn open(&mut self, terms: OpenTerms, reason: Reason, tally: Tally, now: u64) {
         self.enter(open(terms, now), reason, tally, now);
+    }
+
+    fn set_error(&mut self, error: Option<&str>) {
+        self.last_error = error.map(|error| Transition::cut_error(error).into());
     }
 
     pub(super) fn close(&mut self, reason: Reason, now: u64) {
@@ -86,9 +97,11 @@ impl Record {
             (State::Closed(evidence), _) => evidence.contributors(now),
             _ => std::mem::take(&mut self.contributors),
         };
+        let last_error = self.last_error.take().filter(|_| !matches!(state, State::Closed(_)));
         let generation = self.generation.saturating_add(1).max(millis(now));
         let reason = Some(reason);
-        *self = Self { generation, state, reason, tally, contributors, ..Self::first() };
+        *self =
+            Self { generation, state, reason, tally, contributors, last_error, ..Self::first() };
         self.keep_state(interval, now);
     }
 
@@ -129,6 +142,7 @@ impl Record {
             record.tally = view.tally;
             record.contributors.clone_from(&view.contributors);
             record.contributors.truncate(View::MAX_CONTRIBUTORS);
+            record.set_error(view.last_error.as_deref());
         }
         record.keep_state(0, now);
         record
@@ -182,7 +196,7 @@ impl Record {
     }
 
     /// Returns whether the result changes something.
-    pub(super) fn settle(&mut self, lease: Lease, result: Probed, now: u64) -> bool {
+    pub(super) fn settle(&mut self, lease: Lease, result: &Probed, now: u64) -> bool {
         let generation = self.generation;
         let State::HalfOpen { terms, passed, leases } = &mut self.state else { return false };
         if generation != lease.generation {
@@ -190,8 +204,9 @@ impl Record {
         }
         let out = leases.remove(&lease.nonce).is_some_and(|expires| expires > now);
         match result {
-            Probed::Failed { terms, reason } => {
-                self.open(terms, reason, Tally::default(), now);
+            Probed::Failed { terms, reason, last_error } => {
+                self.open(*terms, *reason, Tally::default(), now);
+                self.set_error(last_error.as_deref());
                 return true;
             }
             Probed::Passed | Probed::Released if !out => return false,

@@ -75,6 +75,7 @@ impl Stored {
         (view.state, view.reason) = (record.state.shown(now), record.reason);
         view.tally = record.tally;
         view.contributors.clone_from(&record.contributors);
+        view.last_error.clone_from(&record.last_error);
         if let Some(evidence) = record.evidence() {
             view.tally = evidence.streak(now);
             view.votes = evidence.votes(now);

@@ -47,7 +47,8 @@ fn what_lasts_too_long_is_cut_when_the_clock_goes_back() {
     let hour = 3_600_000_000;
     let now = 10 * hour;
     let terms = OpenTerms { interval: s(2), lease: s(10), probes: 1, ..OpenTerms::default() };
-    let open = Move::Open { terms, reason: Reason::FailureRate, tally: Tally::default() };
+    let (reason, tally) = (Reason::FailureRate, Tally::default());
+    let open = Move::Open { terms, reason, tally, last_error: None };
     let group = records.group_of(&circuit, now);
     let (opened, _) = group.transition(&circuit, 1, &open, now);
 
@@ -140,7 +141,7 @@ impl History {
                 let reason = Reason::FailureRate;
                 let terms = terms(&mut self.random);
                 let to = if self.random.bool() {
-                    Move::Open { terms, reason, tally: Tally::default() }
+                    Move::Open { terms, reason, tally: Tally::default(), last_error: None }
                 } else {
                     Move::Closed { reason: Reason::Override }
                 };
@@ -160,9 +161,10 @@ impl History {
                     _ => Probed::Failed {
                         terms: terms(&mut self.random),
                         reason: Reason::ProbeFailed,
+                        last_error: None,
                     },
                 };
-                group.settle_probe(&circuit, lease, result, now)
+                group.settle_probe(&circuit, lease, &result, now)
             }
             11 => match group.restore(&circuit, &known, now) {
                 Ok(answer) => answer,

@@ -6,7 +6,12 @@ const TRIP: Tally =
     Tally { calls: 90, failures: 60, slow_calls: 0, consecutive_failures: 7, unanswered: 0 };
 
 fn why(reason: Reason) -> Why {
-    Why { reason, tally: TRIP, contributors: Arc::from(["pod-2".to_owned(), "pod-1".to_owned()]) }
+    Why {
+        reason,
+        tally: TRIP,
+        contributors: Arc::from(["pod-2".to_owned(), "pod-1".to_owned()]),
+        last_error: Some("503".into()),
+    }
 }
 
 fn attached(policy: &Policy) -> Machine {

@@ -202,7 +202,7 @@ impl World {
     }
 
     pub(super) fn proposal(&self, n: usize) -> Option<Move> {
-        self.replicas[n].sync.outbox.proposal
+        self.replicas[n].sync.outbox.proposal.clone()
     }
 
     /// A circuit that totals open had so many consecutive failures, in the true order of all calls.
@@ -214,12 +214,13 @@ impl World {
         scenario: &Scenario,
     ) -> Result<(), Violation> {
         let sync = &self.replicas[n].sync;
-        let Some(proposed @ Move::Open { tally, .. }) = sync.outbox.proposal else { return Ok(()) };
+        let proposed = sync.outbox.proposal.as_ref();
+        let Some(Move::Open { tally, .. }) = proposed else { return Ok(()) };
         let generation = sync.followed.generation;
         let quorum = scenario.policy.quorum();
         let failing = self.history.failing(generation);
         let history = &self.history;
-        if history.lost || history.jumped || before == Some(proposed) {
+        if history.lost || history.jumped || before.as_ref() == proposed {
             return Ok(());
         }
         if quorum > 1 && failing < quorum {
@@ -227,7 +228,7 @@ impl World {
         }
         let longest = self.history.longest_streak(generation, scenario.lag());
         let claimed = tally.consecutive_failures;
-        if whole && !history.crashed && sync.trip != Some(proposed) && longest < claimed {
+        if whole && !history.crashed && sync.trip.as_ref() != proposed && longest < claimed {
             return Err(format!(
                 "replica {n} proposes to open after {claimed} consecutive failures, and there \
                  were {longest}"

@@ -12,6 +12,7 @@ pub(super) fn reducer(sync: &CircuitSync) -> CircuitSync {
         hint: sync.hint.clone(),
         followed: sync.followed.clone(),
         unreported: sync.unreported.clone(),
+        trip: sync.trip.clone(),
         outbox: outbox(&sync.outbox),
         ..*sync
     }
@@ -20,6 +21,7 @@ pub(super) fn reducer(sync: &CircuitSync) -> CircuitSync {
 fn outbox(outbox: &Outbox) -> Outbox {
     Outbox {
         settled: outbox.settled.clone(),
+        proposal: outbox.proposal.clone(),
         change: outbox.change.as_ref().map(change),
         ..*outbox
     }
@@ -34,8 +36,8 @@ fn change(change: &Change) -> Change {
 pub(super) fn command(command: &Command) -> Command {
     match command {
         Command::Restore(view) => Command::Restore(view.clone()),
-        Command::Settle(settled) => Command::Settle(*settled),
+        Command::Settle(settled) => Command::Settle(settled.clone()),
         Command::Override(change) => Command::Override(change.clone()),
-        Command::Transition { from, to } => Command::Transition { from: *from, to: *to },
+        Command::Transition { from, to } => Command::Transition { from: *from, to: to.clone() },
     }
 }

@@ -168,8 +168,14 @@ impl Replica {
     ) -> R {
         let mut effects = Effects::default();
         let Around { policy, pace, now, .. } = *at;
-        let mut cx =
-            Context { machine: &mut self.machine, policy, pace, now, effects: &mut effects };
+        let mut cx = Context {
+            machine: &mut self.machine,
+            policy,
+            pace,
+            now,
+            last_error: None,
+            effects: &mut effects,
+        };
         let result = f(&mut self.sync, &mut cx);
         self.take_effects(effects, at);
         result
@@ -284,7 +290,7 @@ impl Replica {
         match self.machine.record(ended, at.now, at.policy, 0) {
             Some(Effect::Notify(events)) => self.happened(events, at),
             Some(Effect::Settle(lease, verdict)) => {
-                self.sync.settle(lease, verdict, at.policy, &self.machine);
+                self.sync.settle(lease, verdict, None, at.policy, &self.machine);
             }
             None => {}
         }

@@ -270,7 +270,7 @@ impl World {
                         circuits.restore(&name, &View::default(), now).unwrap_or_default()
                     }
                     Command::Settle(settled) => {
-                        circuits.settle_probe(&name, settled.lease, settled.probed, now)
+                        circuits.settle_probe(&name, settled.lease, &settled.probed, now)
                     }
                     Command::Override(change) => circuits.set_override(&name, change, now),
                     Command::Transition { from, to } => circuits.transition(&name, *from, to, now),

@@ -155,8 +155,8 @@ fn a_script_without_some_permissions_loses_no_data() {
                 ["open", "half", "forced"].map(|what| name(&format!("{what} {denied}")));
             let opened = owner.transition(&open, 1, &OPEN).await.unwrap();
             let terms = OpenTerms { interval: s(0), ..TERMS };
-            let at_once =
-                Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
+            let (reason, tally) = (Reason::FailureCount, Tally::default());
+            let at_once = Move::Open { terms, reason, tally, last_error: None };
             let generation = owner.transition(&half, 1, &at_once).await.unwrap().generation;
             let (lease, half_open) = owner.acquire_probe(&half, generation, 1).await.unwrap();
             let lease = lease.expect("a lease");
@@ -190,7 +190,8 @@ fn a_script_without_some_permissions_loses_no_data() {
             let closed = Move::Closed { reason: Reason::Override };
             let did = user.transition(&open, opened.generation, &closed).await;
             kept("a transition", did.is_err()).await;
-            let failed = Probed::Failed { terms: TERMS, reason: Reason::ProbeFailed };
+            let (reason, last_error) = (Reason::ProbeFailed, None);
+            let failed = Probed::Failed { terms: TERMS, reason, last_error };
             let did = user.settle_probe(&half, lease, &Probed::Passed).await;
             kept("a probe that passed", did.is_err()).await;
             let did = user.settle_probe(&half, lease, &failed).await;

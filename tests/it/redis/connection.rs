@@ -140,7 +140,8 @@ async fn assert_works(backend: &RedisBackend) {
     eventually("a subscription", async || format!("{backend:?}").contains("Subscribed")).await;
     let mut notices = backend.subscribe();
     let terms = OpenTerms { interval: s(60), probes: 1, ..OpenTerms::default() };
-    let open = Move::Open { terms, reason: Reason::FailureCount, tally: Tally::default() };
+    let (reason, tally) = (Reason::FailureCount, Tally::default());
+    let open = Move::Open { terms, reason, tally, last_error: None };
     let [a, b] = ["works a", "works b"].map(name);
     let opened = backend.transition(&a, 1, &open).await.unwrap();
     assert_eq!(backend.load(&b).await.unwrap().generation, 1);
@@ -382,7 +383,7 @@ fn sentinels_lead_to_the_new_master() {
         let backend = connect(&config).await;
         let terms = OpenTerms { interval: s(60), probes: 1, ..OpenTerms::default() };
         let tally = Tally::default();
-        let open = Move::Open { terms, reason: Reason::FailureCount, tally };
+        let open = Move::Open { terms, reason: Reason::FailureCount, tally, last_error: None };
         let opened = backend.transition(&name("a"), 1, &open).await.unwrap();
         let record = format!("{}:c:a", tag("a"));
         until("replication", || replica.cli(&["KEYS", "*"]).contains(&record));

@@ -20,6 +20,7 @@ pub(crate) const OPEN: Move = Move::Open {
     terms: TERMS,
     reason: Reason::ConsecutiveFailures,
     tally: Tally { calls: 0, failures: 0, slow_calls: 0, consecutive_failures: 0, unanswered: 0 },
+    last_error: None,
 };
 
 pub(crate) fn name(name: &str) -> CircuitName {

@@ -209,12 +209,12 @@ impl Checker {
 
     /// A replica proposes a transition: to close the circuit, as it probed while it was detached,
     /// or to open it. To be called before [`saw`](Self::saw).
-    pub(crate) fn proposed(&mut self, start: u64, from: u64, to: Move) {
+    pub(crate) fn proposed(&mut self, start: u64, from: u64, to: &Move) {
         self.proposed = matches!(to, Move::Closed { .. }).then_some(from);
         if let Move::Open { reason, tally, .. } = to
             && self.last.as_ref().is_none_or(|last| last.generation == from)
         {
-            let wrong = self.order.opens(start, reason, tally);
+            let wrong = self.order.opens(start, *reason, *tally);
             if let Some(wrong) = wrong {
                 self.violation(wrong);
             }
@@ -258,7 +258,7 @@ impl Checker {
     }
 
     /// To be called before [`saw`](Self::saw).
-    pub(crate) fn settled(&mut self, start: u64, lease: Lease, probed: Probed, view: &View) {
+    pub(crate) fn settled(&mut self, start: u64, lease: Lease, probed: &Probed, view: &View) {
         let now = now();
         let current = self.last.as_ref().is_some_and(|last| last.generation == lease.generation);
         let Some(out) = self.leases.remove(&lease.nonce) else { return };

@@ -19,6 +19,7 @@ struct Noted {
     open_for: Option<u64>,
     tally: [u64; 4],
     contributors: Vec<String>,
+    last_error: Option<String>,
     #[serde(rename = "override")]
     overridden: ReplyOverride,
 }
@@ -42,6 +43,7 @@ fn entry(ago: u64, text: &str) -> Option<HistoryEntry> {
         origin: Origin::Cluster,
         overridden: Overridden::from(noted.overridden).record.map(Arc::new),
         contributors: noted.contributors.into(),
+        last_error: noted.last_error.map(|text| Transition::cut_error(&text).into()),
         ..Transition::new(from, to, reason, noted.generation)
     };
     Some(HistoryEntry::new(Duration::from_millis(ago), transition))

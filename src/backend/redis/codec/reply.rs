@@ -10,7 +10,7 @@ use crate::backend::{
     BackendError, Changes, Cursor, Heartbeat, OpenTerms, Overridden, OverrideRecord, RecordState,
     ReplicaInfo, Roll, Roster, Sender, View,
 };
-use crate::machine::{OverrideState, Reason, Tally};
+use crate::machine::{OverrideState, Reason, Tally, Transition};
 
 /// A generation, or a version of an override, is at most so far ahead of the server's clock, in
 /// milliseconds. Otherwise a wrong one would be in force for ever.
@@ -153,6 +153,7 @@ pub(super) struct ReplyView {
     votes: u64,
     suspect: Option<[u64; 4]>,
     contributors: Vec<String>,
+    last_error: Option<String>,
     terms: [u64; 5],
     remaining: u64,
     passed: u64,
@@ -220,6 +221,7 @@ impl From<ReplyView> for View {
                 consecutive_failures,
             }),
             contributors,
+            last_error: reply.last_error.map(|text| Transition::cut_error(&text).into()),
             overridden: reply.overridden.into(),
         }
     }

@@ -11,7 +11,7 @@ use crate::backend::{
     Attention, Batch, Heartbeat, Lease, Move, OpenTerms, OverrideChange, OverrideRecord, Probed,
     RecordState, Report, Shares, View,
 };
-use crate::machine::{Reason, Tally};
+use crate::machine::{Reason, Tally, Transition};
 use crate::name::CircuitName;
 
 /// The request of an operation. What it does not need is absent: to a script, a `null` is a value.
@@ -43,6 +43,8 @@ pub(in super::super) struct Request {
     tally: Option<[u64; 4]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     contributors: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<&'static str>,
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
@@ -84,11 +86,12 @@ impl Request {
     pub(in super::super) fn transition(circuit: &CircuitName, from: u64, to: &Move) -> Self {
         let request = Self { from: Some(number(from)), ..Self::of(circuit) };
         match to {
-            Move::Open { terms: of, reason, tally: counted } => Self {
+            Move::Open { terms: of, reason, tally: counted, last_error } => Self {
                 to: Some("open"),
                 reason: Some(reason.as_str()),
                 terms: Some(terms(of)),
                 tally: Some(tally(counted)),
+                last_error: last_error.as_deref().map(error),
                 ..request
             },
             Move::Closed { reason } => {
@@ -107,10 +110,11 @@ impl Request {
         match result {
             Probed::Passed => Self { result: Some("passed"), ..request },
             Probed::Released => Self { result: Some("released"), ..request },
-            Probed::Failed { terms: of, reason } => Self {
+            Probed::Failed { terms: of, reason, last_error } => Self {
                 result: Some("failed"),
                 reason: Some(reason.as_str()),
                 terms: Some(terms(of)),
+                last_error: last_error.as_deref().map(error),
                 ..request
             },
         }
@@ -133,6 +137,7 @@ impl Request {
             terms: Some(terms(&of)),
             tally: Some(tally(&view.tally)),
             contributors: view.contributors.iter().take(View::MAX_CONTRIBUTORS).cloned().collect(),
+            last_error: view.last_error.as_deref().map(error),
             overridden: Some(OverrideRequest {
                 version: number(view.overridden.version),
                 ..overridden
@@ -294,6 +299,10 @@ fn terms(terms: &OpenTerms) -> [u64; 5] {
 
 fn tally(tally: &Tally) -> [u64; 4] {
     [tally.calls, tally.failures, tally.slow_calls, tally.consecutive_failures].map(number)
+}
+
+fn error(text: &str) -> String {
+    Transition::cut_error(text).to_owned()
 }
 
 /// A nonce is a name, not a number to calculate with.

@@ -21,6 +21,7 @@ if c.state == 'open' then
   local new = {}
   for _, name in ipairs(TERMS) do new[name] = c[name] end
   for _, name in ipairs(TALLY) do new[name] = c[name] end
+  new.last_error = c.last_error
   enter('half_open', 'interval_over', new)
   moved = true
 end

@@ -6,6 +6,8 @@ local TALLY = { 'calls', 'failures', 'slow', 'consecutive' }
 local HORIZON = 60000
 -- While rolls are younger, answers to them are counted.
 local ROLL_COUNTS = 2000000
+-- The most bytes of the text of a failure. A longer one was edited.
+local MOST_ERROR = 256
 
 local SEEN = KEYS[3]
 
@@ -102,7 +104,7 @@ local function find(name, key, held, window, replica)
   end
   c.roll, c.streak = 0, { 0 }
   local t = redis.call('HMGET', key, 'interval', 'reopenings', 'probes', 'lease', 'successes',
-    'calls', 'failures', 'slow', 'consecutive', 'passed', 'contributors')
+    'calls', 'failures', 'slow', 'consecutive', 'passed', 'contributors', 'last_error')
   for i, field in ipairs(TERMS) do c[field] = number(t[i]) end
   for i, field in ipairs(TALLY) do c[field] = number(t[5 + i]) end
   c.passed = number(t[10])
@@ -110,6 +112,7 @@ local function find(name, key, held, window, replica)
   for _, name in ipairs(unpacked(t[11]) or {}) do
     if type(name) == 'string' and #c.contributors < 8 then table.insert(c.contributors, name) end
   end
+  if t[12] and #t[12] <= MOST_ERROR then c.last_error = t[12] end
   usable(c)
   -- The clock went back.
   if c.state == 'open' and c['until'] - NOW > c.interval then
@@ -207,6 +210,7 @@ local function view(c, shown)
   if c.state ~= 'closed' then
     json = json .. ',"terms":' .. list(c, TERMS)
     if #c.contributors > 0 then json = json .. ',"contributors":' .. texts(c.contributors) end
+    if c.last_error then json = json .. ',"last_error":' .. cjson.encode(c.last_error) end
   end
   if c.state == 'open' then
     json = json .. ',"remaining":' .. whole(math.max(c['until'] - NOW, 0))

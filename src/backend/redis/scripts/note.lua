@@ -31,6 +31,7 @@ local function noted(after)
     .. ',"reason":' .. cjson.encode(moved and (c.reason or 'no_record') or 'override')
   if moved and after.state == 'open' then
     json = json .. ',"open_for":' .. whole(c['until'] - NOW)
+    if c.last_error then json = json .. ',"last_error":' .. cjson.encode(c.last_error) end
     if before.state == 'closed' then
       json = json .. ',"tally":' .. list(c, TALLY)
       if #c.contributors > 0 then json = json .. ',"contributors":' .. texts(c.contributors) end

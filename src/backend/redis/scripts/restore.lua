@@ -18,7 +18,7 @@ if c.generation < to.generation
   }
   if to.state ~= 'closed' then
     take(to.tally, TALLY, take(to.terms, TERMS, new))
-    new.contributors = to.contributors
+    new.contributors, new.last_error = to.contributors, to.last_error
     new.state = 'open'
     local remaining = to.state == 'open' and math.min(to.remaining, new.interval) or 0
     new['until'] = NOW + remaining

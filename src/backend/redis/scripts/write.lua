@@ -39,6 +39,7 @@ local function replace(new)
   if new.reason then add('reason', new.reason) end
   new.contributors = new.contributors or {}
   if #new.contributors > 0 then add('contributors', cmsgpack.pack(new.contributors)) end
+  if new.last_error then add('last_error', new.last_error) end
   put(RECORD, not c.absent, fields)
   new.name, new.key, new.override, new.roll, new.streak = c.name, RECORD, c.override, 0, { 0 }
   new.passed, new['until'], new.horizon = 0, new['until'] or 0, new.horizon or 0
@@ -81,6 +82,7 @@ end
 
 local function open(terms, reason, tally)
   local new = take(tally, TALLY, take(terms, TERMS))
+  new.last_error = REQUEST.last_error
   new['until'] = NOW + new.interval
   enter('open', reason, new)
 end

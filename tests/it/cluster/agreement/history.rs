@@ -3,6 +3,7 @@
 //! Everything lasts either no time or an hour, and is either new or much older, so that it does
 //! not matter how long a step takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -231,10 +232,11 @@ fn to() -> impl Strategy<Value = Move> {
         ..Tally::default()
     };
     prop_oneof![
-        3 => (terms(), 0..100_u64).prop_map(move |(terms, failures)| Move::Open {
+        3 => (terms(), 0..100_u64, error()).prop_map(move |(terms, failures, last_error)| Move::Open {
             terms,
             reason: Reason::SlowCallRate,
             tally: tally(failures),
+            last_error,
         }),
         1 => Just(Move::Closed { reason: Reason::Override }),
     ]
@@ -244,7 +246,18 @@ fn probed() -> impl Strategy<Value = Probed> {
     prop_oneof![
         3 => Just(Probed::Passed),
         1 => Just(Probed::Released),
-        1 => terms().prop_map(|terms| Probed::Failed { terms, reason: Reason::ProbeExpired }),
+        1 => (terms(), error()).prop_map(|(terms, last_error)| {
+            Probed::Failed { terms, reason: Reason::ProbeExpired, last_error }
+        }),
+    ]
+}
+
+/// The text of a failure, which may be too long.
+fn error() -> impl Strategy<Value = Option<Arc<str>>> {
+    prop_oneof![
+        2 => Just(None),
+        1 => "\\PC{0,20}".prop_map(|text| Some(text.into())),
+        1 => (200..300_usize).prop_map(|n| Some("é\n".repeat(n / 3).into())),
     ]
 }
 

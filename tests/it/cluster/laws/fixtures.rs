@@ -144,6 +144,12 @@ pub(super) fn of<'a>(changes: &'a Changes, among: &[CircuitName]) -> Vec<&'a Cir
     names.filter(|name| among.contains(name)).collect()
 }
 
+/// How the last call failed before the circuit opened, with what must be escaped.
+pub(super) const ERROR: &str = "503 \"\u{1b}[31m\n\\ü";
+
+/// How a probe failed.
+pub(super) const PROBE_ERROR: &str = "timeout";
+
 pub(super) const TERMS: OpenTerms =
     OpenTerms { interval: ms(40), reopenings: 0, probes: 2, lease: s(60), successes_to_close: 2 };
 
@@ -158,7 +164,8 @@ pub(super) const EXPIRED: Duration = ms(1_100);
 pub(super) fn open(terms: OpenTerms) -> Move {
     let tally =
         Tally { calls: 9, failures: 8, slow_calls: 1, consecutive_failures: 3, ..Tally::default() };
-    Move::Open { terms, reason: Reason::FailureRate, tally }
+    let last_error = Some(ERROR.into());
+    Move::Open { terms, reason: Reason::FailureRate, tally, last_error }
 }
 
 /// Failures that have just ended.
@@ -194,7 +201,8 @@ pub(super) fn success(circuit: &CircuitName, age: Duration) -> Report {
 }
 
 pub(super) fn failed(terms: OpenTerms) -> Probed {
-    Probed::Failed { terms, reason: Reason::ProbeFailed }
+    let last_error = Some(PROBE_ERROR.into());
+    Probed::Failed { terms, reason: Reason::ProbeFailed, last_error }
 }
 
 /// Opens the circuit, and waits until a probe is due.

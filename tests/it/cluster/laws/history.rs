@@ -7,7 +7,9 @@ use tower_breaker::overrides::{OverrideRecord, OverrideState};
 use tower_breaker::{CircuitName, State};
 
 use super::World;
-use super::fixtures::{TERMS, failed, name, open, open_until_due, override_record, probe, report};
+use super::fixtures::{
+    ERROR, PROBE_ERROR, TERMS, failed, name, open, open_until_due, override_record, probe, report,
+};
 use crate::support::{ms, s};
 
 pub(super) async fn entries(backend: &dyn Backend, circuit: &CircuitName) -> Vec<HistoryEntry> {
@@ -61,6 +63,8 @@ pub(super) async fn the_history_has_each_transition_and_the_evidence_of_a_trip(w
         (again.generation, closed.generation)
     );
     assert!(history[1..].iter().all(|it| it.tally == Tally::default()));
+    let errors: Vec<_> = history.iter().map(|it| it.last_error.as_deref()).collect();
+    assert_eq!(errors, [Some(ERROR), None, Some(PROBE_ERROR), None, None]);
     let entries = entries(&*one, &name).await;
     assert!(entries[0].ago >= entries[4].ago + TERMS.interval, "{entries:?}");
     assert!(entries[0].ago < s(60), "{entries:?}");

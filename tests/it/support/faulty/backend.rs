@@ -70,11 +70,11 @@ impl Backend for Faulty {
         from: u64,
         to: &'a Move,
     ) -> Answer<'a, View> {
-        let (circuit, to) = (circuit.clone(), *to);
+        let (circuit, to) = (circuit.clone(), to.clone());
         self.send("transition", true, move |line| {
             line.network.trace(|| format!("r{} transition {from} to {to:?}", line.replica));
             let act = |backend: &MemoryBackend, checker: &mut Checker| {
-                checker.proposed(line.start, from, to);
+                checker.proposed(line.start, from, &to);
                 at_once(backend.transition(&circuit, from, &to))
             };
             line.at_backend("transition", act)
@@ -109,12 +109,12 @@ impl Backend for Faulty {
         lease: Lease,
         result: &'a Probed,
     ) -> Answer<'a, View> {
-        let (circuit, probed) = (circuit.clone(), *result);
+        let (circuit, probed) = (circuit.clone(), result.clone());
         self.send("settle", true, move |line| {
             line.network.trace(|| format!("r{} settle {lease:?} {probed:?}", line.replica));
             let act = |backend: &MemoryBackend, checker: &mut Checker| {
                 let view = at_once(backend.settle_probe(&circuit, lease, &probed));
-                checker.settled(line.start, lease, probed, &view);
+                checker.settled(line.start, lease, &probed, &view);
                 view
             };
             line.at_backend("settle", act)
