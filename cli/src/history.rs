@@ -67,6 +67,7 @@ pub(crate) fn explained(transition: &Transition) -> String {
         let ended = if record.state.state() == transition.to { "" } else { "ended: " };
         parts.push(format!("{ended}{}", view::overridden(record)));
     }
+    parts.extend(view::last_error(transition.last_error.as_deref()));
     parts.extend(view::failures_on(&transition.contributors));
     parts.join("; ")
 }

@@ -69,7 +69,7 @@ pub(crate) fn details(view: &View) -> String {
     }
     match &view.state {
         RecordState::Closed if view.suspect.is_some() => {
-            parts.push(format!("suspect: {}", counted(&view.tally)));
+            parts.push(suspicion(&view.tally));
         }
         RecordState::Closed => {}
         RecordState::Open { remaining, terms } => {
@@ -89,6 +89,7 @@ pub(crate) fn details(view: &View) -> String {
             parts.push(format!("{out} probes out, {passed} of {needed} have succeeded"));
         }
     }
+    parts.extend(last_error(view.last_error.as_deref()));
     if view.votes > 0 {
         parts.push(format!("{} votes for opening", view.votes));
     }
@@ -101,6 +102,11 @@ pub(crate) fn details(view: &View) -> String {
 pub(crate) fn failures_on(contributors: &[String]) -> Option<String> {
     let names: Vec<_> = contributors.iter().map(|name| text(name)).collect();
     (!names.is_empty()).then(|| format!("failures on {}", names.join(", ")))
+}
+
+/// The last failure in the evidence.
+pub(crate) fn last_error(error: Option<&str>) -> Option<String> {
+    error.map(|error| format!("last error: {}", text(error)))
 }
 
 pub(crate) fn overridden(record: &OverrideRecord) -> String {
@@ -121,6 +127,12 @@ pub(crate) fn why_open(reason: Reason, tally: &Tally) -> String {
         }
         other => other.as_str().replace('_', " "),
     }
+}
+
+/// That failures add up. What is pushed has no totals.
+pub(crate) fn suspicion(tally: &Tally) -> String {
+    let counted = (*tally != Tally::default()).then(|| format!(", {}", counted(tally)));
+    format!("suspect: failures add up{}", counted.unwrap_or_default())
 }
 
 pub(crate) fn counted(tally: &Tally) -> String {
@@ -159,6 +171,7 @@ pub(crate) fn as_json(name: &CircuitName, view: &View) -> Value {
         "suspect": view.suspect.is_some(),
         "votes": view.votes,
         "contributors": view.contributors,
+        "last_error": view.last_error,
         "probes_in_ms": remaining,
         "probes": probes,
         "override": record,

@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Clear, Paragraph, Row as Cells, Table};
+use ratatui::widgets::{Cell, Clear, Paragraph, Row as Cells, Table, Wrap};
 use tower_breaker::State;
 
 use super::cluster::Link;
@@ -185,7 +185,7 @@ fn details_of(
     let rule = look.rule().repeat(usize::from(area.width));
     let mut lines = vec![Line::styled(rule, Look::QUIET)];
     lines.extend(pane::lines(model, row, look).into_iter().skip(usize::from(from)));
-    frame.render_widget(Paragraph::new(lines), area);
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
 }
 
 fn keys(model: &Model, look: Look) -> Paragraph<'static> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ratatui::text::{Line, Span};
 use tower_breaker::State;
 use tower_breaker::backend::{RecordState, View};
-use tower_breaker::event::HistoryEntry;
+use tower_breaker::event::{HistoryEntry, Tally};
 
 use super::cluster::Said;
 use super::look::Look;
@@ -93,14 +93,22 @@ fn replicas(said: &[Said<'_>], look: Look, lines: &mut Vec<Line<'static>>) {
     for (n, one) in said.iter().take(odd + MOST).enumerate() {
         let summary = one.summary;
         let detached = if summary.detached { ", detached: it decides without Redis" } else { "" };
-        let words = format!(
-            "{} {} for {}{detached}; {}{}",
-            text(one.replica),
-            summary.state,
-            span(one.since),
-            view::counted(&summary.tally),
-            if one.disagrees { " (disagrees)" } else { "" },
-        );
+        let counted = (summary.tally != Tally::default()).then(|| view::counted(&summary.tally));
+        let parts = [
+            Some(format!(
+                "{} {} for {}{detached}",
+                text(one.replica),
+                summary.state,
+                span(one.since)
+            )),
+            one.disagrees.then(|| "it disagrees".to_owned()),
+            counted,
+            Some(format!(
+                "in all {} succeeded, {} failed, {} rejected",
+                summary.succeeded, summary.failed, summary.rejected
+            )),
+        ];
+        let words = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         let line = fact(if n == 0 { "replicas" } else { "" }, &words);
         lines.push(if one.disagrees { line.style(look.warning()) } else { line });
     }

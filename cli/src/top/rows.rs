@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tower_breaker::State;
 use tower_breaker::backend::{RecordState, View};
-use tower_breaker::event::Tally;
 
 use super::cluster::{Cluster, Said};
 use crate::print::text;
@@ -177,10 +176,7 @@ fn why(view: &View, said: &[Said<'_>]) -> String {
     }
     match &view.state {
         RecordState::Closed if view.suspect.is_some() => {
-            // What is pushed has no totals.
-            let counted = view.tally != Tally::default();
-            let counted = counted.then(|| format!(": {}", view::counted(&view.tally)));
-            parts.push(format!("failures add up{}", counted.unwrap_or_default()));
+            parts.push(view::suspicion(&view.tally));
         }
         RecordState::Closed => {}
         RecordState::Open { terms, .. } | RecordState::HalfOpen { terms, .. } => {
@@ -190,6 +186,7 @@ fn why(view: &View, said: &[Said<'_>]) -> String {
             }
         }
     }
+    parts.extend(view::last_error(view.last_error.as_deref()));
     parts.extend(view::failures_on(&view.contributors));
     parts.join("; ")
 }
@@ -207,7 +204,8 @@ fn failures(view: &View, said: &[Said<'_>]) -> Option<(u64, u64)> {
     (calls > 0).then_some((failures, calls))
 }
 
+/// Rejected calls on all replicas, since each of them made the circuit.
 fn rejected(said: &[Said<'_>]) -> Option<u64> {
-    let _ = said;
-    None
+    let each = said.iter().map(|said| said.summary.rejected);
+    (!said.is_empty()).then(|| each.fold(0, u64::saturating_add))
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
 use std::panic;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use ratatui::crossterm::cursor::Show;
@@ -19,6 +20,9 @@ use crate::failure::Failure;
 
 /// The whole terminal. Its drop gives it back, and a panic does before it says anything.
 pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
+
+/// Whether there is something to give back.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 impl Screen {
     pub(crate) fn check() -> Result<(), Failure> {
@@ -40,7 +44,7 @@ impl Screen {
             }));
         });
         enable_raw_mode()?;
-        // From here on there is something to give back.
+        TAKEN.store(true, Relaxed);
         let terminal = Terminal::new(CrosstermBackend::new(stdout()));
         let mut screen = match terminal {
             Ok(terminal) => Self(terminal),
@@ -66,8 +70,12 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back. It may be gone, and there is nothing to do about that.
+/// Gives the terminal back, once: leaving the main screen would move its cursor over the message of a
+/// panic. The terminal may be gone, and there is nothing to do about that.
 fn restore() {
+    if !TAKEN.swap(false, Relaxed) {
+        return;
+    }
     let _ = disable_raw_mode();
     let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);
 }
@@ -89,13 +97,46 @@ pub(crate) fn events() -> Receiver<Event> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
     use super::*;
 
-    /// For `tests/top.rs`, which runs it in a terminal.
     #[test]
-    #[ignore = "takes over the terminal"]
+    #[ignore = "takes over the terminal; the test below runs it in one"]
     fn panics_with_the_screen() {
         let _screen = Screen::enter().unwrap();
         panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_its_message() {
+        let socket = format!("tower-breaker-panic-{}", std::process::id());
+        let tmux = |args: &[&str]| {
+            let output = Command::new("tmux").args(["-L", &socket]).args(args).output();
+            let output = output.expect("tmux: on Debian, apt-get install tmux");
+            assert!(output.status.success(), "{args:?}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let this = std::env::current_exe().unwrap();
+        let script = format!(
+            "RUST_BACKTRACE=0 {} --ignored --exact --nocapture \
+             top::screen::tests::panics_with_the_screen; stty -a; echo ended; sleep 60",
+            this.display()
+        );
+        tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "40", &script]);
+        let mut shown = String::new();
+        for _ in 0..200 {
+            shown = tmux(&["capture-pane", "-p"]);
+            if shown.contains("ended") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let modes = tmux(&["display", "-p", "#{alternate_on} #{cursor_flag}"]);
+        let _ = Command::new("tmux").args(["-L", &socket, "kill-server"]).output();
+        assert!(shown.contains("on purpose") && shown.contains("ended"), "{shown}");
+        assert!(shown.contains(" icanon") && shown.contains(" echo "), "{shown}");
+        assert_eq!(modes.trim(), "0 1", "the main screen, with a cursor");
     }
 }

@@ -49,6 +49,10 @@ fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// The last error of a circuit that opens: bytes from outside.
+const ERROR: &str = "503\x1b[2J\nUnavailable";
+const SHOWN: &str = r"last error: 503\u{1b}[2J\nUnavailable";
+
 /// Opens a circuit, as a replica would.
 async fn open(backend: &RedisBackend, name: &str) {
     let terms = OpenTerms {
@@ -60,7 +64,7 @@ async fn open(backend: &RedisBackend, name: &str) {
     };
     let tally = Tally { calls: 20, failures: 12, ..Tally::default() };
     let name = CircuitName::new(name.to_owned()).unwrap();
-    let last_error = Some("503 Service Unavailable".into());
+    let last_error = Some(ERROR.into());
     let to = Move::Open { terms, reason: Reason::FailureRate, tally, last_error };
     backend.transition(&name, 1, &to).await.unwrap();
 }
@@ -86,7 +90,10 @@ fn circuits_are_listed_shown_forced_open_and_reset_without_a_replica() {
     assert_eq!(list.lines().count(), 3, "{list}");
     assert!(list.contains("12 of 20 calls failed; probes in "), "{list}");
     let listed = json(url, &["list"]);
-    assert_eq!(listed.len(), 2);
+    assert_eq!((listed.len(), &listed[1]["last_error"]), (2, &ERROR.into()));
+    for text in [list, done(url, &["show", "search"])] {
+        assert!(text.contains(SHOWN), "{text}");
+    }
     assert_eq!(
         (&listed[0]["circuit"], &listed[0]["state"]),
         (&"payments".into(), &"forced_open".into())
@@ -148,6 +155,7 @@ fn the_history_says_what_happened_why_on_whose_evidence_and_who_did_it() {
     assert_eq!(lines.len(), 4, "{text}");
     assert!(lines[1].contains("closed -> open "), "{text}");
     assert!(lines[1].contains("12 of 20 calls failed; probes in 600.0 s"), "{text}");
+    assert!(lines[1].contains(SHOWN), "{text}");
     assert!(lines[2].contains("open -> disabled "), "{text}");
     let set = r"override by ada, 10m left: their\nmaintenance\u{1b}[2J";
     assert!(lines[2].contains(set), "{text}");
@@ -158,6 +166,7 @@ fn the_history_says_what_happened_why_on_whose_evidence_and_who_did_it() {
     assert_eq!(entries.len(), 3);
     assert_eq!((&entries[0]["circuit"], &entries[0]["to"]), (&"payments".into(), &"open".into()));
     assert_eq!(entries[0]["tally"]["failures"], 12);
+    assert_eq!(entries[0]["last_error"], ERROR);
     assert!(entries[0]["ago_ms"].as_u64().unwrap() >= entries[2]["ago_ms"].as_u64().unwrap());
     assert_eq!(entries[1]["overridden"]["reason"], reason);
 }
@@ -209,7 +218,11 @@ fn a_watch_writes_what_is_listed_what_changes_and_what_replicas_have() {
     let replica = events.iter().find(|e| e["event"] == "replica").expect("a replica");
     assert_eq!(replica["replica"], "web-1");
     let circuits = replica["circuits"].as_array().unwrap();
-    assert!(circuits.iter().any(|c| c["circuit"] == "healthy" && c["state"] == "closed"));
+    let healthy = circuits.iter().find(|c| c["circuit"] == "healthy").expect("it is published");
+    assert_eq!((&healthy["state"], &healthy["succeeded"]), (&"closed".into(), &1.into()));
+    assert_eq!((&healthy["failed"], &healthy["rejected"]), (&0.into(), &0.into()));
+    let during = events.iter().find(|e| e["event"] == "changed" && e["circuit"] == "during");
+    assert_eq!(during.unwrap()["last_error"], ERROR);
 }
 
 #[test]
@@ -228,6 +241,9 @@ fn what_cannot_be_done_has_an_exit_code_and_a_reason() {
     let (code, error) = fails(None, &["list", "--url", &secret]);
     assert_eq!(code, 2);
     assert!(error.contains("--url: "), "{error}");
+    let (code, error) = fails(Some(&server.url()), &["top"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("`top` needs a terminal; use `list`") && error.contains("`watch`"));
     for args in [
         &["open", "payments"][..],
         &["open", "payments", "--reason", ""],

@@ -89,10 +89,13 @@ impl Terminal {
     }
 
     /// Runs a command, and ends with a line of the exit code and the terminal's settings.
+    ///
+    /// Without the control modes: the kernel writes out the speed of a line that has none.
     fn runs(&self, command: &str) {
+        let modes = "stty -g | cut -d: -f1,2,4-";
         self.types(&format!(
-            "clear; stty -g >before; {command}; echo \"exit=$?\"; stty -g >after; \
-                             cmp before after && echo as-before"
+            "clear; {modes} >before; {command}; echo \"exit=$?\"; {modes} >after; \
+             cmp before after && echo as-before"
         ));
         self.keys(&["Enter"]);
     }
@@ -108,6 +111,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = Command::new("tmux").args(["-L", &self.0, "kill-server"]).output();
+        let _ = std::fs::remove_dir_all(self.file(""));
     }
 }
 
