@@ -133,6 +133,11 @@ pub(crate) struct Replay {
     /// The trace: JSON lines, as `Store::record` writes them. `-` reads standard input.
     pub(crate) file: PathBuf,
 
+    /// The file is the answer of Prometheus to `query_range` for `tower_breaker_calls_total`. The
+    /// calls of a step are spread evenly over it, and count as quick.
+    #[arg(long)]
+    pub(crate) prometheus: bool,
+
     /// The policy: `default`, `database`, `cache`, `http_api`, `authentication` or `only` (without
     /// conditions), and settings after it, as in `http_api,failure_rate=0.3,open_for=10s`.
     #[arg(long, default_value = "default", value_parser = crate::policy::parse)]

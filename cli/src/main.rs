@@ -10,6 +10,7 @@ mod failure;
 mod history;
 mod policy;
 mod print;
+mod prometheus;
 mod replay;
 mod replicas;
 mod top;

@@ -307,3 +307,70 @@ fn a_trace_is_replayed_without_a_redis() {
     assert!(error.contains("line 2: expected ident at column 2; expected an object"), "{error}");
     assert_eq!(fails(None, &["replay", "/no/such/file"]).0, 1);
 }
+
+#[test]
+fn a_range_of_prometheus_is_replayed_without_a_redis() {
+    let values = |per_step: [u64; 3]| {
+        let mut count = 0;
+        let values = (0..=90_u64).map(|n| {
+            count += if n == 0 { 0 } else { per_step[(n as usize - 1) / 30] };
+            serde_json::json!([1_700_000_000 + n * 10, count.to_string()])
+        });
+        values.collect::<Vec<_>>()
+    };
+    let series = |kind: &str, per_step| {
+        let metric = serde_json::json!({ "name": "payments", "kind": kind, "instance": "web-1" });
+        serde_json::json!({ "metric": metric, "values": values(per_step) })
+    };
+    let result = [series("successful", [100, 20, 100]), series("failed", [0, 80, 0])];
+    let data = serde_json::json!({ "resultType": "matrix", "result": result });
+    let answer = serde_json::json!({ "status": "success", "data": data }).to_string();
+    let file = Trace::new("range", &answer);
+    let args = ["replay", "--prometheus", file.path(), "--policy", "default,jitter=0"];
+    let text = String::from_utf8(program(None, &args).stdout).unwrap();
+    assert!(text.starts_with("00:00:00 is 2023-11-14T22:13:20Z; "), "{text}");
+    assert!(text.contains("\n9000 calls in 14m 59s\n"), "{text}");
+    assert!(text.contains("payments: 1 trips"), "{text}");
+    // Of the failures, four follow each other: it is the rate that opens, in the sixth minute.
+    assert!(text.contains("\n  00:05:"), "{text}");
+    assert_eq!(fails(None, &["replay", "--prometheus", "/no/such/file"]).0, 1);
+    let bad = Trace::new("no-range", "{}");
+    let (code, error) = fails(None, &["replay", "--prometheus", bad.path()]);
+    assert_eq!(code, 1);
+    assert!(error.contains("expected the answer to `query_range`"), "{error}");
+}
+
+/// Prints how long the program takes; see docs/program.md.
+#[test]
+#[ignore = "a measurement: with --release, on an idle machine"]
+fn ten_million_calls_are_replayed() {
+    let file = Trace::new("ten-million", "");
+    let mut out = std::io::BufWriter::new(std::fs::File::create(file.path()).unwrap());
+    let names = ["payments", "search", "catalogue", "mail"];
+    for n in 0..10_000_000_u32 {
+        // An outage of five minutes, in which nine of ten calls fail.
+        let fails = (3_000_000..3_300_000).contains(&n) && n % 10 != 0 || n % 100 == 0;
+        let outcome = if fails { "failure" } else { "success" };
+        let (at, took) = (f64::from(n) / 1e3, 0.01 + f64::from(n.wrapping_mul(7919) % 200) / 1e3);
+        let name = names[n as usize / 7 % 4];
+        writeln!(
+            out,
+            r#"{{"at":{at:.6},"took":{took:.6},"outcome":"{outcome}","circuit":"{name}"}}"#
+        )
+        .unwrap();
+    }
+    out.flush().unwrap();
+    for args in [&[][..], &["--grid"]] {
+        let mut took: Vec<_> = (0..3)
+            .map(|_| {
+                #[expect(clippy::disallowed_methods, reason = "it measures")]
+                let start = std::time::Instant::now();
+                let args = [&["replay", file.path(), "--policy", "http_api"], args].concat();
+                assert!(program(None, &args).status.success());
+                start.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        println!("{args:?}: {took:.1?}, median {:.1?}", took[1]);
+    }
+}
