@@ -273,8 +273,8 @@ mod tests {
                 r#"{"at_ms":2500.000,"took":0,"outcome":"success","circuit":"a"}"#,
                 r#"{"at_ms":5000.000,"took":0,"outcome":"failure","circuit":"a"}"#,
                 r#"{"at_ms":7500.000,"took":0,"outcome":"success","circuit":"a"}"#,
-                r#"{"at_ms":10000.000,"took":0,"outcome":"failure","circuit":"a"}"#,
                 r#"{"at_ms":10000.000,"took":0,"outcome":"ignored","circuit":"\"b"}"#,
+                r#"{"at_ms":10000.000,"took":0,"outcome":"failure","circuit":"a"}"#,
                 // The counter of failures was reset.
                 r#"{"at_ms":20000.000,"took":0,"outcome":"failure","circuit":"a"}"#,
             ]

@@ -310,12 +310,13 @@ fn a_trace_is_replayed_without_a_redis() {
 
 #[test]
 fn a_range_of_prometheus_is_replayed_without_a_redis() {
-    let values = |per_step: [u64; 3]| {
-        let mut count = 0;
-        let values = (0..=90_u64).map(|n| {
-            count += if n == 0 { 0 } else { per_step[(n as usize - 1) / 30] };
-            serde_json::json!([1_700_000_000 + n * 10, count.to_string()])
-        });
+    let values = |per_step: [i32; 3]| {
+        let mut all = vec![(1_700_000_000, 0)];
+        for calls in per_step.into_iter().flat_map(|calls| [calls; 30]) {
+            let (at, count) = all[all.len() - 1];
+            all.push((at + 10, count + calls));
+        }
+        let values = all.into_iter().map(|(at, count)| serde_json::json!([at, count.to_string()]));
         values.collect::<Vec<_>>()
     };
     let series = |kind: &str, per_step| {
