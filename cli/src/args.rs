@@ -1,5 +1,6 @@
 //! The arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,6 +87,9 @@ pub(crate) enum Command {
         actor: Option<String>,
     },
 
+    /// Serve a page of the circuits, and its API, from this machine.
+    Serve(Serve),
+
     /// Write what happens, as JSON lines, until it is interrupted.
     ///
     /// First the circuits that `list` lists, then each change, and the circuits of each replica
@@ -118,6 +122,22 @@ pub(crate) struct Override {
     /// How long it lasts, for example 10m. Default: until it is reset.
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub(crate) lasting: Option<Duration>,
+}
+
+/// A server.
+#[derive(Group)]
+pub(crate) struct Serve {
+    /// The address and the port; port 0 is any that is free.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8090")]
+    pub(crate) listen: SocketAddr,
+
+    /// Permit overrides and resets, with the URL that is then printed. Only on a loopback address.
+    #[arg(long)]
+    pub(crate) write: bool,
+
+    /// Who sets overrides. At most 512 bytes. Default: the user's name, if USER has it.
+    #[arg(long, value_parser = words)]
+    pub(crate) actor: Option<String>,
 }
 
 #[derive(Clone, Copy)]

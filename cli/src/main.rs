@@ -13,6 +13,8 @@ mod print;
 mod prometheus;
 mod replay;
 mod replicas;
+mod serve;
+mod signals;
 mod top;
 mod view;
 mod watch;
@@ -64,6 +66,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Command::Top { actor } => {
                 top::run(&backend, actor.or_else(|| connection::variable("USER"))).await
             }
+            Command::Serve(serve) => serve::run(&backend, serve, out).await,
             Command::Watch { lasting } => watch::run(&backend, lasting, out).await,
             Command::Replay(_) => Ok(()),
         };

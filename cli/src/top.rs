@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tower_breaker::backend::RedisBackend;
 
 use crate::failure::Failure;
+use crate::signals::Ends;
 use look::Look;
 use model::{Effect, Input, Model};
 pub(crate) use screen::Screen;
@@ -93,46 +94,4 @@ fn now() -> Instant {
         reason = "the lint is for the library; the model reads none"
     )]
     Instant::now()
-}
-
-/// The signals that end a program.
-#[cfg(unix)]
-struct Ends([(tokio::signal::unix::Signal, i32); 3]);
-
-#[cfg(unix)]
-impl Ends {
-    fn new() -> Result<Self, Failure> {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let of = |kind: SignalKind| Ok::<_, Failure>((signal(kind)?, kind.as_raw_value()));
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(of);
-        Ok(Self([interrupt?, terminate?, hangup?]))
-    }
-
-    /// The number of the signal.
-    async fn next(&mut self) -> i32 {
-        let [(a, first), (b, second), (c, third)] = &mut self.0;
-        tokio::select! {
-            _ = a.recv() => *first,
-            _ = b.recv() => *second,
-            _ = c.recv() => *third,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Ends;
-
-#[cfg(not(unix))]
-impl Ends {
-    #[expect(clippy::unnecessary_wraps, reason = "as on unix")]
-    fn new() -> Result<Self, Failure> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) -> i32 {
-        let _ = tokio::signal::ctrl_c().await;
-        2
-    }
 }

@@ -30,7 +30,7 @@ fn program(url: Option<&str>, args: &[&str]) -> Output {
 
 /// What the program writes, once it has done what it should.
 #[track_caller]
-fn done(url: &str, args: &[&str]) -> String {
+pub(crate) fn done(url: &str, args: &[&str]) -> String {
     let Output { status, stdout, stderr } = program(Some(url), args);
     let error = String::from_utf8(stderr).unwrap();
     assert!(status.success() && error.is_empty(), "{args:?}: {status}: {error}");
@@ -38,13 +38,13 @@ fn done(url: &str, args: &[&str]) -> String {
 }
 
 #[track_caller]
-fn json(url: &str, args: &[&str]) -> Vec<Value> {
+pub(crate) fn json(url: &str, args: &[&str]) -> Vec<Value> {
     let text = done(url, &[args, &["--json"]].concat());
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The exit code, and what is on standard error.
-fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
+pub(crate) fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
     let output = program(url, args);
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
