@@ -1,7 +1,7 @@
 //! The page of operators, served from this machine.
 //!
 //! Reading needs nothing. What a page of another site could make a browser do is refused: requests
-//! whose `Host` is a name that somebody else may point at this machine (DNS rebinding), and, by the
+//! whose `Host` is a name that its owner may point at this machine (DNS rebinding), and, by the
 //! library, writes that come from another origin. Writing needs a token too, because other users of
 //! this machine reach its loopback addresses: the printed URL has it, once, and leaves it in a cookie.
 
@@ -45,8 +45,8 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let args::Serve { listen, write, actor } = args;
     if write && !listen.ip().is_loopback() {
-        let problem = "--write needs a loopback address, as in --listen 127.0.0.1:8090: anybody on \
-                       the way could read the token; from elsewhere, use a tunnel";
+        let problem = "--write needs a loopback address, as in --listen 127.0.0.1:8090: on its \
+                       way over a network, others could read the token; use a tunnel";
         return Err(Failure::Usage(problem.to_owned()));
     }
     let mut ends = Ends::new()?;
@@ -82,7 +82,7 @@ pub(crate) async fn run(
     let seats = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let connects = async {
-            // Who finds no seat waits in the queue of the listener.
+            // A connection without a seat waits in the queue of the listener.
             let seat = seats.clone().acquire_owned().await;
             (seat, listener.accept().await)
         };
@@ -112,7 +112,7 @@ async fn serve(site: Site, stream: TcpStream) {
     });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    // A client that went away, or sent nonsense: there is nobody to say it to.
+    // The client went away, or sent nonsense: neither is a problem of the server.
     let _ = connection.serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -18,7 +18,7 @@ const SILENT: Duration = Duration::from_secs(6);
 /// For so long after a change a replica may publish what was before.
 const LAG: Duration = Duration::from_secs(3);
 
-/// The most replicas whose circuits are kept: names that anybody may publish.
+/// The most replicas whose circuits are kept: whatever a user of Redis publishes.
 const MOST_PUBLISHERS: usize = 500;
 
 /// Whether the backend answers.

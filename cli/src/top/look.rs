@@ -18,7 +18,7 @@ impl Look {
     /// What is there if one looks for it.
     pub(crate) const QUIET: Style = Style::new().add_modifier(Modifier::DIM);
 
-    /// The wishes of the environment: `NO_COLOR`, `TERM`, and the locale.
+    /// Reads the environment: `NO_COLOR`, `TERM`, and the locale.
     pub(crate) fn of_environment() -> Self {
         let dumb = variable("TERM").is_none_or(|term| term == "dumb");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);

@@ -46,9 +46,9 @@ impl Serving {
         let length = format!("content-length: {}", body.len());
         let mut request = format!("{line} HTTP/1.1\r\nconnection: close\r\n{length}\r\n");
         for header in headers.iter().chain([&own]).filter(|header| !header.is_empty()) {
-            request.push_str(&format!("{header}\r\n"));
+            request.extend([*header, "\r\n"]);
         }
-        request.push_str(&format!("\r\n{body}"));
+        request.extend(["\r\n", body]);
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();

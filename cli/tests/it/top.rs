@@ -187,7 +187,7 @@ fn an_operator_sees_a_circuit_open_forces_one_open_and_sees_redis_die_and_return
         terminal.until("its history", |shown| shown.contains("closed -> open")).await;
         terminal.screenshot("open");
         terminal.keys(&["Enter"]);
-        terminal.until("details alone", |shown| !shown.contains("catalogue")).await;
+        terminal.until("details on the whole screen", |shown| !shown.contains("catalogue")).await;
         terminal.screenshot("details");
         terminal.keys(&["Escape"]);
 
