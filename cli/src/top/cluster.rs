@@ -226,17 +226,18 @@ impl Cluster {
         Some((now.saturating_sub(*at), answer.as_deref().map_err(|error| &**error)))
     }
 
-    /// How long the state has lasted, if that is known.
-    pub(crate) fn since(&self, name: &str, state: State, now: Duration) -> Option<Duration> {
+    /// How long the state has lasted, if that is known: from the history, or from what replicas say.
+    pub(crate) fn since(&self, name: &str, said: &[Said<'_>], now: Duration) -> Option<Duration> {
+        let view = self.view(name, now).ok()?;
         let (generation, version) = self.generations(name);
-        let overridden = self.view(name, now).is_ok_and(|view| view.overridden.record.is_some());
-        let began = if overridden { version } else { generation };
+        let began = if view.overridden.record.is_some() { version } else { generation };
         if let Some((older, Ok(entries))) = self.past(name, now)
             && let Some(entry) = entries.iter().rev().find(|e| e.transition.generation == began)
         {
             return Some(entry.ago.saturating_add(older));
         }
-        let same = self.said(name, state, now).into_iter().filter(|s| s.summary.state == state);
+        let state = view::state(&view);
+        let same = said.iter().filter(|said| said.summary.state == state);
         same.map(|said| said.since).max()
     }
 

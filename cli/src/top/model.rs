@@ -71,6 +71,8 @@ pub(crate) struct Model {
     selected: Option<String>,
     message: Option<(Duration, String)>,
     asked: usize,
+    /// The second in which it was last decided what to ask: with many circuits that takes a while.
+    decided: Option<u64>,
     actor: Option<String>,
 }
 
@@ -86,6 +88,7 @@ impl Model {
             selected: None,
             message: None,
             asked: 0,
+            decided: None,
             actor,
         }
     }
@@ -149,10 +152,14 @@ impl Model {
 
     /// What was not read of the past of circuits that matter now.
     fn ask_pasts(&mut self) -> Vec<Effect> {
-        if self.asked >= MOST_ASKED || !matches!(self.cluster.link, super::cluster::Link::Connected)
+        let second = Some(self.now.as_secs());
+        if self.decided == second
+            || self.asked >= MOST_ASKED
+            || !matches!(self.cluster.link, super::cluster::Link::Connected)
         {
             return Vec::new();
         }
+        self.decided = second;
         let rows = self.rows();
         let selected = rows.get(self.position(&rows)).into_iter();
         let wrong = rows.iter().filter(|row| row.rank < Rank::Closed).take(MOST_PASTS);
@@ -170,6 +177,13 @@ impl Model {
     fn key(&mut self, key: KeyEvent) -> Vec<Effect> {
         if key.kind == KeyEventKind::Release {
             return Vec::new();
+        }
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            // Terminals send Esc and a key after it as the same bytes.
+            let mut effects = self.key(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+            let after = key.modifiers - KeyModifiers::ALT;
+            effects.extend(self.key(KeyEvent::new(key.code, after)));
+            return effects;
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         if control && key.code == KeyCode::Char('c') {

@@ -90,7 +90,7 @@ impl Row {
             name: name.to_owned(),
             rank,
             state: Some(state),
-            since: cluster.since(name, state, now),
+            since: cluster.since(name, &said, now),
             next: next(&view),
             rejected: rejected(&said),
             failures: failures(&view, &said),

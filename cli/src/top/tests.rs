@@ -212,11 +212,11 @@ fn since_is_known_from_the_history_or_from_replicas() {
     assert_eq!(model.rows()[0].since, Some(secs(60)));
     let effects = model.apply(secs(1), Input::Tick);
     assert_eq!(effects, [Effect::ReadPast(name("a"))], "its past is read once");
-    assert_eq!(model.apply(secs(1), Input::Tick), []);
+    assert_eq!(model.apply(secs(2), Input::Tick), []);
     let entry = Transition::new(State::Closed, State::Open, Reason::FailureRate, 7);
     let past = vec![HistoryEntry::new(secs(100), entry)];
-    model.apply(secs(1), Input::Past(name("a"), Ok(past)));
-    model.apply(secs(11), Input::Tick);
+    model.apply(secs(2), Input::Past(name("a"), Ok(past)));
+    model.apply(secs(12), Input::Tick);
     assert_eq!(model.rows()[0].since, Some(secs(110)));
     shows(&model, &["closed -> open", "1m 50s ago"]);
 
@@ -349,6 +349,12 @@ fn a_search_finds_names_whatever_their_case() {
     press(&mut model, KeyCode::Enter);
     press(&mut model, KeyCode::Esc);
     assert_eq!(model.rows().len(), 2);
+    // Esc and `/`, pressed at once.
+    press(&mut model, KeyCode::Enter);
+    let both = KeyEvent::new(KeyCode::Char('/'), KeyModifiers::ALT);
+    model.apply(secs(1), Input::Key(both));
+    assert!(matches!(model.mode, Mode::Search) && model.enlarged.is_none());
+    press(&mut model, KeyCode::Esc);
     assert_eq!(types(&mut model, "q"), [Effect::Quit]);
     let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     types(&mut model, "/");
