@@ -1,6 +1,6 @@
 //! The circuits of a cluster, live in the terminal.
 //!
-//! The [model](model) is a reducer of what happens, and [drawing](draw) a function of the model. What
+//! The [model] is a reducer of what happens, and [drawing](draw) a function of the model. What
 //! is here carries inputs to the one, and what it wants done to the backend.
 
 mod cluster;
