@@ -1,5 +1,6 @@
 //! The arguments.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +54,13 @@ pub(crate) enum Command {
         name: CircuitName,
     },
 
+    /// Show the last transitions of a circuit, the newest last: at most 64 of the last 24 hours.
+    History {
+        /// Its name; of a circuit of a key `name:key`.
+        #[arg(value_parser = name)]
+        name: CircuitName,
+    },
+
     /// Force a circuit open: every replica rejects its calls.
     Open(Override),
 
@@ -71,6 +79,16 @@ pub(crate) enum Command {
 
     /// List the replicas that sent a heartbeat within the last minute.
     Replicas,
+
+    /// Show the circuits live in the terminal; override and reset them.
+    Top {
+        /// Who sets overrides. At most 512 bytes. Default: the user's name, if USER has it.
+        #[arg(long, value_parser = words)]
+        actor: Option<String>,
+    },
+
+    /// Serve a page of the circuits, and its API, from this machine.
+    Serve(Serve),
 
     /// Write what happens, as JSON lines, until it is interrupted.
     ///
@@ -106,6 +124,22 @@ pub(crate) struct Override {
     pub(crate) lasting: Option<Duration>,
 }
 
+/// A server.
+#[derive(Group)]
+pub(crate) struct Serve {
+    /// The address and the port; port 0 is any that is free.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8090")]
+    pub(crate) listen: SocketAddr,
+
+    /// Permit overrides and resets, with the URL that is then printed. Only on a loopback address.
+    #[arg(long)]
+    pub(crate) write: bool,
+
+    /// Who sets overrides. At most 512 bytes. Default: the user's name, if USER has it.
+    #[arg(long, value_parser = words)]
+    pub(crate) actor: Option<String>,
+}
+
 #[derive(Clone, Copy)]
 pub(crate) enum State {
     Open,
@@ -118,6 +152,11 @@ pub(crate) enum State {
 pub(crate) struct Replay {
     /// The trace: JSON lines, as `Store::record` writes them. `-` reads standard input.
     pub(crate) file: PathBuf,
+
+    /// The file is the answer of Prometheus to `query_range` for `tower_breaker_calls_total`. The
+    /// calls of a step are spread evenly over it, and count as quick.
+    #[arg(long)]
+    pub(crate) prometheus: bool,
 
     /// The policy: `default`, `database`, `cache`, `http_api`, `authentication` or `only` (without
     /// conditions), and settings after it, as in `http_api,failure_rate=0.3,open_for=10s`.

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Failed(String),
     /// Nothing reads what is written.
     PipeClosed,
+    /// A signal ended it: this one.
+    Ended(i32),
 }
 
 impl Failure {
@@ -21,6 +23,8 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Failed(_) => 1,
             Self::PipeClosed => 0,
+            // As shells have it.
+            Self::Ended(signal) => u8::try_from(128 + signal).unwrap_or(1),
         })
     }
 }
@@ -30,6 +34,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(reason) | Self::Failed(reason) => f.write_str(reason),
             Self::PipeClosed => f.write_str("nothing reads the output"),
+            Self::Ended(signal) => write!(f, "ended by signal {signal}"),
         }
     }
 }

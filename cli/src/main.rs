@@ -7,10 +7,15 @@ mod args;
 mod circuits;
 mod connection;
 mod failure;
+mod history;
 mod policy;
 mod print;
+mod prometheus;
 mod replay;
 mod replicas;
+mod serve;
+mod signals;
+mod top;
 mod view;
 mod watch;
 
@@ -41,12 +46,16 @@ fn run(args: Args) -> Result<(), Failure> {
     if let Command::Replay(replay) = &command {
         return replay::run(replay, out);
     }
+    if let Command::Top { .. } = &command {
+        top::Screen::check()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let backend = connection::connect(&redis).await?;
         let done = match command {
             Command::List => circuits::list(&backend, out).await,
             Command::Show { name } => circuits::show(&backend, &name, out).await,
+            Command::History { name } => history::show(&backend, &name, out).await,
             Command::Open(set) => circuits::force(&backend, args::State::Open, set, out).await,
             Command::Close(set) => circuits::force(&backend, args::State::Close, set, out).await,
             Command::Disable(set) => {
@@ -54,6 +63,10 @@ fn run(args: Args) -> Result<(), Failure> {
             }
             Command::Reset { name } => circuits::reset(&backend, &name, out).await,
             Command::Replicas => replicas::list(&backend, out).await,
+            Command::Top { actor } => {
+                top::run(&backend, actor.or_else(|| connection::variable("USER"))).await
+            }
+            Command::Serve(serve) => serve::run(&backend, serve, out).await,
             Command::Watch { lasting } => watch::run(&backend, lasting, out).await,
             Command::Replay(_) => Ok(()),
         };

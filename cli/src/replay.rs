@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tower_breaker::replay::{Calls, CircuitReport, PolicyReport, Replay, Replayed, grid};
@@ -12,6 +12,7 @@ use tower_breaker::{CircuitName, State};
 use crate::args;
 use crate::failure::Failure;
 use crate::print::{Output, text};
+use crate::prometheus::Range;
 use crate::view::{millis, span, tally};
 
 /// How many transitions of a circuit the text shows. JSON has all that the replay kept.
@@ -26,14 +27,28 @@ pub(crate) fn run(args: &args::Replay, out: &mut Output) -> Result<(), Failure> 
     if let Some(circuit) = &args.circuit {
         replay = replay.only(circuit.clone());
     }
-    let replayed = replay
-        .read(open(&args.file)?)
-        .map_err(|error| Failure::Failed(format!("{}: {error}", args.file.display())))?;
+    let failed = |error: String| Failure::Failed(format!("{}: {error}", args.file.display()));
+    let mut trace = open(&args.file)?;
+    let mut range = None;
+    if args.prometheus {
+        let read = Range::read(&mut trace).map_err(failed)?;
+        range = Some((read.begins, read.skipped));
+        trace = Box::new(BufReader::with_capacity(1 << 16, read));
+    }
+    let replayed = replay.read(trace).map_err(|error| failed(error.to_string()))?;
     if out.is_json() {
         for (rank, report) in replayed.ranked(args.cost).into_iter().enumerate() {
             out.json(&as_json(rank + 1, report, &replayed, args.cost))?;
         }
         return Ok(());
+    }
+    if let Some((begins, skipped)) = range {
+        let begins = UNIX_EPOCH + Duration::from_millis(begins);
+        let begins = humantime::format_rfc3339_seconds(begins);
+        out.line(&format!("00:00:00 is {begins}; calls are spread evenly over each step"))?;
+        if skipped > 0 {
+            out.line(&format!("{skipped} series of other kinds are not replayed"))?;
+        }
     }
     summary(&replayed, args, out)?;
     if args.grid { ranking(&replayed, args.cost, out) } else { details(&replayed, out) }

@@ -16,7 +16,7 @@ pub(crate) fn state(view: &View) -> State {
 }
 
 /// The state of the record.
-fn beneath(view: &View) -> State {
+pub(crate) fn beneath(view: &View) -> State {
     match view.state {
         RecordState::Closed => State::Closed,
         RecordState::Open { .. } => State::Open,
@@ -27,6 +27,26 @@ fn beneath(view: &View) -> State {
 /// Whether there is nothing to say of the circuit.
 pub(crate) fn is_plain(view: &View) -> bool {
     view.state == RecordState::Closed && view.suspect.is_none() && view.overridden.record.is_none()
+}
+
+/// The view after some time, if nothing has changed: what remains is less, and an override whose time
+/// is over has ended.
+pub(crate) fn aged(view: &View, by: Duration) -> View {
+    let mut view = view.clone();
+    match &mut view.state {
+        RecordState::Closed => {}
+        RecordState::Open { remaining, .. } => *remaining = remaining.saturating_sub(by),
+        RecordState::HalfOpen { next_expiry, .. } => {
+            *next_expiry = next_expiry.map(|left| left.saturating_sub(by));
+        }
+    }
+    if let Some(record) = &mut view.overridden.record {
+        record.remaining = record.remaining.map(|left| left.saturating_sub(by));
+        if record.remaining.is_some_and(|left| left.is_zero()) {
+            view.overridden.record = None;
+        }
+    }
+    view
 }
 
 /// A duration for people: `9m 5s`, `1.2s`.
@@ -49,7 +69,7 @@ pub(crate) fn details(view: &View) -> String {
     }
     match &view.state {
         RecordState::Closed if view.suspect.is_some() => {
-            parts.push(format!("suspect: {}", counted(&view.tally)));
+            parts.push(suspicion(&view.tally));
         }
         RecordState::Closed => {}
         RecordState::Open { remaining, terms } => {
@@ -69,25 +89,34 @@ pub(crate) fn details(view: &View) -> String {
             parts.push(format!("{out} probes out, {passed} of {needed} have succeeded"));
         }
     }
+    parts.extend(last_error(view.last_error.as_deref()));
     if view.votes > 0 {
         parts.push(format!("{} votes for opening", view.votes));
     }
-    if !view.contributors.is_empty() {
-        let names: Vec<_> = view.contributors.iter().map(|name| text(name)).collect();
-        parts.push(format!("failures on {}", names.join(", ")));
-    }
+    parts.extend(failures_on(&view.contributors));
     parts.retain(|part| !part.is_empty());
     parts.join("; ")
 }
 
-fn overridden(record: &OverrideRecord) -> String {
+/// Which replicas had failures.
+pub(crate) fn failures_on(contributors: &[String]) -> Option<String> {
+    let names: Vec<_> = contributors.iter().map(|name| text(name)).collect();
+    (!names.is_empty()).then(|| format!("failures on {}", names.join(", ")))
+}
+
+/// The last failure in the evidence.
+pub(crate) fn last_error(error: Option<&str>) -> Option<String> {
+    error.map(|error| format!("last error: {}", text(error)))
+}
+
+pub(crate) fn overridden(record: &OverrideRecord) -> String {
     let actor = record.actor.as_ref().map(|actor| format!(" by {}", text(actor)));
     let remaining = record.remaining.map(|left| format!(", {} left", span(left)));
     let (actor, remaining) = (actor.unwrap_or_default(), remaining.unwrap_or_default());
     format!("override{actor}{remaining}: {}", text(&record.reason))
 }
 
-fn why_open(reason: Reason, tally: &Tally) -> String {
+pub(crate) fn why_open(reason: Reason, tally: &Tally) -> String {
     let Tally { calls, failures, slow_calls, consecutive_failures, unanswered } = tally;
     match reason {
         Reason::ConsecutiveFailures => format!("{consecutive_failures} consecutive failures"),
@@ -100,7 +129,13 @@ fn why_open(reason: Reason, tally: &Tally) -> String {
     }
 }
 
-fn counted(tally: &Tally) -> String {
+/// That failures add up. What is pushed has no totals.
+pub(crate) fn suspicion(tally: &Tally) -> String {
+    let counted = (*tally != Tally::default()).then(|| format!(", {}", counted(tally)));
+    format!("suspect: failures add up{}", counted.unwrap_or_default())
+}
+
+pub(crate) fn counted(tally: &Tally) -> String {
     let Tally { calls, failures, slow_calls, consecutive_failures, .. } = tally;
     format!(
         "{failures} of {calls} calls failed, {slow_calls} slow, {consecutive_failures} consecutive \
@@ -136,6 +171,7 @@ pub(crate) fn as_json(name: &CircuitName, view: &View) -> Value {
         "suspect": view.suspect.is_some(),
         "votes": view.votes,
         "contributors": view.contributors,
+        "last_error": view.last_error,
         "probes_in_ms": remaining,
         "probes": probes,
         "override": record,

@@ -94,6 +94,9 @@ fn replica(replica: ReplicaCircuits) -> Value {
             "since_ms": millis(circuit.since),
             "tally": tally(&circuit.tally),
             "detached": circuit.detached,
+            "succeeded": circuit.succeeded,
+            "failed": circuit.failed,
+            "rejected": circuit.rejected,
         })
     });
     json!({ "replica": replica.name, "id": replica.id, "circuits": circuits.collect::<Vec<_>>() })

@@ -1,66 +1,16 @@
 //! The program, on a real Redis of which no replica runs, and on traces.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use tower_breaker::backend::{Backend, Move, OpenTerms, RedisBackend, RedisConfig};
+use tower_breaker::backend::{Backend, Move, OpenTerms, RedisBackend};
 use tower_breaker::event::{Reason, Tally};
 use tower_breaker::{CircuitName, State, Store};
 
-/// Longer than anything here takes on any machine.
-const LONG: Duration = Duration::from_secs(20);
-const PASSWORD: &str = "s3cr3t-w0rd";
-
-/// A redis-server with a password, on a free port. Its drop ends it.
-struct Server {
-    port: u16,
-    child: Child,
-}
-
-impl Server {
-    fn start() -> Self {
-        for _ in 0..10 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
-            let args = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
-            let child = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--requirepass", PASSWORD])
-                .args(args)
-                .current_dir(std::env::temp_dir())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server: on Debian, apt-get install redis-server");
-            let mut server = Self { port, child };
-            while server.child.try_wait().unwrap().is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return server;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-        panic!("redis-server ends at once");
-    }
-
-    fn url(&self) -> String {
-        format!("redis://:{PASSWORD}@127.0.0.1:{}", self.port)
-    }
-
-    fn config(&self) -> RedisConfig {
-        self.url().parse::<RedisConfig>().unwrap().command_timeout(Duration::from_secs(5))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::server::{PASSWORD, Server, real, until};
 
 fn program(url: Option<&str>, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tower-breaker"));
@@ -80,7 +30,7 @@ fn program(url: Option<&str>, args: &[&str]) -> Output {
 
 /// What the program writes, once it has done what it should.
 #[track_caller]
-fn done(url: &str, args: &[&str]) -> String {
+pub(crate) fn done(url: &str, args: &[&str]) -> String {
     let Output { status, stdout, stderr } = program(Some(url), args);
     let error = String::from_utf8(stderr).unwrap();
     assert!(status.success() && error.is_empty(), "{args:?}: {status}: {error}");
@@ -88,30 +38,20 @@ fn done(url: &str, args: &[&str]) -> String {
 }
 
 #[track_caller]
-fn json(url: &str, args: &[&str]) -> Vec<Value> {
+pub(crate) fn json(url: &str, args: &[&str]) -> Vec<Value> {
     let text = done(url, &[args, &["--json"]].concat());
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The exit code, and what is on standard error.
-fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
+pub(crate) fn fails(url: Option<&str>, args: &[&str]) -> (i32, String) {
     let output = program(url, args);
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
-fn real<T>(test: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test)
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(LONG, waiting).await.is_ok(), "waited in vain: {what}");
-}
+/// The last error of a circuit that opens: bytes from outside.
+const ERROR: &str = "503\x1b[2J\nUnavailable";
+const SHOWN: &str = r"last error: 503\u{1b}[2J\nUnavailable";
 
 /// Opens a circuit, as a replica would.
 async fn open(backend: &RedisBackend, name: &str) {
@@ -124,7 +64,7 @@ async fn open(backend: &RedisBackend, name: &str) {
     };
     let tally = Tally { calls: 20, failures: 12, ..Tally::default() };
     let name = CircuitName::new(name.to_owned()).unwrap();
-    let last_error = Some("503 Service Unavailable".into());
+    let last_error = Some(ERROR.into());
     let to = Move::Open { terms, reason: Reason::FailureRate, tally, last_error };
     backend.transition(&name, 1, &to).await.unwrap();
 }
@@ -150,7 +90,10 @@ fn circuits_are_listed_shown_forced_open_and_reset_without_a_replica() {
     assert_eq!(list.lines().count(), 3, "{list}");
     assert!(list.contains("12 of 20 calls failed; probes in "), "{list}");
     let listed = json(url, &["list"]);
-    assert_eq!(listed.len(), 2);
+    assert_eq!((listed.len(), &listed[1]["last_error"]), (2, &ERROR.into()));
+    for text in [list, done(url, &["show", "search"])] {
+        assert!(text.contains(SHOWN), "{text}");
+    }
     assert_eq!(
         (&listed[0]["circuit"], &listed[0]["state"]),
         (&"payments".into(), &"forced_open".into())
@@ -191,6 +134,41 @@ fn circuits_are_listed_shown_forced_open_and_reset_without_a_replica() {
     assert_eq!(json(url, &["show", "search"])[0]["override"]["actor"], "bob");
     done(url, &["reset", "search"]);
     assert_eq!(done(url, &["list"]), "every circuit is closed\n");
+}
+
+#[test]
+fn the_history_says_what_happened_why_on_whose_evidence_and_who_did_it() {
+    let server = Server::start();
+    let url = &server.url();
+    let none = done(url, &["history", "payments"]);
+    assert_eq!(none, "payments has not changed within the last 24 hours\n");
+    real(async {
+        let backend = RedisBackend::connect(&server.config()).await.unwrap();
+        open(&backend, "payments").await;
+    });
+    let reason = "their\nmaintenance\x1b[2J";
+    done(url, &["disable", "payments", "--reason", reason, "--for", "10m"]);
+    done(url, &["reset", "payments"]);
+
+    let text = done(url, &["history", "payments"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[1].contains("closed -> open "), "{text}");
+    assert!(lines[1].contains("12 of 20 calls failed; probes in 600.0 s"), "{text}");
+    assert!(lines[1].contains(SHOWN), "{text}");
+    assert!(lines[2].contains("open -> disabled "), "{text}");
+    let set = r"override by ada, 10m left: their\nmaintenance\u{1b}[2J";
+    assert!(lines[2].contains(set), "{text}");
+    assert!(lines[3].contains("disabled -> closed "), "{text}");
+    assert!(lines[3].contains("ended: override by ada"), "{text}");
+
+    let entries = json(url, &["history", "payments"]);
+    assert_eq!(entries.len(), 3);
+    assert_eq!((&entries[0]["circuit"], &entries[0]["to"]), (&"payments".into(), &"open".into()));
+    assert_eq!(entries[0]["tally"]["failures"], 12);
+    assert_eq!(entries[0]["last_error"], ERROR);
+    assert!(entries[0]["ago_ms"].as_u64().unwrap() >= entries[2]["ago_ms"].as_u64().unwrap());
+    assert_eq!(entries[1]["overridden"]["reason"], reason);
 }
 
 #[test]
@@ -240,7 +218,11 @@ fn a_watch_writes_what_is_listed_what_changes_and_what_replicas_have() {
     let replica = events.iter().find(|e| e["event"] == "replica").expect("a replica");
     assert_eq!(replica["replica"], "web-1");
     let circuits = replica["circuits"].as_array().unwrap();
-    assert!(circuits.iter().any(|c| c["circuit"] == "healthy" && c["state"] == "closed"));
+    let healthy = circuits.iter().find(|c| c["circuit"] == "healthy").expect("it is published");
+    assert_eq!((&healthy["state"], &healthy["succeeded"]), (&"closed".into(), &1.into()));
+    assert_eq!((&healthy["failed"], &healthy["rejected"]), (&0.into(), &0.into()));
+    let during = events.iter().find(|e| e["event"] == "changed" && e["circuit"] == "during");
+    assert_eq!(during.unwrap()["last_error"], ERROR);
 }
 
 #[test]
@@ -259,6 +241,9 @@ fn what_cannot_be_done_has_an_exit_code_and_a_reason() {
     let (code, error) = fails(None, &["list", "--url", &secret]);
     assert_eq!(code, 2);
     assert!(error.contains("--url: "), "{error}");
+    let (code, error) = fails(Some(&server.url()), &["top"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("`top` needs a terminal; use `list`") && error.contains("`watch`"));
     for args in [
         &["open", "payments"][..],
         &["open", "payments", "--reason", ""],
@@ -321,4 +306,72 @@ fn a_trace_is_replayed_without_a_redis() {
     assert_eq!(code, 1);
     assert!(error.contains("line 2: expected ident at column 2; expected an object"), "{error}");
     assert_eq!(fails(None, &["replay", "/no/such/file"]).0, 1);
+}
+
+#[test]
+fn a_range_of_prometheus_is_replayed_without_a_redis() {
+    let values = |per_step: [i32; 3]| {
+        let mut all = vec![(1_700_000_000, 0)];
+        for calls in per_step.into_iter().flat_map(|calls| [calls; 30]) {
+            let (at, count) = all[all.len() - 1];
+            all.push((at + 10, count + calls));
+        }
+        let values = all.into_iter().map(|(at, count)| serde_json::json!([at, count.to_string()]));
+        values.collect::<Vec<_>>()
+    };
+    let series = |kind: &str, per_step| {
+        let metric = serde_json::json!({ "name": "payments", "kind": kind, "instance": "web-1" });
+        serde_json::json!({ "metric": metric, "values": values(per_step) })
+    };
+    let result = [series("successful", [100, 20, 100]), series("failed", [0, 80, 0])];
+    let data = serde_json::json!({ "resultType": "matrix", "result": result });
+    let answer = serde_json::json!({ "status": "success", "data": data }).to_string();
+    let file = Trace::new("range", &answer);
+    let args = ["replay", "--prometheus", file.path(), "--policy", "default,jitter=0"];
+    let text = String::from_utf8(program(None, &args).stdout).unwrap();
+    assert!(text.starts_with("00:00:00 is 2023-11-14T22:13:20Z; "), "{text}");
+    assert!(text.contains("\n9000 calls in 14m 59s\n"), "{text}");
+    assert!(text.contains("payments: 1 trips"), "{text}");
+    // Of the failures, four follow each other: it is the rate that opens, in the sixth minute.
+    assert!(text.contains("\n  00:05:"), "{text}");
+    assert_eq!(fails(None, &["replay", "--prometheus", "/no/such/file"]).0, 1);
+    let bad = Trace::new("no-range", "{}");
+    let (code, error) = fails(None, &["replay", "--prometheus", bad.path()]);
+    assert_eq!(code, 1);
+    assert!(error.contains("expected the answer to `query_range`"), "{error}");
+}
+
+/// Prints how long the program takes; see docs/program.md.
+#[test]
+#[ignore = "a measurement: with --release, on an idle machine"]
+fn ten_million_calls_are_replayed() {
+    let file = Trace::new("ten-million", "");
+    let mut out = std::io::BufWriter::new(std::fs::File::create(file.path()).unwrap());
+    let names = ["payments", "search", "catalogue", "mail"];
+    for n in 0..10_000_000_u32 {
+        // An outage of five minutes, in which nine of ten calls fail.
+        let fails = (3_000_000..3_300_000).contains(&n) && n % 10 != 0 || n % 100 == 0;
+        let outcome = if fails { "failure" } else { "success" };
+        let (at, took) = (f64::from(n) / 1e3, 0.01 + f64::from(n.wrapping_mul(7919) % 200) / 1e3);
+        let name = names[n as usize / 7 % 4];
+        writeln!(
+            out,
+            r#"{{"at":{at:.6},"took":{took:.6},"outcome":"{outcome}","circuit":"{name}"}}"#
+        )
+        .unwrap();
+    }
+    out.flush().unwrap();
+    for args in [&[][..], &["--grid"]] {
+        let mut took: Vec<_> = (0..3)
+            .map(|_| {
+                #[expect(clippy::disallowed_methods, reason = "it measures")]
+                let start = std::time::Instant::now();
+                let args = [&["replay", file.path(), "--policy", "http_api"], args].concat();
+                assert!(program(None, &args).status.success());
+                start.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        println!("{args:?}: {took:.1?}, median {:.1?}", took[1]);
+    }
 }
