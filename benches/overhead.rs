@@ -217,7 +217,7 @@ fn http() -> Vec<Subject> {
     vec![
         subject_http(BARE_HTTP, None, Http),
         subject(BARE_REQUEST, None, Fate::Pass, |n| {
-            repeat(n, |n| is_success(call(&mut Http, request(n))))
+            repeat(n, |n| black_box(call(&mut Http, request(n))).is_ok_and(|it| is_success(&it)))
         }),
         subject_http("tower-breaker, HTTP, default", Some(BARE_HTTP), layer().layer(Http)),
         subject_http(
@@ -232,11 +232,11 @@ fn calls_http<S>(service: &mut S, calls: u64) -> u64
 where
     S: Service<Request<u64>, Response = Response<()>>,
 {
-    repeat(calls, |n| is_success(call(service, Request::new(n))))
+    repeat(calls, |n| black_box(call(service, Request::new(n))).is_ok_and(|it| is_success(&it)))
 }
 
-fn is_success<E>(answer: Result<Response<()>, E>) -> bool {
-    black_box(answer).is_ok_and(|response| response.status().is_success())
+fn is_success(response: &Response<()>) -> bool {
+    response.status().is_success()
 }
 
 /// A request as a server gets it: with headers, and an extension of the connection.
@@ -382,7 +382,11 @@ fn open() -> Vec<Subject> {
             "tower-breaker, open, `respond`, a request with headers",
             Some(BARE_REQUEST),
             Fate::Rejected,
-            move |n| repeat(n, |n| is_success(call(&mut responding_too, request(n)))),
+            move |n| {
+                repeat(n, |n| {
+                    black_box(call(&mut responding_too, request(n))).is_ok_and(|it| is_success(&it))
+                })
+            },
         ),
         tripped("recloser, open", peers::recloser()),
         tripped("failsafe, open", peers::failsafe_consecutive()),

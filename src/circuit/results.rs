@@ -26,26 +26,16 @@ enum End {
 
 impl Engine {
     /// Records how a call ended.
-    #[inline]
+    // Apart: inlined, it takes registers from the future, which moves the response.
+    #[inline(never)]
     pub(super) fn record(&self, grant: Grant, outcome: Outcome) {
         let word = self.word();
         // The word is read before the phase and the horizon. Had a cut come between, they might be
         // of a later epoch than the word; then the stripe refuses (law 2), and the lock decides.
         // What is quiet is no half-open phase, so a grant of the same phase is no probe's.
         let quiet = word.has(Word::QUIET) && matches!(outcome, Outcome::Success);
-        if !quiet || self.is_stale(grant) {
+        if !quiet || self.is_stale(grant) || !self.succeed_quietly(grant, word) {
             self.record_slowly(grant, outcome);
-        } else if !word.is_plain() || grant.started() != Timestamp::NEVER || !self.count(grant) {
-            self.record_success(grant, word);
-        }
-    }
-
-    /// Records a success that is evidence, was timed, or is quiet for a time only.
-    // Apart: it needs registers that the rest does without.
-    #[inline(never)]
-    fn record_success(&self, grant: Grant, word: Word) {
-        if !self.succeed_quietly(grant, word) {
-            self.record_slowly(grant, Outcome::Success);
         }
     }
 

@@ -70,11 +70,6 @@ impl Word {
         Self((self.0 + (1 << Self::FLAG_BITS)) & !Self::QUIET)
     }
 
-    /// Returns whether a quiet success is no evidence, and needs no clock.
-    pub(super) const fn is_plain(self) -> bool {
-        self.0 & (Self::COUNT | Self::CLOCK) == 0
-    }
-
     pub(super) const fn passes_all(self) -> bool {
         self.0 & (Self::STATE | Self::LOOK) < code(State::Open)
     }
