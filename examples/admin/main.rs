@@ -1,5 +1,5 @@
-//! Two replicas of a service under load, whose upstreams fail, slow down and recover; and the page on
-//! which operators see it and act.
+//! Two replicas of a service under load, whose upstreams fail, slow down and recover; and the page
+//! on which operators see it and act.
 //!
 //! ```sh
 //! cargo run --features admin,redis --example admin
@@ -7,8 +7,8 @@
 //!
 //! It starts a `redis-server` (Debian package `redis-server`), upstreams on loopback, and two
 //! replicas, and prints the address of the page of each. With `CIRCUIT_BREAKER_REDIS_URL` it uses
-//! that Redis instead. It runs until ctrl-c. An optional argument is the port of the first page; the
-//! second one has the next port. Without it, the system chooses.
+//! that Redis instead. It runs until ctrl-c. An optional argument is the port of the first page;
+//! the second one has the next port. Without it, the system chooses.
 
 #![expect(
     clippy::disallowed_methods,
@@ -71,8 +71,8 @@ async fn serve(listener: TcpListener, store: Store) -> anyhow::Result<()> {
 /// Admits operators on this machine.
 ///
 /// The address is not enough: a page in the operator's browser comes from this machine too. A page
-/// of another origin is refused anyway; but one whose name has come to mean 127.0.0.1 (DNS rebinding)
-/// is of the same origin, and only the name of the host gives it away.
+/// of another origin is refused anyway; but one whose name has come to mean 127.0.0.1 (DNS
+/// rebinding) is of the same origin, and only the name of the host gives it away.
 fn local_operator(request: &Parts) -> Result<Operator, Denied> {
     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());

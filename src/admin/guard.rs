@@ -12,11 +12,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// every page could send as a form.
 pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
     let headers = &parts.headers;
-    // What cannot be read is none of those.
-    let site = |site: &str| ["same-origin", "none"].contains(&site);
-    if !headers.get_all(SEC_FETCH_SITE).iter().all(|value| value.to_str().is_ok_and(site)) {
-        return Err(Refusal::forbidden("the request comes from a page of another site"));
-    }
+    check_site(headers)?;
     let mut origins = headers.get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let own = origin.to_str().is_ok_and(|origin| is_own(origin, parts));
@@ -32,6 +28,18 @@ pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     Ok(())
+}
+
+/// Refuses what a browser says that a page of another site has caused. For events too: such a page
+/// could not read them, but would take all seats.
+pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Refusal> {
+    // What cannot be read is none of those.
+    let own = |site: &str| ["same-origin", "none"].contains(&site);
+    if headers.get_all(SEC_FETCH_SITE).iter().all(|value| value.to_str().is_ok_and(own)) {
+        Ok(())
+    } else {
+        Err(Refusal::forbidden("the request comes from a page of another site"))
+    }
 }
 
 /// Returns whether an origin is that of the request, apart from the scheme, which TLS in front of

@@ -116,8 +116,8 @@ impl Log {
         missed.map(|(_, frame)| frame.clone()).collect()
     }
 
-    /// Returns an overview from within the last moment, and the number of the frame that comes after
-    /// it.
+    /// Returns an overview from within the last moment, and the number of the frame that comes
+    /// after it.
     pub(super) fn overview(&self) -> Option<(Bytes, u64)> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let age = clock::now().since(recent.at);

@@ -72,7 +72,8 @@
 //!   if `Sec-Fetch-Site` says that it comes from another site, and if its content type is not
 //!   `application/json`, which a form cannot send. There are no CORS headers. This does not replace
 //!   an authoriser: a name that an attacker points at your address (DNS rebinding) is the same
-//!   origin. An authoriser that trusts the client's address must check the `Host` too.
+//!   origin. An authoriser that trusts the client's address must check the `Host` too. Streams of
+//!   events are refused to other sites as well, which would otherwise take all connections.
 //! - **The page** runs under a Content-Security-Policy that permits its own style and script, by
 //!   their hashes, and requests to its own origin; nothing else. It cannot be framed. Its answers
 //!   are never stored by caches.

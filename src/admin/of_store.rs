@@ -7,7 +7,8 @@ use crate::machine::{OverrideState, State};
 use crate::policy::{Cancelled, Policy};
 use crate::store::Store;
 
-/// Returns a circuit without samples, with what `said` returns of its replicas. It may call observers: not under a lock.
+/// Returns a circuit without samples, with what `said` returns of its replicas. It may call
+/// observers: not under a lock.
 pub(super) fn circuit(
     store: &Store,
     circuit: &Handle,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::views::Viewed;
 use super::wire::{Circuit, Overridden, Probes, Said, Samples, Why, millis};
 use crate::backend::{RecordState, View};
-use crate::event::{Origin, Transition};
+use crate::event::{Origin, Reason, Transition};
 use crate::health::CircuitHealth;
 use crate::machine::State;
 use crate::name::CircuitName;
@@ -70,10 +70,14 @@ fn is_full(view: &View) -> bool {
 
 /// The last transition, as far as the record has it.
 fn why(view: &View) -> Option<Why> {
-    let transition = view.transition_since(&View::default()).or_else(|| {
-        let state = view.state.state();
-        view.reason.map(|reason| Transition::new(state, state, reason, view.generation))
-    })?;
+    let (state, overridden) = (view.shown_state(), view.overridden.record.is_some());
+    let transition = match view.transition_since(&View::default()) {
+        Some(transition) if !overridden => transition,
+        _ => {
+            let reason = if overridden { Some(Reason::Override) } else { view.reason };
+            Transition::new(view.state.state(), state, reason?, view.generation)
+        }
+    };
     Some(Why::of(&transition))
 }
 

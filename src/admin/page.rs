@@ -33,8 +33,8 @@ fn policy() -> &'static HeaderValue {
         // Only if the page has pictures.
         let images = if PAGE.contains("data:image/") { "; img-src data:" } else { "" };
         let policy = format!(
-            "default-src 'none'; style-src {style}; script-src {script}; connect-src 'self'{images}; \
-             frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+            "default-src 'none'; style-src {style}; script-src {script}; connect-src 'self'\
+             {images}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
         );
         // Base64 and literals are valid; without a policy the page would be less safe, not wrong.
         HeaderValue::try_from(policy)

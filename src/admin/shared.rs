@@ -99,7 +99,7 @@ impl Shared {
     pub(super) async fn overview(&self) -> Overview {
         // One after the other: the list shows whether the backend answers.
         self.refresh(ANSWER).await;
-        let replicas = self.replicas().await.unwrap_or_default();
+        let replicas = self.replicas().await.unwrap_or_else(|_| self.known_replicas());
         let (mut circuits, omitted) = self.circuits();
         for circuit in &mut circuits {
             self.add_samples(circuit);
@@ -176,8 +176,12 @@ impl Shared {
                 of_store::circuit(store, &circuit, said)
             }),
             Source::Backend(backend) => {
-                let view = within(ANSWER, read(&**backend, name)).await?;
-                Some(self.view(name, &Viewed::new(view), SAID_OF_ONE))
+                let viewed = Viewed::new(within(ANSWER, read(&**backend, name)).await?);
+                let mut circuit = self.view(name, &viewed, SAID_OF_ONE);
+                if circuit.since_ms.is_none() {
+                    circuit.since_ms = since(&**backend, name, circuit.state).await;
+                }
+                Some(circuit)
             }
         };
         Ok(shown.map(|mut circuit| {
@@ -231,16 +235,9 @@ impl Shared {
     ///
     /// If the backend does not answer.
     pub(super) async fn replicas(&self) -> Result<Vec<Replica>, BackendError> {
-        let known = {
-            let roster = lock(&self.roster);
-            let age = roster.read.map(|at| clock::now().since(at));
-            age.filter(|age| *age < ANSWER).map(|age| (roster.replicas.clone(), age))
-        };
-        if let Some((mut replicas, age)) = known {
-            for replica in &mut replicas {
-                replica.silent_ms = replica.silent_ms.saturating_add(wire::millis(age));
-            }
-            return Ok(replicas);
+        let age = lock(&self.roster).read.map(|at| clock::now().since(at));
+        if age.is_some_and(|age| age < ANSWER) {
+            return Ok(self.known_replicas());
         }
         let infos = match &self.source {
             // Without a runtime there is no backend.
@@ -253,6 +250,14 @@ impl Shared {
         let read = Some(clock::now());
         *lock(&self.roster) = Roster { replicas: replicas.clone(), read };
         Ok(replicas)
+    }
+
+    /// Returns the replicas as they were read last. While the backend does not answer, they are
+    /// silent as far as this process knows.
+    fn known_replicas(&self) -> Vec<Replica> {
+        let roster = lock(&self.roster);
+        let age = roster.read.map(|at| clock::now().since(at)).unwrap_or_default();
+        roster.replicas.iter().map(|replica| replica.after(age)).collect()
     }
 
     /// Reads all circuits of the backend, unless they were read within the last `age`; and returns
@@ -273,6 +278,13 @@ impl Shared {
     pub(super) fn views(&self) -> MutexGuard<'_, Views> {
         lock(&self.views)
     }
+}
+
+/// Returns how long ago a circuit moved to its state, if its history has that.
+async fn since(backend: &dyn Backend, name: &CircuitName, state: State) -> Option<u64> {
+    let history = within(ANSWER, backend.history(name)).await.ok()??;
+    let last = history.last().filter(|last| last.transition.to == state)?;
+    Some(wire::millis(last.ago))
 }
 
 /// Waits for an answer no longer than this.

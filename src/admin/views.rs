@@ -113,11 +113,11 @@ impl Views {
         let new = Viewed::new(view);
         let plain = new.view.is_plain();
         let Some(before) = self.circuits.get_mut(name) else {
-            // Its history shows how it got here.
-            let transition = new.view.transition_since(&View::default());
-            if !plain {
-                self.circuits.insert(name.clone(), new);
+            if plain {
+                return None;
             }
+            let transition = new.view.transition_since(&View::default());
+            self.circuits.insert(name.clone(), new);
             return transition;
         };
         // A record that has vanished is older than any, and still true.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::backend::ReplicaInfo;
+use crate::backend::{ReplicaInfo, Roster};
 use crate::event::{BackendStatus, HistoryEntry, Origin, Reason, Tally, Transition};
 use crate::machine::{OverrideState, State};
 use crate::stats::{ByKind, Latency, Totals};
@@ -206,6 +206,13 @@ impl Replica {
         let (silent_ms, silent) = (millis(info.silent_for), info.is_silent());
         let ReplicaInfo { name, id, version, impaired, .. } = info;
         Self { name, id, version, silent_ms, silent, impaired }
+    }
+
+    /// Returns it as it is some time later, if it sends nothing.
+    pub(super) fn after(&self, time: Duration) -> Self {
+        let silent_ms = self.silent_ms.saturating_add(millis(time));
+        let silent = Duration::from_millis(silent_ms) > Roster::LIVE;
+        Self { silent_ms, silent, ..self.clone() }
     }
 
     /// Returns whether both say the same, apart from what changes all the time.

@@ -18,6 +18,7 @@ use super::views::Viewed;
 use super::wire::Changed;
 use crate::backend::{Backend, OverrideChange};
 use crate::circuit::Circuit;
+use crate::event::log;
 use crate::machine::State;
 use crate::name::CircuitName;
 use crate::overrides::{Override, PendingOverride};
@@ -42,21 +43,33 @@ pub(super) async fn write(
     operator: &Operator,
     body: &[u8],
 ) -> Answer {
-    match write {
+    let (what, name, answer) = match write {
         Write::Override(name) => {
             let set = input::r#override(body)?.actor(operator.name());
-            change(shared, &name, Change::Set(set)).await
+            let answer = change(shared, &name, Change::Set(set)).await?;
+            ("overrode", Some(name), answer)
         }
-        Write::Clear(name) => plain(shared, &name, Change::Clear, body).await,
-        Write::Reset(name) => plain(shared, &name, Change::Reset, body).await,
-        Write::ResetAll => reset_all(shared, body).await,
-        Write::Policy(name) => set_policy(shared, &name, body).await,
-    }
-}
-
-async fn plain(shared: &Shared, name: &CircuitName, to: Change, body: &[u8]) -> Answer {
-    input::nothing(body)?;
-    change(shared, name, to).await
+        Write::Clear(name) => {
+            input::nothing(body)?;
+            let answer = change(shared, &name, Change::Clear).await?;
+            ("ended the override of", Some(name), answer)
+        }
+        Write::Reset(name) => {
+            input::nothing(body)?;
+            let answer = change(shared, &name, Change::Reset).await?;
+            ("reset", Some(name), answer)
+        }
+        Write::Policy(name) => {
+            let answer = set_policy(shared, &name, body).await?;
+            ("changed the policy of", Some(name), answer)
+        }
+        Write::ResetAll => {
+            input::nothing(body)?;
+            ("reset", None, reset_all(shared).await?)
+        }
+    };
+    log::operated(operator.name(), what, name.as_ref());
+    Ok(answer)
 }
 
 async fn change(shared: &Shared, name: &CircuitName, to: Change) -> Answer {
@@ -93,8 +106,7 @@ async fn of_backend(
     Ok(ok(&Changed { circuit, acknowledged: true }))
 }
 
-async fn reset_all(shared: &Shared, body: &[u8]) -> Answer {
-    input::nothing(body)?;
+async fn reset_all(shared: &Shared) -> Answer {
     let (mut reset, mut acknowledged) = (Vec::new(), true);
     match &shared.source {
         Source::Store(store) => {

@@ -231,6 +231,27 @@ pub(crate) fn configured(circuit: Option<&str>, error: &dyn fmt::Display) {
     );
 }
 
+/// Logs what an operator has done through the admin endpoint. Resets and policies have no other
+/// record of the operator.
+#[cfg(feature = "admin")]
+pub(crate) fn operated(operator: &str, what: &str, circuit: Option<&CircuitName>) {
+    let operator: String = operator.chars().take(512).collect();
+    let operator = Escaped(&operator);
+    if let Some(circuit) = circuit.map(|name| Escaped(name.as_str())) {
+        info!(
+            target: "tower_breaker",
+            %circuit, %operator, what,
+            "operator \"{operator}\" {what} circuit \"{circuit}\""
+        );
+    } else {
+        info!(
+            target: "tower_breaker",
+            %operator, what,
+            "operator \"{operator}\" {what} all circuits that were not closed"
+        );
+    }
+}
+
 pub(crate) fn unknown_variable(variable: &str, nearest: Option<&str>) {
     let variable: String = variable.chars().take(256).collect();
     let variable = Escaped(&variable);

@@ -94,6 +94,8 @@ async fn its_overrides_are_in_force_in_replicas_that_start_later() {
     let payments = store.circuit("payments");
     tokio::time::sleep(s(2)).await;
     assert_eq!(payments.state(), State::ForcedOpen);
+    let shown = read(&admin, "/api/circuits/payments").await;
+    assert_eq!((&shown["since_ms"], &shown["why"]["reason"]), (&json!(2_000), &json!("override")));
 
     let answer = write(&admin, "/api/circuits/payments/clear", &json!({})).await;
     assert_eq!(answer.json()["circuit"]["state"], "closed");

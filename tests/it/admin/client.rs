@@ -89,7 +89,7 @@ pub(super) struct Stream {
 /// An event, or a comment.
 #[derive(Debug)]
 pub(super) struct Event {
-    pub(super) event: String,
+    pub(super) kind: String,
     pub(super) id: String,
     pub(super) data: Value,
 }
@@ -116,8 +116,8 @@ impl Stream {
     pub(super) async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let block = block.to_owned();
-                self.text = rest.to_owned();
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
                 return Some(block);
             }
             let frame: Result<_, Infallible> = self.body.frame().await?;
@@ -136,7 +136,7 @@ impl Stream {
             let lines: Vec<_> = block.split('\n').collect();
             let [event, id, data] = lines[..] else { panic!("{block:?}") };
             return Some(Event {
-                event: event.strip_prefix("event: ").unwrap().to_owned(),
+                kind: event.strip_prefix("event: ").unwrap().to_owned(),
                 id: id.strip_prefix("id: ").unwrap().to_owned(),
                 data: serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap(),
             });
@@ -147,7 +147,7 @@ impl Stream {
     pub(super) async fn next(&mut self, kind: &str) -> Event {
         loop {
             let event = self.event().await.expect("the stream goes on");
-            if event.event == kind {
+            if event.kind == kind {
                 return event;
             }
         }

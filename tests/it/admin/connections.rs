@@ -107,3 +107,19 @@ async fn connections_that_come_at_once_share_one_overview() {
         assert_eq!(stream.circuit("payments").await["state"], "forced_open");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_another_site_takes_no_seat() {
+    let admin = AdminService::new(store(fragile())).connections(1);
+    for (site, expected) in [
+        ("cross-site", StatusCode::FORBIDDEN),
+        ("same-site", StatusCode::FORBIDDEN),
+        ("same-origin", StatusCode::OK),
+        ("none", StatusCode::OK),
+    ] {
+        let request = Request::get("/events").header("sec-fetch-site", site);
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let response = admin.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), expected, "{site}");
+    }
+}

@@ -15,7 +15,7 @@ async fn a_stream_begins_with_the_time_to_retry_and_an_overview() {
     let mut stream = Stream::open(&admin).await;
     assert_eq!(stream.block().await.unwrap(), "retry: 1000");
     let first = stream.event().await.unwrap();
-    assert_eq!(first.event, "overview");
+    assert_eq!(first.kind, "overview");
     let mut overview = read(&admin, "/api/overview").await;
     overview["circuits"][0]["since_ms"] = first.data["circuits"][0]["since_ms"].clone();
     assert_eq!(first.data, overview);
@@ -28,7 +28,7 @@ async fn a_transition_arrives_at_once_and_the_circuit_soon_after() {
     let admin = AdminService::new(store);
     let mut stream = Stream::open(&admin).await;
     stream.next("overview").await;
-    let start = tokio::time::Instant::now();
+    let start = now();
     payments.try_acquire().unwrap().settle(Outcome::failure());
     let transition = stream.next("transition").await.data;
     assert_eq!(start.elapsed(), ms(0));
@@ -59,10 +59,10 @@ async fn many_transitions_are_described_at_most_every_quarter_of_a_second() {
             tokio::time::sleep(ms(20)).await;
         }
     });
-    let start = tokio::time::Instant::now();
+    let start = now();
     let mut described = 0;
     while start.elapsed() < s(2) {
-        described += usize::from(stream.event().await.unwrap().event == "circuits");
+        described += usize::from(stream.event().await.unwrap().kind == "circuits");
     }
     assert!((4..=11).contains(&described), "{described}");
 }
@@ -81,7 +81,7 @@ async fn counts_that_grow_are_sent_once_a_second_and_nothing_while_nothing_chang
         assert_eq!(circuits.as_array().unwrap().len(), 1, "only what has changed");
         assert_eq!(circuits[0]["totals"]["succeeded"], n);
     }
-    let start = tokio::time::Instant::now();
+    let start = now();
     let mut blocks = Vec::new();
     while start.elapsed() < s(25) {
         blocks.push(stream.block().await.unwrap());

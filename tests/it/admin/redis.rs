@@ -1,5 +1,7 @@
 //! On a real Redis.
 
+use std::fmt::Write;
+
 use http::StatusCode;
 use serde_json::json;
 use tower_breaker::State;
@@ -72,7 +74,7 @@ fn no_answer_has_the_password_of_redis() {
                 "/api/circuits/payments/history",
             ] {
                 let answer = get(&admin, path).await;
-                shown.push_str(&format!("{:?}", answer.headers));
+                write!(shown, "{:?}", answer.headers).unwrap();
                 shown.push_str(std::str::from_utf8(&answer.body).unwrap());
             }
             let set = json!({ "state": "disabled", "reason": "x" });

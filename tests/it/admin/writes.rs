@@ -6,6 +6,7 @@ use tower_breaker::admin::{AdminService, Denied, Operator};
 use tower_breaker::{Outcome, Policy, State};
 
 use super::client::{alices, post, read, send, write};
+use crate::support::log::Log;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -154,4 +155,27 @@ async fn the_authoriser_decides_by_the_head_of_each_write() {
     }
     assert_eq!(store.circuit("payments").state(), State::Closed);
     assert_eq!(with(Some("Bearer right")).await.json()["circuit"]["override"]["actor"], "bob");
+}
+
+#[tokio::test]
+async fn each_write_is_logged_with_its_operator() {
+    let store = store(fragile());
+    store.circuit("payments");
+    let admin = alices(&store);
+    let log = Log::default();
+    let _listening = log.listen();
+    write(&admin, "/api/circuits/payments/policy", &json!({ "open_for": "45s" })).await;
+    write(&admin, "/api/circuits/payments/reset", &json!({})).await;
+    write(&admin, "/api/reset", &json!({})).await;
+    write(&admin, "/api/circuits/paymets/reset", &json!({})).await;
+    let lines = log.lines();
+    let says = [
+        "INFO message=operator \"alice\" changed the policy of circuit \"payments\"",
+        "INFO message=operator \"alice\" reset circuit \"payments\"",
+        "INFO message=operator \"alice\" reset all circuits that were not closed",
+    ];
+    assert_eq!(lines.len(), says.len(), "{lines:?}");
+    for (line, says) in lines.iter().zip(says) {
+        assert!(line.starts_with(says), "{line}");
+    }
 }
