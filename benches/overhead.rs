@@ -292,7 +292,7 @@ fn results() -> Vec<Subject> {
         })
     }
     fn one_fails_in(calls: u64, n: u64, permit: Permit) {
-        let fails = n % calls == 0;
+        let fails = n.is_multiple_of(calls);
         permit.settle(if fails { Outcome::failure() } else { Outcome::Success });
     }
     let counted = Cancelled::FailureIfSlow;

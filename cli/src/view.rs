@@ -10,25 +10,6 @@ use tower_breaker::{CircuitName, State};
 
 use crate::print::text;
 
-/// The state in force: that of the override, or of the record.
-pub(crate) fn state(view: &View) -> State {
-    view.overridden.record.as_ref().map_or(beneath(view), |record| record.state.state())
-}
-
-/// The state of the record.
-pub(crate) fn beneath(view: &View) -> State {
-    match view.state {
-        RecordState::Closed => State::Closed,
-        RecordState::Open { .. } => State::Open,
-        RecordState::HalfOpen { .. } => State::HalfOpen,
-    }
-}
-
-/// Whether there is nothing to say of the circuit.
-pub(crate) fn is_plain(view: &View) -> bool {
-    view.state == RecordState::Closed && view.suspect.is_none() && view.overridden.record.is_none()
-}
-
 /// The view after some time, if nothing has changed: what remains is less, and an override whose time
 /// is over has ended.
 pub(crate) fn aged(view: &View, by: Duration) -> View {
@@ -63,8 +44,8 @@ pub(crate) fn details(view: &View) -> String {
     let mut parts = Vec::new();
     if let Some(record) = &view.overridden.record {
         parts.push(overridden(record));
-        if beneath(view) != State::Closed {
-            parts.push(format!("beneath it: {}", beneath(view)));
+        if view.state.state() != State::Closed {
+            parts.push(format!("beneath it: {}", view.state.state()));
         }
     }
     match &view.state {
@@ -163,8 +144,8 @@ pub(crate) fn as_json(name: &CircuitName, view: &View) -> Value {
     });
     json!({
         "circuit": name.as_str(),
-        "state": state(view).as_str(),
-        "record_state": beneath(view).as_str(),
+        "state": view.shown_state().as_str(),
+        "record_state": view.state.state().as_str(),
         "generation": view.generation,
         "reason": view.reason.map(Reason::as_str),
         "tally": tally(&view.tally),

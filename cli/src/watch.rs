@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{interval, timeout};
-use tower_breaker::backend::{Backend, Notice, RedisBackend};
+use tower_breaker::backend::{self, Backend, Notice, RedisBackend};
 use tower_breaker::store::ReplicaCircuits;
 
 use crate::circuits;
@@ -70,7 +70,7 @@ async fn follow(backend: &RedisBackend, out: &mut Output) -> Result<(), Failure>
 }
 
 async fn list(backend: &RedisBackend, out: &mut Output) -> Result<(), Failure> {
-    for (name, circuit) in &circuits::read(backend).await? {
+    for (name, circuit) in &backend::list(backend).await? {
         let value = match circuit {
             Ok(view) => as_json(name, view),
             Err(error) => circuits::unreadable(name, error),

@@ -117,7 +117,9 @@ impl Counters {
         let Self { rejected, rejected_by_others, succeeded, ignored, cancelled } = self;
         rejected.begin(life);
         succeeded.begin(life);
-        [rejected_by_others, ignored, cancelled].into_iter().for_each(|it| it.begin(life));
+        for counter in [rejected_by_others, ignored, cancelled] {
+            counter.begin(life);
+        }
     }
 }
 

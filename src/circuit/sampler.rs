@@ -183,7 +183,9 @@ impl Counters {
     fn clear(&self) {
         let Self { all, nanos, recent } = self;
         all.iter().chain([nanos]).for_each(|count| count.store(0, Ordering::Relaxed));
-        recent.iter().for_each(|recent| recent.start(0));
+        for recent in recent {
+            recent.start(0);
+        }
     }
 
     fn add(&self, took: Duration, minute: u64) {

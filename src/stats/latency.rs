@@ -75,7 +75,6 @@ impl Bucket {
         let nanos = nanos.clamp(1 << Self::FIRST, (1 << Self::END) - 1);
         let power = nanos.ilog2();
         let quarter = nanos >> (power - 2) & 3;
-        #[expect(clippy::cast_possible_truncation, reason = "at most 3")]
         let quarter = quarter as usize;
         Self((power - Self::FIRST) as usize * Self::QUARTERS + quarter)
     }
@@ -89,7 +88,7 @@ impl Bucket {
 
 /// The bounds of the metric `tower_breaker_call_duration_seconds`.
 pub(crate) const DURATION_BOUNDS: [Duration; 13] = [
-    Duration::from_micros(1_000),
+    Duration::from_millis(1),
     Duration::from_micros(2_500),
     Duration::from_millis(5),
     Duration::from_millis(10),
@@ -98,7 +97,7 @@ pub(crate) const DURATION_BOUNDS: [Duration; 13] = [
     Duration::from_millis(100),
     Duration::from_millis(250),
     Duration::from_millis(500),
-    Duration::from_millis(1_000),
+    Duration::from_secs(1),
     Duration::from_millis(2_500),
     Duration::from_secs(5),
     Duration::from_secs(10),

@@ -131,7 +131,7 @@ impl Cluster {
             && rank(known) > rank(&view)
         {
             self.circuits.extend(before.map(|known| (name, known)));
-        } else if !view::is_plain(&view) {
+        } else if !view.is_plain() {
             self.know(name, Ok(view), before, now);
         }
     }
@@ -236,7 +236,7 @@ impl Cluster {
         {
             return Some(entry.ago.saturating_add(older));
         }
-        let state = view::state(&view);
+        let state = view.shown_state();
         let same = said.iter().filter(|said| said.summary.state == state);
         same.map(|said| said.since).max()
     }

@@ -5,12 +5,10 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval};
-use tower_breaker::backend::{Backend, BackendError, Notice, RedisBackend};
+use tower_breaker::backend::{self, Backend, BackendError, Notice, RedisBackend};
 use tower_breaker::store::ReplicaCircuits;
 
 use super::model::{Effect, Input};
-use crate::circuits;
-use crate::failure::Failure;
 
 /// How often the backend is asked for its replicas: so it is noticed when it does not answer.
 const ASK: Duration = Duration::from_secs(1);
@@ -79,7 +77,7 @@ async fn ask(
     }
     let mut read = Vec::new();
     if reads {
-        let circuits = circuits::read(backend).await.map_err(|error: Failure| error.to_string())?;
+        let circuits = backend::list(backend).await.map_err(of)?;
         let circuits = circuits.into_iter().map(|(name, circuit)| {
             (name.as_str().to_owned(), circuit.map_err(|error| error.to_string()))
         });

@@ -13,7 +13,7 @@ use super::cluster::Cluster;
 use super::form::{Action, Answered, Form};
 use super::rows::{Rank, Row, Sort, rows};
 use crate::print::text;
-use crate::view::{details, state};
+use crate::view::details;
 
 /// The most circuits whose past is read without being selected.
 const MOST_PASTS: usize = 100;
@@ -124,7 +124,7 @@ impl Model {
         let shown = text(name.as_str());
         let message = match answer {
             Ok(view) => {
-                let (state, details) = (state(&view), details(&view));
+                let (state, details) = (view.shown_state(), details(&view));
                 let colon = if details.is_empty() { "" } else { ": " };
                 self.cluster.changed(name.as_str().to_owned(), *view, self.now);
                 format!("{shown} is {state}{colon}{details}")

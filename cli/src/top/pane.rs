@@ -21,7 +21,7 @@ pub(crate) fn lines(model: &Model, row: &Row, look: Look) -> Vec<Line<'static>> 
     let mut lines = Vec::new();
     match model.cluster.view(name, now) {
         Ok(view) => {
-            let state = view::state(&view);
+            let state = view.shown_state();
             lines.push(head(row, state, &view, look));
             facts(&view, row, &mut lines);
             replicas(&model.cluster.said(name, state, now), look, &mut lines);

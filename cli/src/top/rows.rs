@@ -77,7 +77,7 @@ impl Row {
             Ok(view) => view,
             Err(error) => return Self::unreadable(name, error),
         };
-        let state = view::state(&view);
+        let state = view.shown_state();
         let said = cluster.said(name, state, now);
         let elsewhere = said.iter().any(|said| said.disagrees && rejects(said.summary.state));
         let rank = match state {
@@ -169,8 +169,8 @@ fn why(view: &View, said: &[Said<'_>]) -> String {
     if let Some(record) = &view.overridden.record {
         let actor = record.actor.as_ref().map_or_else(String::new, |by| format!("{}: ", text(by)));
         parts.push(format!("{actor}{}", text(&record.reason)));
-        if view::beneath(view) != State::Closed {
-            parts.push(format!("beneath it: {}", view::beneath(view)));
+        if view.state.state() != State::Closed {
+            parts.push(format!("beneath it: {}", view.state.state()));
         }
         return parts.join("; ");
     }
@@ -195,7 +195,7 @@ fn why(view: &View, said: &[Said<'_>]) -> String {
 fn failures(view: &View, said: &[Said<'_>]) -> Option<(u64, u64)> {
     let known = [view.tally.failures, view.tally.calls];
     let sums = said.iter().map(|said| [said.summary.tally.failures, said.summary.tally.calls]);
-    let [failures, calls] = if view.tally.calls > 0 && view::beneath(view) != State::Closed {
+    let [failures, calls] = if view.tally.calls > 0 && view.state.state() != State::Closed {
         known
     } else {
         sums.fold([0_u64; 2], |[a, b], [c, d]| [a.saturating_add(c), b.saturating_add(d)])
