@@ -120,19 +120,29 @@ impl Store {
         let read = |circuit: Circuit| CircuitHealth::of(&circuit, self.is_critical(circuit.name()));
         let mut circuits: Vec<_> = all.into_iter().filter(listed).map(read).collect();
         circuits.sort_by_key(|circuit| (!circuit.rejects, circuit.state == State::Closed));
-        let backend = self.backend();
-        let works = matches!(backend, BackendStatus::None | BackendStatus::Connected);
-        let worst = circuits.iter().map(CircuitHealth::status).max().unwrap_or(Status::Healthy);
-        let status = if works { worst } else { worst.max(Status::Degraded) };
-        circuits.truncate(Health::MOST_CIRCUITS);
         let omitted = total - circuits.len();
-        Health { status, backend, circuits, omitted }
+        Health::new(self.backend(), circuits, omitted)
     }
 }
 
 impl Health {
     /// The most circuits that are listed.
     pub const MOST_CIRCUITS: usize = 1_000;
+
+    /// Returns the health of these circuits, which are sorted, and of `omitted` others.
+    pub(crate) fn new(
+        backend: BackendStatus,
+        mut circuits: Vec<CircuitHealth>,
+        omitted: usize,
+    ) -> Self {
+        let works = matches!(backend, BackendStatus::None | BackendStatus::Connected);
+        let worst = circuits.iter().map(CircuitHealth::status).max().unwrap_or(Status::Healthy);
+        let status = if works { worst } else { worst.max(Status::Degraded) };
+        let listed = circuits.len();
+        circuits.truncate(Self::MOST_CIRCUITS);
+        let omitted = omitted + listed - circuits.len();
+        Self { status, backend, circuits, omitted }
+    }
 
     /// Returns whether the replica should get calls.
     #[must_use]

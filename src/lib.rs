@@ -17,6 +17,8 @@ compile_error!(
      `rustc --print cfg --target <target>` lists `target_has_atomic=\"64\"` for those"
 );
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod backend;
 pub mod circuit;
 pub mod classify;

@@ -33,6 +33,7 @@
 mod error;
 mod group;
 mod impairment;
+mod list;
 #[cfg(feature = "test-util")]
 mod memory;
 #[cfg(feature = "redis")]
@@ -49,6 +50,7 @@ use tokio::sync::broadcast;
 pub use error::BackendError;
 pub use group::Group;
 pub use impairment::Impairment;
+pub use list::{Listing, list, read};
 #[cfg(feature = "test-util")]
 pub use memory::MemoryBackend;
 #[cfg(all(test, feature = "test-util", not(breaker_loom)))]

@@ -89,9 +89,18 @@ impl View {
     }
 
     /// Returns the state that replicas show: that of the override, if one is in force.
-    fn shown_state(&self) -> State {
+    #[must_use]
+    pub fn shown_state(&self) -> State {
         let record = self.overridden.record.as_ref();
         record.map_or(self.state.state(), |record| record.state.state())
+    }
+
+    /// Returns whether there is nothing to say of the circuit: it is closed, quiet and not
+    /// overridden.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Self { state, suspect, overridden, .. } = self;
+        *state == RecordState::Closed && suspect.is_none() && overridden.record.is_none()
     }
 
     /// What orders views, apart from overrides.

@@ -80,4 +80,10 @@ impl Circuit {
         // What has ended by now is noted first.
         self.engine.with(|locked, now| locked.past.entries(now))
     }
+
+    /// Returns the last transition in this process.
+    #[cfg(feature = "admin")]
+    pub(crate) fn last_transition(&self) -> Option<HistoryEntry> {
+        self.engine.with(|locked, now| locked.past.last(now))
+    }
 }

@@ -30,9 +30,15 @@ impl Past {
     }
 
     pub(super) fn entries(&self, now: Timestamp) -> Vec<HistoryEntry> {
-        let entry = |(at, transition): &(Timestamp, Transition)| {
-            HistoryEntry::new(now.since(*at), transition.clone())
-        };
-        self.noted.iter().map(entry).collect()
+        self.noted.iter().map(|noted| entry(noted, now)).collect()
     }
+
+    #[cfg(feature = "admin")]
+    pub(super) fn last(&self, now: Timestamp) -> Option<HistoryEntry> {
+        self.noted.back().map(|noted| entry(noted, now))
+    }
+}
+
+fn entry((at, transition): &(Timestamp, Transition), now: Timestamp) -> HistoryEntry {
+    HistoryEntry::new(now.since(*at), transition.clone())
 }

@@ -9,6 +9,8 @@ use super::registry::{Made, Registry, Sharing};
 use super::settings::Settings;
 use crate::circuit::{Circuit, Width};
 use crate::event::{BackendStatus, Events, log};
+#[cfg(feature = "admin")]
+use crate::machine::State;
 use crate::name::CircuitName;
 use crate::policy::Policy;
 use crate::stats::Totals;
@@ -197,6 +199,26 @@ impl Store {
         let mut all: Vec<_> = registry.keys.departed.all(&registry.circuits).into_iter().collect();
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         all
+    }
+
+    /// Returns the circuits that pages list, in no order, and how many there are in all: circuits of
+    /// keys are listed only if they are not closed.
+    #[cfg(feature = "admin")]
+    pub(crate) fn listed(&self) -> (Vec<Circuit>, usize) {
+        let (mut listed, mut total) = (Vec::new(), 0);
+        for entry in &self.registry.circuits {
+            total += 1;
+            if !entry.circuit.is_keyed() || entry.circuit.state() != State::Closed {
+                listed.push(entry.circuit.clone());
+            }
+        }
+        (listed, total)
+    }
+
+    /// Returns the name of this replica, if there is a backend.
+    #[cfg(feature = "admin")]
+    pub(crate) fn replica(&self) -> Option<&str> {
+        self.registry.replicator.as_ref().map(|replicator| replicator.replica())
     }
 
     /// Returns whether the store cannot do its work without this circuit.

@@ -185,6 +185,12 @@ impl Handle {
         &self.backend
     }
 
+    /// The name of this replica.
+    #[cfg(feature = "admin")]
+    pub(crate) fn replica(&self) -> &str {
+        &self.sender.name
+    }
+
     pub(crate) fn status(&self) -> BackendStatus {
         self.status.borrow().clone()
     }
