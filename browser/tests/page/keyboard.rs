@@ -51,7 +51,7 @@ async fn the_keyboard_is_enough_to_find_a_circuit_and_override_it() {
     browser.press(&Key::Enter.to_string()).await;
     let payments = store.circuit("payments");
     until("the override", LONG, || payments.state() == State::MetricsOnly).await;
-    let remaining = payments.snapshot().overridden.unwrap().remaining.unwrap();
+    let remaining = payments.snapshot().override_remaining.unwrap();
     assert!((290..=300).contains(&remaining.as_secs()), "{remaining:?}");
     browser.until("the dialog closes", LONG, "!document.querySelector('dialog').open").await;
 

@@ -37,7 +37,7 @@ async fn each_state_of_a_circuit_is_accessible_in_every_look() {
     check(&browser, "empty").await;
 
     let store = Store::builder()
-        .policy(probing_after(Duration::from_millis(50)))
+        .default_policy(probing_after(Duration::from_millis(50)))
         .critical("payments")
         .replica("orders-7c")
         .build();
@@ -55,7 +55,7 @@ async fn each_state_of_a_circuit_is_accessible_in_every_look() {
     trip(&store, "payments").await;
     let probe = async {
         loop {
-            match payments.acquire() {
+            match payments.try_acquire() {
                 Ok(permit) => return permit,
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }

@@ -30,7 +30,10 @@ async fn a_thousand_circuits_stay_quick_with_what_is_not_closed_first() {
     let took = browser.until_text("h1", "3 of 1,000 circuits reject calls", LONG).await;
     println!("1000 circuits show after {took:?}");
     let cards = "return [...document.querySelectorAll('.card h3')].map(e => e.textContent)";
-    assert_eq!(browser.js(cards).await, serde_json::json!(["tenant-0007", "tenant-0500", "tenant-0999"]));
+    assert_eq!(
+        browser.js(cards).await,
+        serde_json::json!(["tenant-0007", "tenant-0500", "tenant-0999"])
+    );
     assert_eq!(browser.js("return document.querySelectorAll('.rows li').length").await, 997);
     browser.picture("thousand", Look::DESKTOP).await;
 

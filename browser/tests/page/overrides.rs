@@ -19,10 +19,11 @@ async fn an_override_of_the_page_is_in_force_in_a_second_replica_within_a_second
         call(store, "payments", &[true; 3]).await;
         until("a backend", LONG, || store.backend().is_connected()).await;
     }
-    until("both replicas", LONG, || first.replicas().len() == 2).await;
 
     let service = Service::start(&first);
     let browser = Browser::open(&service.circuit_url("payments")).await;
+    let both = "document.querySelectorAll('#replicas li').length == 2";
+    browser.until("both replicas", LONG, both).await;
     browser.act("Force open", "payments").await;
     browser.until_text("#d-what", "It applies to all 2 replicas", LONG).await;
     browser.press("their maintenance").await;
@@ -35,10 +36,10 @@ async fn an_override_of_the_page_is_in_force_in_a_second_replica_within_a_second
     println!("the override is in force in the second replica after {took:?}");
     assert!(took <= ONE_SECOND, "{took:?}");
 
-    let record = other.snapshot().overridden.expect("an override");
-    assert_eq!(record.reason, "their maintenance");
-    assert_eq!(record.actor.as_deref(), Some("ada"));
-    assert!(record.remaining.is_some_and(|time| time.as_secs() > 1700), "30 min by default");
+    let seen = other.snapshot();
+    assert_eq!(seen.override_reason.as_deref(), Some("their maintenance"));
+    assert_eq!(seen.override_actor.as_deref(), Some("ada"));
+    assert!(seen.override_remaining.is_some_and(|time| time.as_secs() > 1700), "30 min by default");
     browser.until("the dialog closes", LONG, "!document.querySelector('dialog').open").await;
     browser.until_text("#note", "payments is forced open; the backend acknowledged it", LONG).await;
     browser.until_text("#detail .why", "“their maintenance”", LONG).await;
@@ -105,7 +106,7 @@ async fn an_override_needs_a_reason_and_warns_if_it_has_no_end() {
     browser.js("document.querySelector('#reason').value = 'a drill'").await;
     browser.click("#d-yes").await;
     until("the override", LONG, || store.circuit("payments").state() == State::Disabled).await;
-    assert_eq!(store.circuit("payments").snapshot().overridden.unwrap().remaining, None);
+    assert_eq!(store.circuit("payments").snapshot().override_remaining, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

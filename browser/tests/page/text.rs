@@ -36,7 +36,8 @@ async fn names_reasons_and_actors_show_as_text_whatever_they_say() {
 
     // Each has a detail, a history and a dialog.
     for name in [SCRIPT, LINES, IMAGE] {
-        let link = "const [name] = arguments; location.hash = 'circuit=' + encodeURIComponent(name)";
+        let link =
+            "const [name] = arguments; location.hash = 'circuit=' + encodeURIComponent(name)";
         browser.client.execute(link, vec![name.into()]).await.unwrap();
         let start = name.split(['\n', '"']).find(|part| !part.is_empty()).unwrap();
         browser.until_text("#detail h2", start, LONG).await;
@@ -48,8 +49,7 @@ async fn names_reasons_and_actors_show_as_text_whatever_they_say() {
         browser.until("it closes", LONG, "!document.querySelector('dialog').open").await;
         browser.until_text("#detail .why", IMAGE, LONG).await;
     }
-    let record = store.circuit(LINES).snapshot().overridden.unwrap();
-    assert_eq!(record.reason, IMAGE);
+    assert_eq!(store.circuit(LINES).snapshot().override_reason.as_deref(), Some(IMAGE));
     browser.check_clean().await;
     let console = browser.console().await;
     assert!(console.is_empty(), "{console:?}");

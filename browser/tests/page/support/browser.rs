@@ -122,11 +122,6 @@ impl Browser {
         self.until(&format!("{css} says {text:?}"), within, &expression).await
     }
 
-    pub(crate) async fn until_live(&self) {
-        self.until("a live page", LONG, "document.querySelector('#live').dataset.is == 'live'")
-            .await;
-    }
-
     pub(crate) async fn click(&self, css: &str) {
         let element = self.client.wait().at_most(LONG).for_element(Locator::Css(css)).await;
         element.unwrap_or_else(|e| panic!("{css}: {e}")).click().await.unwrap();

@@ -4,11 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use tower::{ServiceExt, service_fn};
-use tower_breaker::classify::ErrorsAsFailures;
-use tower_breaker::{CircuitBreakerLayer, Policy, State, Store};
+use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, State, Store};
 
 /// So many failures in a row open a circuit of the tests.
-pub(crate) const THRESHOLD: u32 = 3;
+pub(crate) const THRESHOLD: u64 = 3;
 
 /// Opens after three failures in a row, or half of ten calls. Probes come after a minute.
 pub(crate) fn policy() -> Policy {
@@ -28,16 +27,19 @@ pub(crate) fn probing_after(open_for: Duration) -> Policy {
 }
 
 pub(crate) fn store() -> Store {
-    Store::builder().policy(policy()).replica("orders-7c").build()
+    Store::builder().default_policy(policy()).replica("orders-7c").build()
 }
 
 /// Makes calls through a circuit that end as `results` says, `true` for a success.
 pub(crate) async fn call(store: &Store, name: &str, results: &[bool]) {
-    let layer =
-        CircuitBreakerLayer::new(store.clone()).named(name).classify(ErrorsAsFailures).reject_in_call();
-    let service = tower::ServiceBuilder::new().layer(layer).service(service_fn(async |good: bool| {
-        if good { Ok(()) } else { Err(io::Error::other("503 Service Unavailable")) }
-    }));
+    let layer = CircuitBreakerLayer::new(store.clone())
+        .named(name.to_owned())
+        .classify(ErrorsAsFailures)
+        .reject_in_call();
+    let service =
+        tower::ServiceBuilder::new().layer(layer).service(service_fn(async |good: bool| {
+            if good { Ok(()) } else { Err(io::Error::other("503 Service Unavailable")) }
+        }));
     for result in results {
         let _ = service.clone().oneshot(*result).await;
     }
@@ -48,5 +50,5 @@ pub(crate) async fn trip(store: &Store, name: &str) {
     for _ in 0..THRESHOLD {
         call(store, name, &[false]).await;
     }
-    assert_eq!(store.circuit(name).state(), State::Open);
+    assert_eq!(store.circuit(name.to_owned()).state(), State::Open);
 }

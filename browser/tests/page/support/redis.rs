@@ -44,7 +44,7 @@ impl Redis {
         let config = url.parse::<tower_breaker::backend::RedisConfig>().unwrap();
         let config = config.command_timeout(Duration::from_secs(5));
         let backend = RedisBackend::connect(&config).await.unwrap();
-        Store::builder().policy(policy).replica(name).backend(backend).build()
+        Store::builder().default_policy(policy).replica(name).backend(backend).build()
     }
 
     pub(crate) fn kill(&mut self) {

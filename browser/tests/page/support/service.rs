@@ -1,5 +1,6 @@
 //! The operator's service behind a real axum server on loopback.
 
+use std::future::ready;
 use std::net::SocketAddr;
 
 use axum::Router;
@@ -19,7 +20,7 @@ impl Service {
     /// Serves a store on a free port. Every request may write, as the operator `ada`.
     pub(crate) fn start(store: &Store) -> Self {
         let admin = AdminService::new(store.clone());
-        Self::of(admin.authorise(async |_| Ok(Operator::new("ada"))).title("orders"))
+        Self::of(admin.authorise(|_| ready(Ok(Operator::new("ada")))).title("orders"))
     }
 
     /// The same, but nobody may write.
@@ -30,7 +31,7 @@ impl Service {
     /// The same, but the authoriser refuses everybody.
     pub(crate) fn refusing(store: &Store, text: &'static str) -> Self {
         let admin = AdminService::new(store.clone());
-        Self::of(admin.authorise(async move |_| Err(Denied::new(text))).title("orders"))
+        Self::of(admin.authorise(move |_| ready(Err(Denied::new(text)))).title("orders"))
     }
 
     fn of(admin: AdminService) -> Self {
