@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tower::{ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt};
 use tower_breaker::{CircuitBreakerLayer, ErrorsAsFailures, Policy, State, Store};
 
 /// So many failures in a row open a circuit of the tests.
@@ -30,16 +30,17 @@ pub(crate) fn store() -> Store {
     Store::builder().default_policy(policy()).replica("orders-7c").build()
 }
 
+async fn upstream(good: bool) -> io::Result<()> {
+    if good { Ok(()) } else { Err(io::Error::other("503 Service Unavailable")) }
+}
+
 /// Makes calls through a circuit that end as `results` says, `true` for a success.
 pub(crate) async fn call(store: &Store, name: &str, results: &[bool]) {
     let layer = CircuitBreakerLayer::new(store.clone())
         .named(name.to_owned())
         .classify(ErrorsAsFailures)
         .reject_in_call();
-    let service =
-        tower::ServiceBuilder::new().layer(layer).service(service_fn(async |good: bool| {
-            if good { Ok(()) } else { Err(io::Error::other("503 Service Unavailable")) }
-        }));
+    let service = ServiceBuilder::new().layer(layer).service_fn(upstream);
     for result in results {
         let _ = service.clone().oneshot(*result).await;
     }
