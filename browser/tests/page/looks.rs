@@ -110,7 +110,7 @@ async fn what_is_wrong_is_accessible_in_every_look() {
     store.circuit("billing").metrics_only("we tune it");
     let long = format!("a-circuit-with-a-long-name.{}", "and.no.spaces.".repeat(7));
     trip(&store, &long).await;
-    browser.until_text("h1", "5 of 9 circuits reject calls", LONG).await;
+    browser.until_text("h1", "5 of 10 circuits reject calls", LONG).await;
     check(&browser, "many").await;
 
     service.stop();

@@ -29,8 +29,8 @@ async fn an_override_of_the_page_is_in_force_in_a_second_replica_within_a_second
     browser.press("their maintenance").await;
     let other = second.circuit("payments");
     assert_eq!(other.state(), State::Closed);
-    browser.click("#d-yes").await;
     let clicked = Instant::now();
+    browser.click("#d-yes").await;
     until("the override", LONG, || other.state() == State::ForcedOpen).await;
     let took = clicked.elapsed();
     println!("the override is in force in the second replica after {took:?}");
