@@ -21,6 +21,17 @@ async fn check(browser: &Browser, state: &str) {
     browser.look(Look::DESKTOP).await;
 }
 
+#[test]
+fn the_page_is_one_file_of_less_than_60_kib_that_loads_nothing_else() {
+    let page = include_str!("../../../src/admin/page.html");
+    assert!(page.len() < 60 * 1024, "{} bytes", page.len());
+    for loads in
+        [" src=", "@import", "url(", "//cdn", "https://", "style=\"", "onclick=\"", "eval("]
+    {
+        assert!(!page.contains(loads), "{loads}");
+    }
+}
+
 async fn some_closed(store: &Store) {
     for (n, name) in ["accounts", "billing", "checkout", "inventory"].into_iter().enumerate() {
         call(store, name, &[true; 40]).await;
