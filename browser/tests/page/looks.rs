@@ -154,6 +154,15 @@ async fn a_cluster_without_its_backend_is_accessible_in_every_look() {
     browser.until_text(".card .reps", "orders-2b", LONG).await;
     check(&browser, "cluster").await;
 
+    // The same without a store, as a program on the Redis alone shows it.
+    let alone = Service::of_backend(redis.backend().await);
+    browser.client.goto(&alone.url()).await.unwrap();
+    browser.until_text("h1", "1 circuit rejects calls", LONG).await;
+    browser.until_text(".card h3", "payments", LONG).await;
+    check(&browser, "backend").await;
+    browser.client.goto(&service.url()).await.unwrap();
+    browser.until_text("h1", "1 of 5 circuits rejects calls", LONG).await;
+
     redis.kill();
     browser.until_text("#notices", "The backend does not answer", LONG).await;
     check(&browser, "no-backend").await;

@@ -40,11 +40,15 @@ impl Redis {
 
     /// A replica of a service that shares its circuits here.
     pub(crate) async fn replica(&self, name: &str, policy: Policy) -> Store {
+        let backend = self.backend().await;
+        Store::builder().default_policy(policy).replica(name).backend(backend).build()
+    }
+
+    pub(crate) async fn backend(&self) -> RedisBackend {
         let url = format!("redis://127.0.0.1:{}", self.port);
         let config = url.parse::<tower_breaker::backend::RedisConfig>().unwrap();
         let config = config.command_timeout(Duration::from_secs(5));
-        let backend = RedisBackend::connect(&config).await.unwrap();
-        Store::builder().default_policy(policy).replica(name).backend(backend).build()
+        RedisBackend::connect(&config).await.unwrap()
     }
 
     pub(crate) fn kill(&mut self) {

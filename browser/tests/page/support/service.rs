@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tower_breaker::Store;
 use tower_breaker::admin::{AdminService, Denied, Operator};
+use tower_breaker::backend::Backend;
 
 /// A running server. Its drop ends it with all its connections.
 pub(crate) struct Service {
@@ -32,6 +33,11 @@ impl Service {
     pub(crate) fn refusing(store: &Store, text: &'static str) -> Self {
         let admin = AdminService::new(store.clone());
         Self::of(admin.authorise(move |_| ready(Err(Denied::new(text)))).title("orders"))
+    }
+
+    /// Serves what a backend knows, without a store.
+    pub(crate) fn of_backend(backend: impl Backend) -> Self {
+        Self::of(AdminService::of_backend(backend))
     }
 
     fn of(admin: AdminService) -> Self {
