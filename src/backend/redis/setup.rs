@@ -8,9 +8,21 @@ use fred::types::config::Options;
 
 use super::fault;
 use super::link::{Link, PATIENCE, Status};
-use super::pushing::Watching;
+use super::pushing::{Pushing, Watching};
 use super::scripts::CHECK;
 use crate::backend::BackendError;
+
+/// A change of the subscription that failed, or whose caller no longer waits: the next one begins
+/// again.
+struct Unconfirmed<'a>(Option<&'a Pushing>);
+
+impl Drop for Unconfirmed<'_> {
+    fn drop(&mut self) {
+        if let Some(pushing) = self.0 {
+            pushing.not_listening();
+        }
+    }
+}
 
 impl Link {
     /// Waits until this connection receives what is published, or the reason is known why it
@@ -76,10 +88,10 @@ impl Link {
                 Watching::End => client.unsubscribe(channel.as_str()).await,
             }
         };
-        said.await.map_err(|error| {
-            self.pushing.not_listening();
-            self.fault(&error)
-        })
+        let mut unconfirmed = Unconfirmed(Some(&self.pushing));
+        said.await.map_err(|error| self.fault(&error))?;
+        unconfirmed.0 = None;
+        Ok(())
     }
 
     /// Checks how the server evicts when it is full, if the user may know.

@@ -1,0 +1,1 @@
+//! Nothing. The package has tests only.
