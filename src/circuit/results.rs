@@ -76,11 +76,14 @@ impl Engine {
         if word.has(Word::TRACED) {
             self.trace(grant, Some(outcome));
         }
+        // A stale result must not slow down others: it takes no lock.
+        if !self.end(grant) {
+            return;
+        }
         if outcome != Outcome::Ignored {
             self.sample(grant);
         }
-        // A stale result must not slow down others: it takes no lock.
-        if self.end(grant) && !(outcome == Outcome::Ignored && self.ignore_quietly(grant, word)) {
+        if outcome != Outcome::Ignored || !self.ignore_quietly(grant, word) {
             self.settle(grant, End::With(outcome));
         }
     }

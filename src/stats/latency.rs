@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How long the calls of a circuit took in this process, by a sample of those that ended within the
 /// last minute, or the last two: [`Snapshot::latency`](crate::circuit::Snapshot::latency).
 ///
-/// Only calls that succeeded or failed are sampled, probes excepted. A percentile is the middle of
+/// Only calls that succeeded or failed are sampled, except for probes and for calls whose result was
+/// [stale](super::Totals::stale). A percentile is the middle of
 /// the bucket that it falls into. Buckets are a quarter of a power of two wide, so between 8 µs and
 /// 69 s a percentile is at most 12.5 % off, besides the error of the sample. A shorter or longer
 /// call counts as one of that length.
