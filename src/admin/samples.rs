@@ -48,6 +48,10 @@ impl Samples {
                 let since_its_start = round > 1 && !keyed;
                 Series { before: if since_its_start { [0; 4] } else { now }, ..Series::default() }
             });
+            if keyed && series.seen_in + 1 < round {
+                // It was not listed in between: what it counted then is of no sample.
+                series.before = now;
+            }
             series.seen_in = round;
             series.add(now);
         }
@@ -90,5 +94,28 @@ impl Series {
         while self.samples.front() == Some(&Sample::default()) {
             self.samples.pop_front();
         }
+    }
+}
+
+#[cfg(all(test, not(breaker_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_circuit_of_a_key_counts_while_it_is_not_listed_is_in_no_sample() {
+        let name = CircuitName::new("tenants:acme").unwrap();
+        let listed = |rejected| {
+            let totals = Totals { rejected, ..Totals::default() };
+            [(name.clone(), true, totals)]
+        };
+        let mut samples = Samples::default();
+        samples.take(listed(100));
+        samples.take(listed(103));
+        samples.take([]);
+        samples.take(listed(900));
+        samples.take(listed(905));
+        let rejected = |it: Sample| it[2];
+        let seen = samples.of(name.as_str()).unwrap().into_iter().map(rejected);
+        assert_eq!(seen.collect::<Vec<_>>(), [3, 0, 0, 5]);
     }
 }
