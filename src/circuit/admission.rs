@@ -42,17 +42,26 @@ impl Engine {
     #[inline]
     pub(super) fn enter(&self, begin: Begin) -> Result<Grant, Refusal> {
         let word = self.word();
+        let sample = match begin {
+            Begin::Now => self.samples_next(word),
+            Begin::Later => Sampled::No,
+        };
+        self.enter_by(word, begin, sample)
+    }
+
+    #[inline]
+    fn enter_by(&self, word: Word, begin: Begin, sample: Sampled) -> Result<Grant, Refusal> {
         if word.passes_all() {
             let epoch = word.epoch();
             let granted = match begin {
-                Begin::Now => self.start(word, epoch, self.samples_next(word)),
+                Begin::Now => self.start(word, epoch, sample),
                 Begin::Later => Some(Grant::call(epoch, Timestamp::NEVER)),
             };
             if let Some(grant) = granted {
                 return Ok(grant);
             }
         }
-        self.enter_locked(begin)
+        self.enter_locked(begin, sample)
     }
 
     /// Begins the call of a grant that was reserved. Enters anew if the grant is not valid any
@@ -65,11 +74,11 @@ impl Engine {
         {
             return Ok(grant);
         }
-        self.resume_slowly(grant)
+        self.resume_slowly(grant, sample)
     }
 
     #[cold]
-    fn resume_slowly(&self, grant: Grant) -> Result<Grant, Refusal> {
+    fn resume_slowly(&self, grant: Grant, sample: Sampled) -> Result<Grant, Refusal> {
         let begun = grant.lease().is_some_and(|lease| {
             self.cut(|locked| {
                 let begun = !locked.is_stale(grant)
@@ -78,7 +87,7 @@ impl Engine {
                 begun
             })
         });
-        if begun { Ok(grant) } else { self.enter(Begin::Now) }
+        if begun { Ok(grant) } else { self.enter_by(self.word(), Begin::Now, sample) }
     }
 
     /// Whether a grant still lets its call pass.
@@ -137,10 +146,7 @@ impl Engine {
                 && started.as_nanos() < self.look.load(Ordering::Acquire)
                 && self.stripes.start(watch, started)
         };
-        let grant = || {
-            if sampled { Grant::sampled(epoch, started) } else { Grant::call(epoch, started) }
-        };
-        (watch == Watch::OFF || watched()).then(grant)
+        (watch == Watch::OFF || watched()).then(|| Grant::started(epoch, started, sampled))
     }
 
     /// The published rejection, if it is valid now. `None`: decide under the lock.
@@ -194,7 +200,7 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn enter_locked(&self, begin: Begin) -> Result<Grant, Refusal> {
+    fn enter_locked(&self, begin: Begin, sample: Sampled) -> Result<Grant, Refusal> {
         if let Some(rejection) = self.rejection() {
             return Err(Refusal::Rejected(rejection));
         }
@@ -203,16 +209,17 @@ impl Engine {
             self.judge_running(locked, now);
             match locked.admit(begin, now) {
                 Admission::Granted(None) => {
-                    let started = if begin == Begin::Now && locked.notes_starts() {
+                    let sampled = sample == Sampled::Yes && locked.samples();
+                    if begin == Begin::Later || !locked.notes_starts() && !sampled {
+                        return Ok(Grant::call(locked.epoch, Timestamp::NEVER));
+                    }
+                    if locked.notes_starts() {
                         let watch = self.watch_running(locked, now);
                         if watch.covers(locked.epoch) {
                             self.stripes.start(watch, now);
                         }
-                        now
-                    } else {
-                        Timestamp::NEVER
-                    };
-                    Ok(Grant::call(locked.epoch, started))
+                    }
+                    Ok(Grant::started(locked.epoch, now, sampled))
                 }
                 Admission::Granted(Some(lease)) => {
                     locked.counted.totals.probes += u64::from(begin == Begin::Now);

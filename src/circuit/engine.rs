@@ -221,7 +221,7 @@ impl Engine {
         let samplers = self.samplers.get_or_init(|| Samplers::new(self.stripes.number()));
         self.cut(|locked| {
             samplers.begin(one_in);
-            locked.samples = true;
+            locked.sampled = true;
             locked.renewed = true;
         });
     }
@@ -278,13 +278,13 @@ impl Engine {
     }
 
     fn latency(&self, locked: &Locked, now: Timestamp) -> Option<Latency> {
-        self.samplers.get().filter(|_| locked.samples).and_then(|it| Latency::of(&it.recent(now)))
+        self.samplers.get().filter(|_| locked.sampled).and_then(|it| Latency::of(&it.recent(now)))
     }
 
     /// Returns how long all sampled calls took, if calls are sampled.
     pub(super) fn durations(&self) -> Option<Durations> {
-        let samples = self.lock().samples;
-        self.samplers.get().filter(|_| samples).map(Samplers::all)
+        let sampled = self.lock().sampled;
+        self.samplers.get().filter(|_| sampled).map(Samplers::all)
     }
 
     /// Takes the lock and nothing more: no cut, no event.

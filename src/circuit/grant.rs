@@ -32,10 +32,10 @@ impl Grant {
         Self { stamp: NonZeroU64::MIN | epoch << 1, detail: started.as_nanos() }
     }
 
-    /// A call of which it is measured how long it takes.
-    pub(super) fn sampled(epoch: u64, started: Timestamp) -> Self {
-        let Self { stamp, detail } = Self::call(epoch, started);
-        Self { stamp: stamp | SAMPLED, detail }
+    /// A call that has begun. If it is sampled, it is measured how long it takes.
+    pub(super) fn started(epoch: u64, at: Timestamp, sampled: bool) -> Self {
+        let Self { stamp, detail } = Self::call(epoch, at);
+        Self { stamp: if sampled { stamp | SAMPLED } else { stamp }, detail }
     }
 
     #[inline]
@@ -72,7 +72,7 @@ impl Grant {
 
     /// Returns when the call began, if it is no probe.
     #[inline]
-    pub(super) fn started(self) -> Timestamp {
+    pub(super) fn began(self) -> Timestamp {
         Timestamp::from_nanos(self.detail)
     }
 }

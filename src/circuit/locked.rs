@@ -86,7 +86,7 @@ pub(super) struct Locked {
     pub(super) phase_flags: u64,
     pub(super) counted: Counted,
     /// Some calls are measured: how long they take.
-    pub(super) samples: bool,
+    pub(super) sampled: bool,
 }
 
 impl Locked {
@@ -116,7 +116,7 @@ impl Locked {
             renewed: true,
             phase_flags: 0,
             counted: Counted::new(now),
-            samples: false,
+            sampled: false,
         }
     }
 
@@ -337,6 +337,11 @@ impl Locked {
         self.times() || self.tracer.is_some() && self.machine.state().passes_all()
     }
 
+    /// Returns whether some calls are measured.
+    pub(super) fn samples(&self) -> bool {
+        self.sampled && self.machine.state() != State::Disabled
+    }
+
     /// Returns how many cancelled calls each of 2^`stripes` stripes may count in a row without the
     /// lock. The last one that a run needs takes it, so that on one thread no run is longer than it
     /// should be.
@@ -360,7 +365,7 @@ impl Locked {
                 flags |= Word::COARSE;
             }
         }
-        if self.samples && machine.state() != State::Disabled {
+        if self.samples() {
             flags |= Word::SAMPLED;
         }
         if machine.state() == State::Disabled || policy.ignores_cancelled() {

@@ -134,7 +134,7 @@ impl Engine {
     #[cold]
     fn sample_now(&self, grant: Grant) {
         if let (Some(samplers), Some(_)) = (self.samplers.get(), self.life_of(grant)) {
-            samplers.add(thread_number(), grant.started(), clock::now());
+            samplers.add(thread_number(), grant.began(), clock::now());
         }
     }
 
@@ -146,7 +146,7 @@ impl Engine {
             self.count_stale(grant);
             return false;
         }
-        if grant.lease().is_none() && grant.started() != Timestamp::NEVER {
+        if grant.lease().is_none() && grant.began() != Timestamp::NEVER {
             self.stop_watching(grant);
         }
         true
@@ -156,14 +156,14 @@ impl Engine {
     fn stop_watching(&self, grant: Grant) {
         let watch = Watch(self.watch.load(Ordering::Acquire));
         if watch.covers(grant.epoch()) {
-            self.stripes.end(watch, grant.started());
+            self.stripes.end(watch, grant.began());
         }
     }
 
     /// Records a success if that takes no lock. False if it does: then nothing was recorded.
     #[inline]
     fn succeed_quietly(&self, grant: Grant, word: Word) -> bool {
-        if grant.started() != Timestamp::NEVER {
+        if grant.began() != Timestamp::NEVER {
             return self.succeed_in_time(grant, word);
         }
         (!word.has(Word::CLOCK) || clock::coarse() < self.horizon())
@@ -180,7 +180,7 @@ impl Engine {
     #[inline(never)]
     fn succeed_in_time(&self, grant: Grant, word: Word) -> bool {
         let now = clock::coarse();
-        let recorded = !self.is_slow(grant.started(), now, word)
+        let recorded = !self.is_slow(grant.began(), now, word)
             && (!word.has(Word::CLOCK) || now < self.horizon())
             && self.count_success(grant, word);
         if recorded {
@@ -208,7 +208,7 @@ impl Engine {
     }
 
     fn cancel_in_run(&self, grant: Grant, word: Word) -> bool {
-        let started = grant.started();
+        let started = grant.began();
         let slow = started != Timestamp::NEVER && self.is_slow(started, clock::coarse(), word);
         word.has(Word::RUN)
             && !slow
@@ -257,7 +257,7 @@ impl Engine {
         let lease = grant.lease();
         let ran = match lease {
             Some(lease) => locked.machine.ran(lease, now),
-            None => now.since(grant.started()),
+            None => now.since(grant.began()),
         };
         let (outcome, cancelled) = match end {
             End::With(outcome) => (outcome, false),

@@ -34,7 +34,7 @@ impl Engine {
         let Some(tracer) = locked.tracer.clone() else { return };
         let took = match grant.lease() {
             Some(lease) => (!locked.is_stale(grant)).then(|| locked.machine.ran(lease, at)),
-            None => Some(grant.started()).filter(|s| *s < Timestamp::NEVER).map(|s| at.since(s)),
+            None => Some(grant.began()).filter(|s| *s < Timestamp::NEVER).map(|s| at.since(s)),
         };
         drop(locked);
         tracer(Traced { at, took, outcome });

@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use tower_breaker::event::Event;
 use tower_breaker::replay::{Recorder, Replay};
-use tower_breaker::{CircuitName, Outcome, Policy, State, Store};
+use tower_breaker::{CircuitName, Outcome, State, Store};
 
-use crate::support::{
-    advance, fail, fragile, hold, ignore, ms, now, paused, s, store, succeed, times,
-};
+use crate::support::{advance, fail, fragile, hold, ignore, ms, now, paused, s, succeed, times};
 
 /// A writer whose text the test reads.
 #[derive(Clone, Default)]

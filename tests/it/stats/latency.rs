@@ -159,3 +159,25 @@ async fn a_measured_call_is_judged_as_any_other() {
     assert_eq!(store.circuit("payments").state(), tower_breaker::State::Open);
     assert_eq!(store.circuit("payments").snapshot().totals.slow, 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_admitted_under_the_lock_are_measured_too() {
+    // Running calls are judged at every admission, as so much time passes between two.
+    let policy = tower_breaker::Policy::only().slow_call_duration(100 * MS).slow_call_rate(0.5);
+    let store = all().default_policy(policy.build().unwrap()).build();
+    for _ in 0..10 {
+        advance(Duration::from_secs(1)).await;
+        call(&store, 3 * MS, Outcome::Success).await;
+    }
+    assert_eq!(latency(&store).unwrap().samples, 10);
+    let layer = CircuitBreakerLayer::new(store.clone()).named("payments");
+    let service = layer.classify(ErrorsAsFailures).layer(service_fn(async |()| {
+        sleep(3 * MS).await;
+        Ok::<_, std::io::Error>(())
+    }));
+    for _ in 0..10 {
+        advance(Duration::from_secs(1)).await;
+        service.clone().oneshot(()).await.unwrap();
+    }
+    assert_eq!(latency(&store).unwrap().samples, 20);
+}
