@@ -128,7 +128,7 @@ impl Engine {
     /// lock.
     #[inline]
     fn start(&self, word: Word, epoch: u64, sample: Sampled) -> Option<Grant> {
-        if word.has(Word::TIMED) || sample == Sampled::Yes {
+        if word.has(Word::TIMED) || sample == Sampled::Yes && word.has(Word::SAMPLED) {
             self.start_timed(word, epoch, sample)
         } else {
             Some(Grant::call(epoch, Timestamp::NEVER))

@@ -198,6 +198,7 @@ impl Engine {
         self.cut(|locked| {
             locked.machine.set_backing(Backing::Attached);
             locked.synced = Some(Synced::new(CircuitSync::new(&locked.policy), link));
+            locked.renewed = true;
         });
     }
 
@@ -482,6 +483,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[cfg(feature = "test-util")]
+    #[tokio::test]
+    async fn successes_are_evidence_in_a_cluster_whatever_the_window() {
+        let policy = Policy::only().consecutive_failures(5).no_window().build().unwrap();
+        let builder = || crate::Store::builder().default_policy(policy.clone());
+        let alone = builder().build().circuit("test");
+        assert!(!alone.engine.word().has(Word::COUNT));
+        let store = builder().backend(crate::backend::MemoryBackend::new()).build();
+        let shared = store.circuit("test");
+        assert!(shared.engine.word().has(Word::COUNT), "they end a streak of other replicas");
+        shared.leave();
+        assert!(!shared.engine.word().has(Word::COUNT));
+    }
 
     #[test]
     fn a_vacant_engine_watches_no_running_calls() {

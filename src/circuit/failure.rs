@@ -45,10 +45,15 @@ impl LastFailure {
 
     /// A phase begins. A closed one has no failure yet.
     pub(super) fn begin(&mut self, state: State) {
-        (self.spare, self.wanted) = (0, true);
+        self.judge_anew();
         if state == State::Closed {
             self.last = None;
         }
+    }
+
+    /// How many failures more cannot open the circuit is not known any more.
+    pub(super) fn judge_anew(&mut self) {
+        (self.spare, self.wanted) = (0, true);
     }
 
     /// A failure is described. It is recorded next.

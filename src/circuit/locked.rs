@@ -230,6 +230,7 @@ impl Locked {
             self.watch_from = self.epoch;
         }
         self.policy = policy;
+        self.last_failure.judge_anew();
         self.renewed = true;
     }
 
@@ -287,7 +288,10 @@ impl Locked {
             Some(Effect::Settle(lease, verdict)) => self.settle(lease, verdict),
             None if mark.is_some_and(|mark| mark.failed) => {
                 let Self { machine, policy, last_failure, .. } = self;
-                last_failure.look(|| policy.failures_to_trip(machine.tally()), now);
+                // In other states no failure opens it.
+                let opens = machine.state() == State::Closed;
+                let to_trip = || policy.failures_to_trip(machine.tally());
+                last_failure.look(|| if opens { to_trip() } else { u64::MAX }, now);
             }
             None => {}
         }
@@ -371,8 +375,11 @@ impl Locked {
         if machine.state() == State::Disabled || policy.ignores_cancelled() {
             flags |= Word::FORGET;
         }
-        if machine.counts() {
+        // In a cluster a success is evidence without a window too: it ends a streak of others.
+        if machine.counts() || self.synced.is_some() && machine.state() == State::Closed {
             flags |= Word::COUNT;
+        }
+        if machine.counts() {
             // Not without a window: then quiet successes are no evidence, and set no run back.
             if policy.cancelled() == Cancelled::FailureIfSlow {
                 flags |= Word::RUN;

@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Counts a success that is no evidence. False if that takes more than the thread's own counter.
+    /// Counts a success that is no evidence, here or in the cluster. False if that takes more than the thread's own counter.
     #[inline]
     fn count(&self, grant: Grant) -> bool {
         self.life_of(grant).is_some_and(|life| self.stripes.count_succeeded(life))

@@ -95,6 +95,7 @@ impl Locked {
         self.with_sync(Pace::default(), now, CircuitSync::leave);
         let synced = self.synced.take();
         self.has_left |= synced.is_some();
+        self.renewed = true;
         self.later.push(Box::new(|| drop(synced)));
     }
 

@@ -93,8 +93,9 @@ impl Store {
         let registry = Arc::downgrade(&self.registry);
         let counter = move || {
             let Some(registry) = registry.upgrade() else { return Vec::new() };
-            let circuits = Self { registry }.circuits();
-            circuits.iter().map(|it| (it.name().clone(), it.rejections())).collect()
+            // No handles: a circuit of a key that is in use cannot make room for another.
+            let entries = registry.circuits.iter();
+            entries.map(|it| (it.circuit.name().clone(), it.circuit.rejections())).collect()
         };
         self.registry.feed.subscribe(Box::new(counter))
     }

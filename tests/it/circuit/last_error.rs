@@ -313,3 +313,35 @@ impl http_body::Body for FailingBody {
         Poll::Ready(Some(Err(io::Error::other("secret"))))
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_can_open_nothing_are_described_once_a_second() {
+    let overrides: [fn(&Circuit); 3] = [
+        |it| drop(it.metrics_only("a test")),
+        |it| drop(it.force_closed("a test")),
+        |it| drop(it.disable("a test")),
+    ];
+    for set in overrides {
+        let circuit = circuit(fragile());
+        set(&circuit);
+        let described = Cell::new(0);
+        for _ in 0..100 {
+            hold(&circuit).settle_described(Outcome::failure(), || {
+                described.set(described.get() + 1);
+                String::new()
+            });
+        }
+        assert!(described.get() <= 2, "{}: {}", circuit.state(), described.get());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_opens_by_a_new_policy_is_described() {
+    let store = store(Policy::only().failure_count(1_000));
+    let circuit = store.circuit("test");
+    failed_as(&circuit, "the first");
+    advance(s(10)).await;
+    store.set_policy("test", fragile().build().unwrap());
+    failed_as(&circuit, "the second");
+    assert_eq!(last(&circuit).1.as_deref(), Some("the second"));
+}

@@ -353,3 +353,24 @@ async fn a_waiting_service_is_woken_by_another_replica() {
     assert!(waiting.is_finished());
     waiting.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_a_streak_of_all_replicas_with_and_without_a_window() {
+    for windowless in [false, true] {
+        let backend = MemoryBackend::new();
+        let policy = || Policy::only().consecutive_failures(10);
+        let policy = || if windowless { policy().no_window() } else { policy() };
+        let stores: Vec<_> = (0..3).map(|_| store_on(backend.clone(), policy()).build()).collect();
+        let [a, b, c] = [0, 1, 2].map(|n: usize| stores[n].circuit("test"));
+        tokio::time::sleep(s(5)).await;
+        times(6, fail, &a);
+        tokio::time::sleep(s(3)).await;
+        times(5, succeed, &b);
+        tokio::time::sleep(s(1)).await;
+        times(6, fail, &c);
+        tokio::time::sleep(s(5)).await;
+        for circuit in [&a, &b, &c] {
+            assert_state(circuit, State::Closed);
+        }
+    }
+}

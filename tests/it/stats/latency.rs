@@ -161,6 +161,27 @@ async fn a_measured_call_is_judged_as_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disabled_circuit_counts_no_slow_call_whatever_is_measured() {
+    let policy = tower_breaker::Policy::only().slow_call_duration(100 * MS).slow_call_rate(0.5);
+    let policy = policy.build().unwrap();
+    // The second store may get the engine of the first one's circuit, which measured.
+    for one_in in [1, 0] {
+        let store = Store::builder().default_policy(policy.clone()).latency_sample(one_in).build();
+        let layer = CircuitBreakerLayer::new(store.clone()).named("payments");
+        let mut service = layer.classify(ErrorsAsFailures).layer(service_fn(async |()| {
+            sleep(150 * MS).await;
+            Ok::<_, std::io::Error>(())
+        }));
+        store.circuit("payments").disable("a test");
+        for _ in 0..100 {
+            service.ready().await.unwrap().call(()).await.unwrap();
+        }
+        let snapshot = store.circuit("payments").snapshot();
+        assert_eq!((snapshot.totals.slow, snapshot.latency), (0, None), "one in {one_in}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_are_admitted_under_the_lock_are_measured_too() {
     // Running calls are judged at every admission, as so much time passes between two.
     let policy = tower_breaker::Policy::only().slow_call_duration(100 * MS).slow_call_rate(0.5);
