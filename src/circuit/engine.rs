@@ -485,7 +485,7 @@ mod tests {
     use super::*;
 
     #[cfg(feature = "test-util")]
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn successes_are_evidence_in_a_cluster_whatever_the_window() {
         let policy = Policy::only().consecutive_failures(5).no_window().build().unwrap();
         let builder = || crate::Store::builder().default_policy(policy.clone());
@@ -493,6 +493,8 @@ mod tests {
         assert!(!alone.engine.word().has(Word::COUNT));
         let store = builder().backend(crate::backend::MemoryBackend::new()).build();
         let shared = store.circuit("test");
+        // Until the record is known, every call takes the lock.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(shared.engine.word().has(Word::COUNT), "they end a streak of other replicas");
         shared.leave();
         assert!(!shared.engine.word().has(Word::COUNT));
