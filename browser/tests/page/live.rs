@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::support::browser::Browser;
-use super::support::circuits::{call, store, trip};
+use super::support::circuits::{call, policy, store, trip};
+use super::support::redis::Redis;
 use super::support::service::Service;
 use super::support::{LONG, ONE_SECOND};
 
@@ -63,4 +64,43 @@ async fn a_lost_connection_says_so_and_comes_back() {
     let took = browser.until_text("h1", "All 2 circuits are closed", LONG).await;
     println!("it comes back after {took:?}");
     assert_eq!(browser.js("return document.body.className").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn circuits_of_a_backend_come_and_go_and_are_not_known_while_it_does_not_answer() {
+    let mut redis = Redis::start();
+    let replica = redis.replica("orders-7c", policy()).await;
+    let service = Service::of_backend(redis.backend().await);
+    let browser = Browser::open(&service.circuit_url("payments")).await;
+    browser.until_text("#detail .word", "closed", LONG).await;
+
+    // What was opened by its address while it was closed is listed as soon as it opens.
+    trip(&replica, "payments").await;
+    browser.until_text("#detail .word", "open", LONG).await;
+    browser.js("location.hash = ''").await;
+    browser.until_text("#wrong .card h3", "payments", LONG).await;
+
+    // Its detail goes on when it is listed no more.
+    browser.click("#wrong .card h3 a").await;
+    browser.until_text("#detail .word", "open", LONG).await;
+    replica.circuit("payments").reset();
+    browser.until_text("h1", "Every circuit is closed", LONG).await;
+    browser.until_text("#detail .word", "closed", LONG).await;
+    let reset = "document.querySelector('#detail button[aria-label^=Reset]')";
+    browser.until("no button to reset it", LONG, &format!("!{reset}")).await;
+
+    // Nobody knows whether a change is in force that the backend did not answer.
+    trip(&replica, "payments").await;
+    browser.act("Reset", "payments").await;
+    redis.kill();
+    browser.click("#d-yes").await;
+    browser.until_text("#d-error", "Not acknowledged (50", LONG).await;
+    browser.until_text("#d-error", "The change may be in force or not", LONG).await;
+    browser.click("#d-no").await;
+
+    browser.until_text("h1", "The backend does not answer: states are not known", LONG).await;
+    browser.until_text("#sub", "What follows is what was known before", LONG).await;
+    assert!(browser.client.title().await.unwrap().contains("not known"));
+    assert_eq!(browser.js("return document.body.className").await, "stale");
+    browser.check_clean().await;
 }

@@ -118,3 +118,16 @@ async fn without_an_authoriser_there_are_no_buttons_and_the_page_says_why() {
     browser.until_text(".card .acts", "Read-only: this service has no authoriser", LONG).await;
     assert_eq!(browser.js("return document.querySelectorAll('.card button').length").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circuit_whose_name_no_url_can_hold_has_no_buttons_and_the_page_says_why() {
+    let store = store();
+    trip(&store, "..").await;
+    let service = Service::start(&store);
+    let browser = Browser::open(&service.url()).await;
+    browser.until_text(".card .acts", "No URL can hold this name", LONG).await;
+    browser.client.goto(&service.circuit_url("..")).await.unwrap();
+    browser.until_text("#detail .acts", "use the program tower-breaker", LONG).await;
+    assert_eq!(browser.js("return document.querySelectorAll('article button').length").await, 0);
+    browser.check_clean().await;
+}
