@@ -11,9 +11,24 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Refuses a write that a page of another origin could have caused, and one that is no JSON, which
 /// every page could send as a form.
 pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
-    let headers = &parts.headers;
-    check_site(headers)?;
-    let mut origins = headers.get_all(header::ORIGIN).iter();
+    check_page(parts)?;
+    if !is_json(&parts.headers) {
+        let text = "the body must be JSON, with the content type application/json";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
+    Ok(())
+}
+
+/// Refuses what a browser says that a page of another origin has caused. For events too: such a page
+/// could not read them, but would take all seats.
+pub(super) fn check_page(parts: &Parts) -> Result<(), Refusal> {
+    // Browsers send it only to https and to localhost. What cannot be read is none of those.
+    let own = |site: &str| ["same-origin", "none"].contains(&site);
+    let mut sites = parts.headers.get_all(SEC_FETCH_SITE).iter();
+    if !sites.all(|value| value.to_str().is_ok_and(own)) {
+        return Err(Refusal::forbidden("the request comes from a page of another site"));
+    }
+    let mut origins = parts.headers.get_all(header::ORIGIN).iter();
     if let Some(origin) = origins.next() {
         let own = origin.to_str().is_ok_and(|origin| is_own(origin, parts));
         if !own || origins.next().is_some() {
@@ -23,23 +38,7 @@ pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
             ));
         }
     }
-    if !is_json(headers) {
-        let text = "the body must be JSON, with the content type application/json";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-    }
     Ok(())
-}
-
-/// Refuses what a browser says that a page of another site has caused. For events too: such a page
-/// could not read them, but would take all seats.
-pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Refusal> {
-    // What cannot be read is none of those.
-    let own = |site: &str| ["same-origin", "none"].contains(&site);
-    if headers.get_all(SEC_FETCH_SITE).iter().all(|value| value.to_str().is_ok_and(own)) {
-        Ok(())
-    } else {
-        Err(Refusal::forbidden("the request comes from a page of another site"))
-    }
 }
 
 /// Returns whether an origin is that of the request, apart from the scheme, which TLS in front of

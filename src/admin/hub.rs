@@ -1,6 +1,6 @@
 //! The task that writes events for all connections of a service. It runs while there are some.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -35,6 +35,10 @@ const REREAD: Duration = Duration::from_secs(10);
 /// has missed.
 const LINGER: u32 = 5;
 
+/// For how long a frame may wait for a connection, which is then ended: a peer that reads nothing
+/// keeps no seat.
+const UNREAD: Duration = Duration::from_secs(30);
+
 /// Between looks at so many circuits, other tasks get a turn.
 const AT_A_TIME: usize = 64;
 
@@ -53,6 +57,7 @@ pub(super) async fn run(shared: Weak<Shared>, writer: Writer) {
         looked: Timestamp::default(),
         status: strong.backend(),
         replicas: None,
+        written: VecDeque::new(),
         unused: 0,
     };
     hub.begin(&strong).await;
@@ -76,6 +81,8 @@ struct Hub {
     looked: Timestamp,
     status: BackendStatus,
     replicas: Option<Vec<Replica>>,
+    /// How many frames there were at each look of the last seconds, the oldest first.
+    written: VecDeque<(Timestamp, u64)>,
     /// For how many looks there has been no connection.
     unused: u32,
 }
@@ -85,7 +92,7 @@ type Reading = Pin<Box<dyn Future<Output = Read> + Send>>;
 
 enum Read {
     Replicas(Option<Vec<Replica>>),
-    Circuits(Vec<(CircuitName, Option<Transition>)>),
+    Circuits,
 }
 
 enum Step {
@@ -110,7 +117,10 @@ impl Starts {
         Box::pin(async move {
             match self {
                 Self::Replicas => Read::Replicas(shared.replicas().await.ok()),
-                Self::Circuits => Read::Circuits(shared.refresh(LOOK).await),
+                Self::Circuits => {
+                    shared.refresh(LOOK).await;
+                    Read::Circuits
+                }
             }
         })
     }
@@ -126,6 +136,7 @@ impl Hub {
     /// Connections begin after this. Whatever changes later is written.
     async fn begin(&mut self, shared: &Shared) {
         shared.refresh(REREAD).await;
+        shared.views().take_moved();
         self.status = shared.backend();
         self.looked = clock::now();
         for circuit in shared.circuits().0 {
@@ -154,6 +165,11 @@ impl Hub {
                 _ = ping.tick() => Step::Ping,
             };
             let Some(shared) = self.shared.upgrade() else { return };
+            // Before what is pushed now, which is later.
+            let moved = shared.views().take_moved();
+            for (name, transition) in moved {
+                self.changes(&name, Some(transition));
+            }
             match step {
                 Step::Input(Input::Missed) => {
                     reread.reset_immediately();
@@ -186,9 +202,8 @@ impl Hub {
 
     /// Has what is urgent looked at soon, but not too often.
     fn hurry(&mut self) {
-        if self.due.is_none() {
-            self.due = Some(self.looked.after(AGAIN).max(clock::now().after(SOON)));
-        }
+        let soon = self.looked.after(AGAIN).max(clock::now().after(SOON));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     fn happens(&mut self, shared: &Shared, input: Input) {
@@ -235,10 +250,9 @@ impl Hub {
                 }
                 answers != shared.backend().is_connected()
             }
-            Read::Circuits(changes) => {
-                for (name, transition) in changes {
-                    self.changes(&name, transition);
-                }
+            Read::Circuits => {
+                self.all = true;
+                self.hurry();
                 self.report_status(shared);
                 false
             }
@@ -270,6 +284,10 @@ impl Hub {
 
     async fn look_at_all(&mut self, shared: &Shared) {
         (self.looked, self.due, self.all) = (clock::now(), None, false);
+        // The end of an override is not pushed.
+        if let Some(left) = shared.views().next_end().filter(|left| *left < LOOK) {
+            (self.due, self.all) = (Some(self.looked.after(left.max(SOON))), true);
+        }
         let (circuits, _) = shared.circuits();
         let mut gone: BTreeSet<String> = self.known.keys().cloned().collect();
         gone.append(&mut self.urgent);
@@ -315,7 +333,15 @@ impl Hub {
     }
 
     fn ends(&mut self, shared: &Shared) -> bool {
-        shared.seats.end_those_behind(self.writer.first());
+        let now = clock::now();
+        self.written.push_back((now, self.writer.next()));
+        let mut first = self.writer.first();
+        let old = |(at, _): &(Timestamp, u64)| now.since(*at) > UNREAD;
+        while let Some((_, next)) = self.written.front().copied().filter(old) {
+            first = first.max(next);
+            self.written.pop_front();
+        }
+        shared.seats.end_those_behind(first);
         self.unused = if shared.seats.is_empty() { self.unused + 1 } else { 0 };
         self.unused > LINGER && shared.tasks.end_hub_if(|| shared.seats.is_empty())
     }

@@ -97,6 +97,16 @@ pub(super) fn nothing(body: &[u8]) -> Result<(), Refusal> {
     }
 }
 
+/// Checks the body of a reset of all circuits: `{"all": true}`. A client or a proxy that normalises
+/// `/api/circuits/../reset` must not reset them.
+pub(super) fn all(body: &[u8]) -> Result<(), Refusal> {
+    let object = object(body)?;
+    if object.len() == 1 && object.get("all") == Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    Err(Refusal::wrong("this path resets all circuits; its body must be {\"all\": true}"))
+}
+
 /// Reads an override. The error names each problem.
 pub(super) fn r#override(body: &[u8]) -> Result<Override, Refusal> {
     let object = object(body)?;

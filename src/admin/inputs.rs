@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::shared::{Shared, Source};
 use crate::backend::{Backend, Notice, View};
+use crate::clock;
 use crate::event::{Event, Events, StoreEvent, Transition};
 use crate::name::CircuitName;
 use crate::store::{ClusterWatch, ReplicaCircuits};
+use crate::timestamp::Timestamp;
 
 /// Replicas forget after 15 seconds that they are to publish.
 const RENEW: Duration = Duration::from_secs(5);
@@ -38,7 +40,7 @@ pub(super) enum Input {
 /// Where it comes from.
 pub(super) enum Inputs {
     Store { events: Events, watch: Option<ClusterWatch> },
-    Backend { backend: Arc<dyn Backend>, notices: broadcast::Receiver<Notice>, renew: Interval },
+    Backend { backend: Arc<dyn Backend>, notices: broadcast::Receiver<Notice>, renew_at: Timestamp },
 }
 
 impl Inputs {
@@ -46,10 +48,8 @@ impl Inputs {
         match &shared.source {
             Source::Store(store) => Self::Store { events: store.events(), watch: store.watch() },
             Source::Backend(backend) => {
-                let mut renew = interval(RENEW);
-                renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 let (backend, notices) = (backend.clone(), backend.subscribe());
-                Self::Backend { backend, notices, renew }
+                Self::Backend { backend, notices, renew_at: Timestamp::default() }
             }
         }
     }
@@ -66,11 +66,12 @@ impl Inputs {
                     said.map_or(Input::Other, Input::Replica)
                 }
             },
-            Self::Backend { backend, notices, renew } => tokio::select! {
+            Self::Backend { backend, notices, renew_at } => tokio::select! {
                 notice = notices.recv() => of_backend(notice),
-                _ = renew.tick() => {
-                    // A backend that does not answer is asked again.
+                () = sleep(renew_at.since(clock::now())) => {
+                    // A backend that does not answer is asked again; so it is if this is dropped.
                     let _ = timeout(ANSWER, backend.watch()).await;
+                    *renew_at = clock::now().after(RENEW);
                     Input::Other
                 }
             },

@@ -149,6 +149,11 @@ impl Writer {
         self.log.kept().first
     }
 
+    /// Returns the number of the frame that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.log.next()
+    }
+
     pub(super) fn event(&self, event: &str, data: &[u8]) {
         self.push(|number| frame(event, data, &self.log.boot, number), false);
     }

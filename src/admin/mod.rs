@@ -55,7 +55,7 @@
 //! | `POST /api/circuits/{name}/clear` | ends the override: `{}` |
 //! | `POST /api/circuits/{name}/reset` | ends the override and closes the circuit: `{}` |
 //! | `POST /api/circuits/{name}/policy` | changes settings of the policy in force in this process, by the names that [configurations](crate::config) have |
-//! | `POST /api/reset` | closes all circuits that are not closed: `{}` |
+//! | `POST /api/reset` | closes all circuits that are not closed: `{"all": true}` |
 //!
 //! A name is percent-encoded. An error is a status and `{"error": ".."}`. HEAD works where GET does.
 //! The answer to a write has the circuit as it is now, and whether the backend has stored the
@@ -73,7 +73,7 @@
 //!   `application/json`, which a form cannot send. There are no CORS headers. This does not replace
 //!   an authoriser: a name that an attacker points at your address (DNS rebinding) is the same
 //!   origin. An authoriser that trusts the client's address must check the `Host` too. Streams of
-//!   events are refused to other sites as well, which would otherwise take all connections.
+//!   events are refused to other origins as well, which would otherwise take all connections.
 //! - **The page** runs under a Content-Security-Policy that permits its own style and script, by
 //!   their hashes, and requests to its own origin; nothing else. It cannot be framed. Its answers
 //!   are never stored by caches.

@@ -40,11 +40,11 @@ impl Seats {
         !self.taken().iter().any(is_taken)
     }
 
-    /// Ends the connections whose next frame is kept no more. A peer that does not read holds no
+    /// Ends the connections whose next frame is before this one. A peer that does not read holds no
     /// seat for long, even if its server never asks for the next frame.
-    pub(super) fn end_those_behind(&self, first_kept: u64) {
+    pub(super) fn end_those_behind(&self, first: u64) {
         for seat in self.taken().iter().filter_map(Weak::upgrade) {
-            if seat.next.load(Ordering::Relaxed) < first_kept {
+            if seat.next.load(Ordering::Relaxed) < first {
                 seat.end();
             }
         }

@@ -202,7 +202,7 @@ async fn respond<B: http_body::Body>(
         _ if !reads => Err(not_allowed("GET, HEAD")),
         Route::Events if parts.method == Method::HEAD => Ok(respond::events(None)),
         Route::Events => {
-            guard::check_site(&parts.headers)?;
+            guard::check_page(&parts)?;
             let last_id = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
             read::events(shared, last_id).await
         }

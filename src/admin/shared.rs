@@ -18,7 +18,7 @@ use super::wire::{self, Circuit, Overview, Replica};
 use super::{of_store, of_view};
 use crate::backend::{Backend, BackendError, list, read};
 use crate::clock;
-use crate::event::{BackendStatus, Transition};
+use crate::event::BackendStatus;
 use crate::machine::State;
 use crate::name::CircuitName;
 use crate::store::{ReplicaCircuits, Store};
@@ -132,7 +132,8 @@ impl Shared {
             Source::Backend(_) => {
                 let views: Vec<_> = {
                     let views = self.views();
-                    views.iter().map(|(name, view)| (name.clone(), view.clone())).collect()
+                    let views = views.iter().map(|(name, viewed)| (name.clone(), viewed.by_now()));
+                    views.filter(|(_, viewed)| !viewed.view.is_plain()).collect()
                 };
                 let show = |(name, view): &_| self.view(name, view, SAID_OF_MANY);
                 let mut circuits: Vec<_> = views.iter().map(show).collect();
@@ -154,7 +155,10 @@ impl Shared {
                 listed.then(|| of_store::circuit(store, &circuit, said))
             }
             Source::Backend(_) => {
-                let viewed = self.views().get(name).cloned()?;
+                let viewed = self.views().get(name).map(Viewed::by_now)?;
+                if viewed.view.is_plain() {
+                    return None;
+                }
                 let name = CircuitName::new(name.to_owned()).ok()?;
                 Some(self.view(&name, &viewed, SAID_OF_MANY))
             }
@@ -260,19 +264,18 @@ impl Shared {
         roster.replicas.iter().map(|replica| replica.after(age)).collect()
     }
 
-    /// Reads all circuits of the backend, unless they were read within the last `age`; and returns
-    /// what has changed. Without effect if the source is a store.
-    pub(super) async fn refresh(&self, age: Duration) -> Vec<(CircuitName, Option<Transition>)> {
-        let Source::Backend(backend) = &self.source else { return Vec::new() };
+    /// Reads all circuits of the backend, unless they were read within the last `age`. What has
+    /// moved waits for the hub. Without effect if the source is a store.
+    pub(super) async fn refresh(&self, age: Duration) {
+        let Source::Backend(backend) = &self.source else { return };
         let _one = self.reading.lock().await;
-        let known = self.views().age();
-        if known.is_some_and(|known| known < age) {
-            return Vec::new();
+        if self.views().age().is_some_and(|known| known < age) {
+            return;
         }
         let asked = clock::now();
         let listing = within(LIST, list(&**backend)).await;
-        let changes = self.views().replace(listing, backend.impairments(), asked);
-        if known.is_some() { changes } else { Vec::new() }
+        let impairments = backend.impairments();
+        self.views().replace(listing, impairments, asked);
     }
 
     pub(super) fn views(&self) -> MutexGuard<'_, Views> {

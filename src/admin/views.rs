@@ -1,13 +1,17 @@
 //! What a backend says of circuits, for a service without a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::backend::{BackendError, Impairment, Listing, RecordState, View};
 use crate::clock;
 use crate::event::{BackendStatus, Transition};
+use crate::machine::State;
 use crate::name::CircuitName;
 use crate::timestamp::Timestamp;
+
+/// How many transitions wait for the hub, which takes them at least once a second.
+const MOST_MOVED: usize = 1_024;
 
 /// The circuits that are not plain, as far as they are known.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub(super) struct Views {
     status: BackendStatus,
     /// When all were read, or could not be.
     read: Option<Timestamp>,
+    /// What reads have found to have moved, for the hub: whoever caused the read.
+    moved: VecDeque<(CircuitName, Transition)>,
 }
 
 /// A view, and when it was true.
@@ -35,10 +41,37 @@ impl Viewed {
         clock::now().since(self.at)
     }
 
-    /// Returns how long the state has lasted, if the view says it: an open record does.
+    /// Returns how long the override in force, if it ends by itself, has left.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let left = self.view.overridden.record.as_ref()?.remaining?;
+        Some(left.saturating_sub(self.age()))
+    }
+
+    /// Returns the view without an override whose time is over.
+    pub(super) fn by_now(&self) -> Self {
+        let mut viewed = self.clone();
+        if self.left().is_some_and(|left| left.is_zero()) {
+            viewed.view.overridden.record = None;
+        }
+        viewed
+    }
+
+    /// Returns the state that replicas show by now.
+    pub(super) fn state(&self) -> State {
+        if self.left().is_some_and(|left| left.is_zero()) {
+            self.view.state.state()
+        } else {
+            self.view.shown_state()
+        }
+    }
+
+    /// Returns how long the state has lasted, if the view says it: an open record does, until its
+    /// time is over.
     pub(super) fn since(&self) -> Option<Duration> {
         match &self.view.state {
-            RecordState::Open { terms, remaining } if self.view.overridden.record.is_none() => {
+            RecordState::Open { terms, remaining }
+                if self.view.overridden.record.is_none() && !remaining.is_zero() =>
+            {
                 Some(terms.interval.saturating_sub(*remaining).saturating_add(self.age()))
             }
             _ => None,
@@ -53,7 +86,12 @@ impl Viewed {
 
 impl Default for Views {
     fn default() -> Self {
-        Self { circuits: BTreeMap::new(), status: BackendStatus::Connecting, read: None }
+        Self {
+            circuits: BTreeMap::new(),
+            status: BackendStatus::Connecting,
+            read: None,
+            moved: VecDeque::new(),
+        }
     }
 }
 
@@ -75,19 +113,30 @@ impl Views {
         self.circuits.iter()
     }
 
-    /// Takes over what was read since `asked`, and returns the names that may have changed.
+    /// Returns how long it is until the next override ends by itself.
+    pub(super) fn next_end(&self) -> Option<Duration> {
+        let left = self.circuits.values().filter_map(Viewed::left);
+        left.filter(|left| !left.is_zero()).min()
+    }
+
+    /// Takes what reads have found to have moved. Only the hub does.
+    pub(super) fn take_moved(&mut self) -> VecDeque<(CircuitName, Transition)> {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Takes over what was read since `asked`.
     pub(super) fn replace(
         &mut self,
         read: Result<Listing, BackendError>,
         impairments: Vec<Impairment>,
         asked: Timestamp,
-    ) -> Vec<(CircuitName, Option<Transition>)> {
-        self.read = Some(clock::now());
+    ) {
+        let is_first = self.read.replace(clock::now()).is_none();
         let listing = match read {
             Ok(listing) => listing,
             Err(error) => {
                 self.status = BackendStatus::Degraded { reason: error.to_string() };
-                return Vec::new();
+                return;
             }
         };
         self.status = status(&listing, impairments);
@@ -99,13 +148,14 @@ impl Views {
         let gone = gone.into_iter().map(|name| (name, View::default()));
         let read = listing.into_iter().filter_map(|(name, view)| Some((name, view.ok()?)));
         let changes: Vec<_> = gone.chain(read).collect();
-        changes
-            .into_iter()
-            .map(|(name, view)| {
-                let transition = self.put(&name, view);
-                (name, transition)
-            })
-            .collect()
+        for (name, view) in changes {
+            let transition = self.put(&name, view);
+            if let Some(transition) = transition.filter(|_| !is_first) {
+                self.moved.push_back((name, transition));
+            }
+        }
+        let most = self.moved.len().saturating_sub(MOST_MOVED);
+        self.moved.drain(..most);
     }
 
     /// Takes over a view, and returns what has changed by it.

@@ -1,12 +1,15 @@
 //! Changes: overrides, resets, policies.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 use tokio::runtime::Handle as Runtime;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::body::Body;
 use super::input;
@@ -16,9 +19,9 @@ use super::routes::Write;
 use super::shared::{Shared, Source, within};
 use super::views::Viewed;
 use super::wire::Changed;
-use crate::backend::{Backend, OverrideChange};
+use crate::backend::{Backend, BackendError, OverrideChange};
 use crate::circuit::Circuit;
-use crate::event::log;
+use crate::event::{BackendStatus, log};
 use crate::machine::State;
 use crate::name::CircuitName;
 use crate::overrides::{Override, PendingOverride};
@@ -27,7 +30,17 @@ use crate::policy::PolicySettings;
 /// The longest time that a response waits for the backend.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 
-type Answer = Result<Response<Body>, Refusal>;
+/// How many circuits of a backend are reset at once.
+const AT_ONCE: usize = 32;
+
+type Answer = Result<Done, Refusal>;
+
+/// The answer to a write that was possible.
+struct Done {
+    response: Response<Body>,
+    /// Whether the backend has stored all of it.
+    acknowledged: bool,
+}
 
 /// What becomes of a circuit.
 enum Change {
@@ -42,34 +55,55 @@ pub(super) async fn write(
     write: Write,
     operator: &Operator,
     body: &[u8],
-) -> Answer {
-    let (what, name, answer) = match write {
+) -> Result<Response<Body>, Refusal> {
+    match write {
         Write::Override(name) => {
             let set = input::r#override(body)?.actor(operator.name());
-            let answer = change(shared, &name, Change::Set(set)).await?;
-            ("overrode", Some(name), answer)
+            let act = change(shared, &name, Change::Set(set));
+            logged(operator, ("override", "overrode"), Some(&name), act).await
         }
         Write::Clear(name) => {
             input::nothing(body)?;
-            let answer = change(shared, &name, Change::Clear).await?;
-            ("ended the override of", Some(name), answer)
+            let act = change(shared, &name, Change::Clear);
+            let what = ("end the override of", "ended the override of");
+            logged(operator, what, Some(&name), act).await
         }
         Write::Reset(name) => {
             input::nothing(body)?;
-            let answer = change(shared, &name, Change::Reset).await?;
-            ("reset", Some(name), answer)
+            let act = change(shared, &name, Change::Reset);
+            logged(operator, ("reset", "reset"), Some(&name), act).await
         }
         Write::Policy(name) => {
-            let answer = set_policy(shared, &name, body).await?;
-            ("changed the policy of", Some(name), answer)
+            let settings =
+                serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
+            let act = set_policy(shared, &name, settings);
+            let what = ("change the policy of", "changed the policy of");
+            logged(operator, what, Some(&name), act).await
         }
         Write::ResetAll => {
-            input::nothing(body)?;
-            ("reset", None, reset_all(shared).await?)
+            input::all(body)?;
+            logged(operator, ("reset", "reset"), None, reset_all(shared)).await
         }
-    };
-    log::operated(operator.name(), what, name.as_ref());
-    Ok(answer)
+    }
+}
+
+/// Acts, and logs what the operator asks for before, and what has become of it. If the client hangs
+/// up, the future is dropped, and the first line is what remains.
+async fn logged(
+    operator: &Operator,
+    (act, acted): (&str, &str),
+    name: Option<&CircuitName>,
+    answer: impl Future<Output = Answer>,
+) -> Result<Response<Body>, Refusal> {
+    log::operated(operator.name(), &format!("asks to {act}"), name);
+    let answer = answer.await;
+    if answer.as_ref().is_ok_and(|done| done.acknowledged) {
+        log::operated(operator.name(), acted, name);
+    } else {
+        let what = format!("asked, without acknowledgement, to {act}");
+        log::operated(operator.name(), &what, name);
+    }
+    answer.map(|done| done.response)
 }
 
 async fn change(shared: &Shared, name: &CircuitName, to: Change) -> Answer {
@@ -81,7 +115,7 @@ async fn change(shared: &Shared, name: &CircuitName, to: Change) -> Answer {
                 Change::Clear => circuit.clear_override(),
                 Change::Reset => circuit.reset(),
             };
-            is_stored(pending).await
+            is_stored(pending, Instant::now() + ACKNOWLEDGED).await
         }
         Source::Backend(backend) => {
             let to = match to {
@@ -101,48 +135,113 @@ async fn of_backend(
     name: &CircuitName,
     to: &OverrideChange,
 ) -> Answer {
-    let view = within(ACKNOWLEDGED, backend.set_override(name, to)).await?;
+    let view = within(ACKNOWLEDGED, backend.set_override(name, to)).await;
+    let view = view.map_err(unacknowledged)?;
     let circuit = shared.view(name, &Viewed::new(view), usize::MAX);
-    Ok(ok(&Changed { circuit, acknowledged: true }))
+    Ok(done(&Changed { circuit, acknowledged: true }, true))
+}
+
+/// The refusal of a change that a backend has not stored, as far as this process knows.
+fn unacknowledged(error: BackendError) -> Refusal {
+    if error.is_unavailable() {
+        let text = format!("not acknowledged: the change may be in force or not: {error}");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
+    } else {
+        error.into()
+    }
+}
+
+fn done(document: &impl Serialize, acknowledged: bool) -> Done {
+    Done { response: ok(document), acknowledged }
 }
 
 async fn reset_all(shared: &Shared) -> Answer {
-    let (mut reset, mut acknowledged) = (Vec::new(), true);
-    match &shared.source {
+    let (reset, failed, acknowledged) = match &shared.source {
         Source::Store(store) => {
             let not_closed = |circuit: &Circuit| circuit.state() != State::Closed;
             let circuits: Vec<_> = store.circuits().into_iter().filter(not_closed).collect();
             // All at once: the backend is waited for only once.
             let pending: Vec<_> = circuits.iter().map(Circuit::reset).collect();
-            reset.extend(circuits.iter().map(|circuit| circuit.name().as_str().to_owned()));
+            let deadline = Instant::now() + ACKNOWLEDGED;
+            let mut acknowledged = true;
             for pending in pending {
-                acknowledged &= is_stored(pending).await;
+                acknowledged &= is_stored(pending, deadline).await;
             }
+            let reset = circuits.iter().map(|circuit| circuit.name().clone()).collect();
+            (reset, Vec::new(), acknowledged)
         }
         Source::Backend(backend) => {
             shared.refresh(Duration::ZERO).await;
+            if let BackendStatus::Degraded { reason } = shared.backend() {
+                let text = format!("nothing was reset: the circuits could not be read: {reason}");
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
+            }
             let names: Vec<_> = {
                 let views = shared.views();
-                let open = views.iter().filter(|(_, v)| v.view.shown_state() != State::Closed);
+                let open = views.iter().filter(|(_, viewed)| viewed.state() != State::Closed);
                 open.map(|(name, _)| name.clone()).collect()
             };
-            for name in names {
-                let change = backend.set_override(&name, &OverrideChange::Reset);
-                acknowledged &= within(ACKNOWLEDGED, change).await.is_ok();
-                reset.push(name.as_str().to_owned());
+            let (reset, error) = reset_each(backend, &names).await;
+            if let (true, Some(error)) = (reset.is_empty(), error) {
+                return Err(unacknowledged(error));
             }
+            let failed: Vec<_> =
+                names.iter().filter(|name| !reset.contains(*name)).cloned().collect();
+            let acknowledged = failed.is_empty();
+            (reset.into_iter().collect::<Vec<_>>(), failed, acknowledged)
         }
-    }
-    Ok(ok(&json!({ "reset": reset, "acknowledged": acknowledged })))
+    };
+    let texts = |names: &[CircuitName]| -> Vec<_> {
+        names.iter().map(|name| name.as_str().to_owned()).collect()
+    };
+    let (reset, failed) = (texts(&reset), texts(&failed));
+    let document = json!({ "reset": reset, "failed": failed, "acknowledged": acknowledged });
+    Ok(done(&document, acknowledged))
 }
 
-async fn set_policy(shared: &Shared, name: &CircuitName, body: &[u8]) -> Answer {
+/// Resets circuits of a backend, some at once, and waits no longer than for one. Returns those that
+/// the backend has acknowledged, and an error if there are others.
+async fn reset_each(
+    backend: &Arc<dyn Backend>,
+    names: &[CircuitName],
+) -> (BTreeSet<CircuitName>, Option<BackendError>) {
+    let reset = |name: CircuitName| {
+        let backend = backend.clone();
+        async move {
+            let answer = backend.set_override(&name, &OverrideChange::Reset).await;
+            answer.map(|_| name)
+        }
+    };
+    let (mut waiting, mut tasks) = (names.iter().cloned(), JoinSet::new());
+    let (mut stored, mut failure) = (BTreeSet::new(), None);
+    let all = async {
+        loop {
+            while tasks.len() < AT_ONCE
+                && let Some(name) = waiting.next()
+            {
+                tasks.spawn(reset(name));
+            }
+            match tasks.join_next().await {
+                Some(Ok(Ok(name))) => {
+                    stored.insert(name);
+                }
+                Some(Ok(Err(error))) => failure = Some(error),
+                Some(Err(panicked)) => {
+                    failure = Some(BackendError::unavailable(panicked.to_string()));
+                }
+                None => return Ok(()),
+            }
+        }
+    };
+    let late = within(ACKNOWLEDGED, all).await.err();
+    (stored, failure.or(late))
+}
+
+async fn set_policy(shared: &Shared, name: &CircuitName, settings: PolicySettings) -> Answer {
     let Some(store) = shared.store() else {
         let text = "policies belong to processes, and this endpoint has no store";
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     };
-    let settings: PolicySettings =
-        serde_json::from_slice(body).map_err(|error| Refusal::wrong(error.to_string()))?;
     let circuit = store.get(name.as_str()).ok_or_else(Refusal::unknown)?;
     let policy =
         settings.over(&circuit.policy()).map_err(|error| Refusal::wrong(error.to_string()))?;
@@ -154,14 +253,14 @@ async fn changed(shared: &Shared, name: &CircuitName, acknowledged: bool) -> Ans
     let circuit = shared.circuit(name).await?;
     // The store may have forgotten the circuit of a key meanwhile.
     let circuit = circuit.ok_or_else(Refusal::unknown)?;
-    Ok(ok(&Changed { circuit, acknowledged }))
+    Ok(done(&Changed { circuit, acknowledged }, acknowledged))
 }
 
 /// Returns whether the backend has stored the change in time.
-async fn is_stored(pending: PendingOverride) -> bool {
+async fn is_stored(pending: PendingOverride, deadline: Instant) -> bool {
     // Without a runtime there is no backend, and nothing to wait for.
     match Runtime::try_current() {
-        Ok(_) => timeout(ACKNOWLEDGED, pending).await.is_ok_and(|stored| stored.is_ok()),
+        Ok(_) => timeout_at(deadline, pending).await.is_ok_and(|stored| stored.is_ok()),
         Err(_) => true,
     }
 }
