@@ -4,6 +4,8 @@
 //! whose `Host` is a name that its owner may point at this machine (DNS rebinding), and, by the
 //! library, writes that come from another origin. Writing needs a token too, because other users of
 //! this machine reach its loopback addresses: the printed URL has it, once, and leaves it in a cookie.
+//! Browsers send cookies to every port of a host, so also to what another user listens on. But they
+//! send this one only beneath a random path, at which the page is, and which nobody else knows.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -124,7 +126,7 @@ struct Site {
 }
 
 impl Site {
-    async fn respond(mut self, request: Request<Incoming>) -> Response<Body> {
+    async fn respond(mut self, mut request: Request<Incoming>) -> Response<Body> {
         if !is_host(request.headers(), self.address) {
             let problem = r#"{"error":"the host is another one than this address"}"#;
             return plain(StatusCode::MISDIRECTED_REQUEST, problem);
@@ -134,6 +136,10 @@ impl Site {
             && let Some(given) = request.uri().query().and_then(|q| q.strip_prefix("token="))
         {
             return token.exchange(given);
+        }
+        let inner = self.token.as_ref().and_then(|token| token.beneath(request.uri()));
+        if let Some(inner) = inner {
+            *request.uri_mut() = inner;
         }
         match self.admin.call(request).await {
             Ok(response) => response.map(BodyExt::boxed_unsync),
@@ -170,29 +176,36 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// What permits writes: 256 random bits, as letters.
+/// What permits writes.
 struct Token {
     secret: String,
-    /// Its own for each port: browsers send cookies to all ports of a host.
+    /// The first segment of the path at which browsers send the cookie.
+    path: String,
+    /// The name of the cookie. Its own for each port: servers on other ports have their own.
     cookie: String,
 }
 
 impl Token {
     fn new(address: SocketAddr) -> Result<Self, Failure> {
-        let mut bits = [0; 32];
-        let filled = getrandom::getrandom(&mut bits);
-        filled.map_err(|error| Failure::Failed(format!("there is no randomness: {error}")))?;
-        let digit = |bits: u8| char::from_digit(u32::from(bits), 16);
-        let secret = bits.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-        let secret = secret.flatten().collect();
-        Ok(Self { secret, cookie: format!("tower-breaker-{}", address.port()) })
+        let cookie = format!("tower-breaker-{}", address.port());
+        Ok(Self { secret: random()?, path: random()?, cookie })
     }
 
-    /// Whether it is this one, in a time that says nothing of where they differ.
+    /// Whether it is this one.
     fn is(&self, given: &str) -> bool {
-        let (given, secret) = (given.as_bytes(), self.secret.as_bytes());
-        let differ = given.iter().zip(secret).fold(0, |differ, (a, b)| differ | (a ^ b));
-        given.len() == secret.len() && differ == 0
+        same(given, &self.secret)
+    }
+
+    /// The rest of a URI beneath the path. `None`: it is not beneath it.
+    fn beneath(&self, uri: &Uri) -> Option<Uri> {
+        let all = uri.path_and_query()?.as_str();
+        let (first, _) = uri.path().strip_prefix('/')?.split_once('/')?;
+        if !same(first, &self.path) {
+            return None;
+        }
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(all[1 + first.len()..].parse().ok()?);
+        Uri::from_parts(parts).ok()
     }
 
     /// Whether a request has it: as a cookie, or as a bearer, for programs.
@@ -207,12 +220,14 @@ impl Token {
 
     /// The token leaves the URL, and becomes a cookie that no script reads.
     fn exchange(&self, given: &str) -> Response<Body> {
-        let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie, self.secret);
-        match HeaderValue::from_str(&cookie) {
-            Ok(cookie) if self.is(given) => {
+        let path = format!("/{}/", self.path);
+        let cookie =
+            format!("{}={}; Path={path}; HttpOnly; SameSite=Strict", self.cookie, self.secret);
+        match (HeaderValue::from_str(&cookie), HeaderValue::from_str(&path)) {
+            (Ok(cookie), Ok(path)) if self.is(given) => {
                 let mut response = plain(StatusCode::SEE_OTHER, "");
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
-                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
+                response.headers_mut().insert(header::LOCATION, path);
                 response
             }
             _ => {
@@ -220,6 +235,23 @@ impl Token {
             }
         }
     }
+}
+
+/// 256 random bits, as letters.
+fn random() -> Result<String, Failure> {
+    let mut bits = [0; 32];
+    let filled = getrandom::getrandom(&mut bits);
+    filled.map_err(|error| Failure::Failed(format!("there is no randomness: {error}")))?;
+    let digit = |bits: u8| char::from_digit(u32::from(bits), 16);
+    let letters = bits.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    Ok(letters.flatten().collect())
+}
+
+/// Whether two texts are the same, in a time that says nothing of where they differ.
+fn same(given: &str, secret: &str) -> bool {
+    let (given, secret) = (given.as_bytes(), secret.as_bytes());
+    let differ = given.iter().zip(secret).fold(0, |differ, (a, b)| differ | (a ^ b));
+    given.len() == secret.len() && differ == 0
 }
 
 #[cfg(test)]
@@ -276,5 +308,22 @@ mod tests {
         assert!(!has(header::COOKIE, "tower-breaker-8090=".to_owned()));
         assert!(!has(header::AUTHORIZATION, format!("Bearer {secret}0")));
         assert!(!token.is_in(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_is_beneath_the_random_path_is_served_as_if_it_were_not() {
+        let token = Token::new("127.0.0.1:8090".parse().unwrap()).unwrap();
+        let path = token.path.clone();
+        assert!(path.len() == 64 && path != token.secret);
+        let beneath = |uri: String| token.beneath(&uri.parse().unwrap()).map(|u| u.to_string());
+        assert_eq!(beneath(format!("/{path}/")).as_deref(), Some("/"));
+        let inner = "/api/circuits/a%2Fb/history?x=%20/";
+        assert_eq!(beneath(format!("/{path}{inner}")).as_deref(), Some(inner));
+        assert_eq!(beneath(format!("/{path}//x")).as_deref(), Some("//x"));
+        for other in [format!("/{path}"), format!("/{path}0/"), format!("/{}/", &path[1..])] {
+            assert_eq!(beneath(other.clone()), None, "{other}");
+        }
+        assert_eq!(beneath("/".to_owned()), None);
+        assert_eq!(beneath("*".to_owned()), None);
     }
 }

@@ -74,8 +74,8 @@ struct Past {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) link: Link,
-    /// When the backend answered last.
-    pub(crate) answered: Duration,
+    /// When the backend answered last. `None`: the circuits were never read.
+    pub(crate) answered: Option<Duration>,
     /// When it began to answer. Replicas publish again some time after it.
     resumed: Duration,
     circuits: BTreeMap<String, Known>,
@@ -88,7 +88,7 @@ impl Cluster {
     pub(crate) fn new() -> Self {
         Self {
             link: Link::Reading,
-            answered: Duration::ZERO,
+            answered: None,
             resumed: Duration::ZERO,
             circuits: BTreeMap::new(),
             publishers: BTreeMap::new(),
@@ -110,7 +110,7 @@ impl Cluster {
             self.link = Link::Connected;
             self.resumed = now;
         }
-        self.answered = now;
+        self.answered = Some(now);
     }
 
     /// All circuits that are not plain.

@@ -37,10 +37,10 @@ pub(crate) fn whole(frame: &mut Frame<'_>, model: &Model, look: Look) {
     frame.render_widget(headline(model, &rows, look), head);
     frame.render_widget(Paragraph::new(vec![standing(model, &rows, look)]), status);
     if let Some(from) = model.enlarged {
-        details_of(frame, model, rows.get(at), look, table, from);
+        details_of(frame, model, &rows, look, table, from);
     } else {
         listing(frame, model, &rows, at, look, table);
-        details_of(frame, model, rows.get(at), look, details, 0);
+        details_of(frame, model, &rows, look, details, 0);
     }
     frame.render_widget(keys(model, look), footer);
     if matches!(model.mode, Mode::Help) {
@@ -48,19 +48,37 @@ pub(crate) fn whole(frame: &mut Frame<'_>, model: &Model, look: Look) {
     }
 }
 
+/// Redis never answered.
+const NOT_KNOWN: &str = " not known: Redis does not answer";
+
 fn headline(model: &Model, rows: &[Row], look: Look) -> Paragraph<'static> {
     let rejecting: Vec<_> = rows.iter().filter(|row| row.rank == Rank::Rejects).collect();
-    let words = match (&model.cluster.link, rejecting.len()) {
+    let unreadable = rows.iter().filter(|row| row.state.is_none()).count();
+    let away = matches!(model.cluster.link, Link::Away { .. });
+    let when = if away { "when Redis last answered: " } else { "" };
+    let readable = if unreadable > 0 { "readable " } else { "" };
+    let mut words = match (&model.cluster.link, rejecting.len()) {
         (Link::Reading, _) => " reading the circuits".to_owned(),
-        (_, 0) if model.search.is_empty() => " no circuit rejects calls".to_owned(),
-        (_, 0) => " no circuit that matches rejects calls".to_owned(),
+        (_, 0) if away && model.cluster.answered.is_none() => NOT_KNOWN.to_owned(),
+        (_, 0) => {
+            let matching = if model.search.is_empty() { "" } else { "that matches " };
+            format!(" {when}no {readable}circuit {matching}rejects calls")
+        }
         (_, count) => {
             let names: Vec<_> = rejecting.iter().take(20).map(|row| text(&row.name)).collect();
             let (s, reject) = if count == 1 { ("", "rejects") } else { ("s", "reject") };
-            format!(" {count} circuit{s} {reject} calls: {}", names.join(", "))
+            format!(" {when}{count} circuit{s} {reject} calls: {}", names.join(", "))
         }
     };
-    Paragraph::new(words).style(look.headline(!rejecting.is_empty()))
+    if unreadable > 0 {
+        let is = if unreadable == 1 { "is" } else { "are" };
+        words.push_str(&format!("; {unreadable} {is} unreadable"));
+    }
+    let style = match rejecting.len() {
+        0 if away || unreadable > 0 => look.warning(),
+        count => look.headline(count > 0),
+    };
+    Paragraph::new(words).style(style)
 }
 
 /// How current it is, and of what.
@@ -70,12 +88,12 @@ fn standing(model: &Model, rows: &[Row], look: Look) -> Line<'static> {
         Link::Reading => Span::raw(" connected"),
         Link::Connected => Span::raw(" Redis answers"),
         Link::Away { since, error } => {
-            let old = span(now.saturating_sub(model.cluster.answered));
             let away = span(now.saturating_sub(*since));
-            let words = format!(
-                " REDIS DOES NOT ANSWER since {away}: {}. What is shown is {old} old",
-                text(error)
-            );
+            let mut words = format!(" REDIS DOES NOT ANSWER since {away}: {}", text(error));
+            if let Some(answered) = model.cluster.answered {
+                let old = span(now.saturating_sub(answered));
+                words.push_str(&format!(". What is shown is {old} old"));
+            }
             return Line::from(Span::styled(words, look.warning()));
         }
     };
@@ -101,14 +119,25 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn listing(frame: &mut Frame<'_>, model: &Model, rows: &[Row], at: usize, look: Look, area: Rect) {
+fn listing(
+    frame: &mut Frame<'_>,
+    model: &Model,
+    rows: &[Row],
+    at: Option<usize>,
+    look: Look,
+    area: Rect,
+) {
     let head = ["", "CIRCUIT", "STATE", "SINCE", "NEXT", "REJECTED", "FAILED", "WHY"];
     let head = Cells::new(head.map(Cell::from)).style(Look::QUIET);
     if rows.is_empty() {
-        let words = match (&model.cluster.link, model.search.is_empty()) {
+        let words = match (&model.cluster.link, model.cluster.answered) {
             (Link::Reading, _) => "",
-            (_, false) => " no circuit matches; Esc ends the search",
-            (_, true) => " every circuit is closed, and no replica publishes any",
+            (Link::Away { .. }, None) => NOT_KNOWN,
+            _ if !model.search.is_empty() => " no circuit matches; Esc ends the search",
+            (Link::Away { .. }, Some(_)) => {
+                " every circuit was closed when Redis last answered, and no replica published any"
+            }
+            (Link::Connected, _) => " every circuit is closed, and no replica publishes any",
         };
         return frame.render_widget(Paragraph::new(words), area);
     }
@@ -126,9 +155,9 @@ fn listing(frame: &mut Frame<'_>, model: &Model, rows: &[Row], at: usize, look: 
         Constraint::Min(0),
     ];
     let height = usize::from(area.height.saturating_sub(1));
-    let first = at.saturating_sub(height / 2).min(rows.len().saturating_sub(height));
+    let first = at.unwrap_or(0).saturating_sub(height / 2).min(rows.len().saturating_sub(height));
     let visible = rows.iter().enumerate().skip(first).take(height);
-    let lines = visible.map(|(n, row)| line(row, n == at, wide, look));
+    let lines = visible.map(|(n, row)| line(row, at == Some(n), wide, look));
     frame.render_widget(Table::new(lines, widths).header(head), area);
 }
 
@@ -173,18 +202,23 @@ fn short(time: std::time::Duration) -> String {
 fn details_of(
     frame: &mut Frame<'_>,
     model: &Model,
-    row: Option<&Row>,
+    rows: &[Row],
     look: Look,
     area: Rect,
     from: u16,
 ) {
-    let Some(row) = row else { return };
-    if area.height == 0 {
-        return;
-    }
+    let mut details = match (model.detailed(rows), model.gone(rows)) {
+        _ if area.height == 0 => return,
+        (Some(row), _) => pane::lines(model, row, look),
+        (None, Some(gone)) => {
+            let words = format!(" {} is not among these circuits; select another one", text(gone));
+            vec![Line::styled(words, look.warning())]
+        }
+        (None, None) => return,
+    };
     let rule = look.rule().repeat(usize::from(area.width));
     let mut lines = vec![Line::styled(rule, Look::QUIET)];
-    lines.extend(pane::lines(model, row, look).into_iter().skip(usize::from(from)));
+    lines.extend(details.drain(..).skip(usize::from(from)));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
 }
 

@@ -67,7 +67,8 @@ pub(crate) struct Model {
     pub(crate) sort: Sort,
     /// The details of the selected circuit fill the screen, from this line on.
     pub(crate) enlarged: Option<u16>,
-    /// The name of the selected circuit: rows move.
+    /// The name of the selected circuit: rows move. It stays if its row is gone, so that no key
+    /// acts on another circuit instead.
     selected: Option<String>,
     message: Option<(Duration, String)>,
     asked: usize,
@@ -144,10 +145,23 @@ impl Model {
         rows(&self.cluster, &self.search, self.sort, self.now)
     }
 
-    /// Where the selected row is: the first one, if it is gone.
-    pub(crate) fn position(&self, rows: &[Row]) -> usize {
-        let found = self.selected.as_ref().map(|name| rows.iter().position(|r| r.name == *name));
-        found.flatten().unwrap_or(0)
+    /// Where the selected row is. `None`: no circuit is selected, or its row is gone.
+    pub(crate) fn position(&self, rows: &[Row]) -> Option<usize> {
+        let name = self.selected.as_ref()?;
+        rows.iter().position(|row| row.name == *name)
+    }
+
+    /// The row whose details are shown: the first one, until a circuit is selected.
+    pub(crate) fn detailed<'a>(&self, rows: &'a [Row]) -> Option<&'a Row> {
+        if self.selected.is_none() {
+            return rows.first();
+        }
+        rows.get(self.position(rows)?)
+    }
+
+    /// The selected circuit whose row is gone.
+    pub(crate) fn gone(&self, rows: &[Row]) -> Option<&str> {
+        self.selected.as_deref().filter(|_| self.position(rows).is_none())
     }
 
     /// What was not read of the past of circuits that matter now.
@@ -161,7 +175,7 @@ impl Model {
         }
         self.decided = second;
         let rows = self.rows();
-        let selected = rows.get(self.position(&rows)).into_iter();
+        let selected = self.detailed(&rows).into_iter();
         let wrong = rows.iter().filter(|row| row.rank < Rank::Closed).take(MOST_PASTS);
         let mut effects = Vec::new();
         for row in selected.chain(wrong) {
@@ -193,7 +207,13 @@ impl Model {
             Mode::Browse => return self.browse(key.code),
             Mode::Help => self.mode = Mode::Browse,
             Mode::Search => match key.code {
-                KeyCode::Enter => self.mode = Mode::Browse,
+                KeyCode::Enter => {
+                    self.mode = Mode::Browse;
+                    let rows = self.rows();
+                    if self.position(&rows).is_none() {
+                        self.selected = rows.first().map(|row| row.name.clone());
+                    }
+                }
                 KeyCode::Esc => {
                     self.search.clear();
                     self.mode = Mode::Browse;
@@ -232,7 +252,12 @@ impl Model {
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Esc | KeyCode::Enter if self.enlarged.is_some() => self.enlarged = None,
             KeyCode::Esc => self.search.clear(),
-            KeyCode::Enter => self.enlarged = Some(0),
+            KeyCode::Enter => {
+                if self.selected.is_none() {
+                    self.go(0);
+                }
+                self.enlarged = Some(0);
+            }
             KeyCode::Up | KeyCode::Char('k') => self.go(-1),
             KeyCode::Down | KeyCode::Char('j') => self.go(1),
             KeyCode::PageUp => self.go(-10),
@@ -240,11 +265,17 @@ impl Model {
             KeyCode::Home | KeyCode::Char('g') => self.go(isize::MIN),
             KeyCode::End | KeyCode::Char('G') => self.go(isize::MAX),
             KeyCode::Char(c) => {
+                let Some(action) = Action::of(c) else { return Vec::new() };
                 let rows = self.rows();
-                let selected = rows.get(self.position(&rows));
-                let name = selected.and_then(|row| CircuitName::new(row.name.clone()).ok());
-                if let (Some(action), Some(name)) = (Action::of(c), name) {
-                    self.mode = Mode::Ask(Box::new(Form::new(action, name)));
+                let selected = self.position(&rows).and_then(|at| rows.get(at));
+                if let Some(row) = selected {
+                    if let Ok(name) = CircuitName::new(row.name.clone()) {
+                        self.mode = Mode::Ask(Box::new(Form::new(action, name)));
+                    }
+                } else {
+                    // Rows move: the first one may have become another since it was looked at.
+                    let problem = "no circuit is selected; select one with Up or Down";
+                    self.message = Some((self.now, problem.to_owned()));
                 }
             }
             _ => {}
@@ -261,7 +292,9 @@ impl Model {
         }
         let rows = self.rows();
         let last = isize::try_from(rows.len()).unwrap_or(isize::MAX) - 1;
-        let at = isize::try_from(self.position(&rows)).unwrap_or(0).saturating_add(by);
+        // Without a selection, Down selects the first row.
+        let from = self.position(&rows).map_or(-1, |at| isize::try_from(at).unwrap_or(0));
+        let at = from.saturating_add(by);
         let row = usize::try_from(at.clamp(0, last.max(0))).unwrap_or(0);
         self.selected = rows.get(row).map(|row| row.name.clone());
     }

@@ -1,6 +1,7 @@
 //! The terminal: taken over, and given back as it was.
 
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
+use std::mem::ManuallyDrop;
 use std::panic;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,7 +20,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::failure::Failure;
 
 /// The whole terminal. Its drop gives it back, and a panic does before it says anything.
-pub(crate) struct Screen(Terminal<CrosstermBackend<Stdout>>);
+///
+/// The drop of the `Terminal` would print an error if the terminal is gone: it never runs.
+pub(crate) struct Screen(ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>);
 
 /// Whether there is something to give back.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -47,7 +50,7 @@ impl Screen {
         TAKEN.store(true, Relaxed);
         let terminal = Terminal::new(CrosstermBackend::new(stdout()));
         let mut screen = match terminal {
-            Ok(terminal) => Self(terminal),
+            Ok(terminal) => Self(ManuallyDrop::new(terminal)),
             Err(error) => {
                 restore();
                 return Err(error);

@@ -17,6 +17,7 @@ use super::look::Look;
 use super::model::{Effect, Input, Mode, Model};
 
 mod drawing;
+mod misleads;
 
 const PLAIN: Look = Look { colours: false, unicode: false };
 const COLOURED: Look = Look { colours: true, unicode: true };
@@ -157,7 +158,9 @@ fn every_state_has_its_word_its_symbol_and_what_comes_next() {
     );
     let unreadable = Err("the record\nhas no state".to_owned());
     let unreadable = Input::Listed(vec![("payments".to_owned(), unreadable)]);
-    shows(&model([unreadable]), &["? payments", "unreadable", r"the record\nhas no state"]);
+    let unreadable = model([unreadable]);
+    shows(&unreadable, &["? payments", "unreadable", r"the record\nhas no state"]);
+    shows(&unreadable, &[" no readable circuit rejects calls; 1 is unreadable"]);
     shows(&model([]), &["reading the circuits"]);
     shows(&model([listed(vec![])]), &["every circuit is closed"]);
 }
@@ -285,7 +288,7 @@ fn silent_and_impaired_replicas_are_counted() {
 #[test]
 fn an_override_needs_a_reason_a_time_and_a_yes() {
     let mut model = model([listed(vec![("a", open()), ("b", open())])]);
-    press(&mut model, KeyCode::Down);
+    press(&mut model, KeyCode::End);
     types(&mut model, "o");
     shows(&model, &["force open b, why?"]);
     press(&mut model, KeyCode::Enter);
@@ -321,6 +324,7 @@ fn an_override_needs_a_reason_a_time_and_a_yes() {
 fn what_is_not_confirmed_is_not_done() {
     for keys in ["rn", "r\x1b", "cx\n\n\x1b", "dx\n\nn", "rq"] {
         let mut model = model([listed(vec![("a", open())])]);
+        press(&mut model, KeyCode::Down);
         for key in keys.chars() {
             let effects = match key {
                 '\n' => press(&mut model, KeyCode::Enter),
@@ -331,6 +335,7 @@ fn what_is_not_confirmed_is_not_done() {
         }
     }
     let mut model = model([listed(vec![("a", open())])]);
+    press(&mut model, KeyCode::Down);
     types(&mut model, "r");
     shows(&model, &["reset a: its override ends, and it closes on every replica. y or n?"]);
     let reset = Effect::Change(name("a"), "reset", OverrideChange::Reset);
@@ -364,10 +369,10 @@ fn a_search_finds_names_whatever_their_case() {
 #[test]
 fn the_selected_circuit_stays_selected_when_rows_move() {
     let mut model = model([listed(vec![("a", suspect()), ("b", suspect())])]);
-    press(&mut model, KeyCode::Down);
+    press(&mut model, KeyCode::End);
     model.apply(secs(1), Input::Changed("b".to_owned(), Box::new(open())));
     let rows = model.rows();
-    assert_eq!((rows[0].name.as_str(), model.position(&rows)), ("b", 0));
+    assert_eq!((rows[0].name.as_str(), model.position(&rows)), ("b", Some(0)));
     press(&mut model, KeyCode::Enter);
     let details = screen(&model);
     assert!(details.contains("b is open") && !details.contains("CIRCUIT"), "{details}");

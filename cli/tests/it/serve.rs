@@ -112,15 +112,25 @@ fn writes_need_the_token_that_was_printed() {
     assert_eq!(done(&server.url(), &["list"]), "every circuit is closed\n");
 
     let (head, _) = serving.is(303, &format!("GET /?token={token}"), &[], "");
-    assert!(head.contains("location: /\r\n"), "{head}");
-    let set =
-        format!("set-cookie: tower-breaker-{port}={token}; Path=/; HttpOnly; SameSite=Strict");
+    let path = head.split_once("location: /").and_then(|(_, rest)| rest.split_once("/\r\n"));
+    let path = path.expect(&head).0.to_owned();
+    assert!(path.len() == 64 && path != token, "nobody guesses it: {head}");
+    // Browsers send it to other ports too, but only at a path that nobody asks these for.
+    let set = format!(
+        "set-cookie: tower-breaker-{port}={token}; Path=/{path}/; HttpOnly; SameSite=Strict"
+    );
     assert!(head.contains(&set), "{head}");
+    let (_, page) = serving.is(200, &format!("GET /{path}/"), &[], "");
+    assert!(page.contains("<html") && !page.contains(&path), "its URLs are relative");
+    serving.is(200, &format!("GET /{path}/api/overview?x=1"), &[], "");
+    serving.is(404, &format!("GET /{}/", "0".repeat(64)), &[], "");
+    let at_path = |line: &str| line.replace("POST /", &format!("POST /{path}/"));
+    serving.is(403, &at_path(OVERRIDE), &[JSON], OPEN);
     let cookie = format!("cookie: tower-breaker-{port}={token}");
     let other = [JSON, &cookie, "origin: http://evil.example"];
-    serving.is(403, OVERRIDE, &other, OPEN);
-    serving.is(415, OVERRIDE, &[&cookie, "content-type: text/plain"], OPEN);
-    let (_, answer) = serving.is(200, OVERRIDE, &[JSON, &cookie], OPEN);
+    serving.is(403, &at_path(OVERRIDE), &other, OPEN);
+    serving.is(415, &at_path(OVERRIDE), &[&cookie, "content-type: text/plain"], OPEN);
+    let (_, answer) = serving.is(200, &at_path(OVERRIDE), &[JSON, &cookie], OPEN);
     assert!(answer.contains(r#""acknowledged":true"#), "{answer}");
     let shown = &json(&server.url(), &["show", "payments"])[0];
     assert_eq!(
@@ -128,7 +138,10 @@ fn writes_need_the_token_that_was_printed() {
         (&"forced_open".into(), &"ada".into())
     );
     let bearer = format!("authorization: Bearer {token}");
-    serving.is(200, "POST /api/circuits/payments/reset", &[JSON, &bearer], "{}");
+    let reset = "POST /api/circuits/payments/reset";
+    for line in [reset.to_owned(), at_path(reset)] {
+        serving.is(200, &line, &[JSON, &bearer], "{}");
+    }
     assert_eq!(done(&server.url(), &["list"]), "every circuit is closed\n");
 }
 

@@ -252,6 +252,22 @@ fn an_operator_sees_a_circuit_open_forces_one_open_and_sees_redis_die_and_return
 }
 
 #[test]
+fn a_terminal_that_goes_away_leaves_no_error_of_its_cursor() {
+    real(async {
+        let server = Server::start();
+        let terminal = Terminal::start(&server.url(), &[]);
+        terminal.runs("sh -c 'trap \"\" HUP; $TOP top 2>errors; echo $? >code'");
+        terminal.until_it_shows("every circuit is closed").await;
+        terminal.tmux(&["kill-server"]);
+        let code = terminal.file("code");
+        until("it ends", || std::fs::read_to_string(&code).is_ok_and(|code| !code.is_empty()))
+            .await;
+        let errors = std::fs::read_to_string(terminal.file("errors")).unwrap();
+        assert!(!errors.contains("cursor"), "{errors}");
+    });
+}
+
+#[test]
 fn the_terminal_is_given_back_after_signals_and_ctrl_c() {
     real(async {
         let server = Server::start();
