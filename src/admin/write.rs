@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::runtime::Handle as Runtime;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::body::Body;
 use super::input;
@@ -21,11 +21,13 @@ use super::views::Viewed;
 use super::wire::Changed;
 use crate::backend::{Backend, BackendError, OverrideChange};
 use crate::circuit::Circuit;
+use crate::clock;
 use crate::event::{BackendStatus, log};
 use crate::machine::State;
 use crate::name::CircuitName;
 use crate::overrides::{Override, PendingOverride};
 use crate::policy::PolicySettings;
+use crate::timestamp::Timestamp;
 
 /// The longest time that a response waits for the backend.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
@@ -115,7 +117,7 @@ async fn change(shared: &Shared, name: &CircuitName, to: Change) -> Answer {
                 Change::Clear => circuit.clear_override(),
                 Change::Reset => circuit.reset(),
             };
-            is_stored(pending, Instant::now() + ACKNOWLEDGED).await
+            is_stored(pending, clock::now().after(ACKNOWLEDGED)).await
         }
         Source::Backend(backend) => {
             let to = match to {
@@ -162,7 +164,7 @@ async fn reset_all(shared: &Shared) -> Answer {
             let circuits: Vec<_> = store.circuits().into_iter().filter(not_closed).collect();
             // All at once: the backend is waited for only once.
             let pending: Vec<_> = circuits.iter().map(Circuit::reset).collect();
-            let deadline = Instant::now() + ACKNOWLEDGED;
+            let deadline = clock::now().after(ACKNOWLEDGED);
             let mut acknowledged = true;
             for pending in pending {
                 acknowledged &= is_stored(pending, deadline).await;
@@ -257,10 +259,12 @@ async fn changed(shared: &Shared, name: &CircuitName, acknowledged: bool) -> Ans
 }
 
 /// Returns whether the backend has stored the change in time.
-async fn is_stored(pending: PendingOverride, deadline: Instant) -> bool {
+async fn is_stored(pending: PendingOverride, deadline: Timestamp) -> bool {
     // Without a runtime there is no backend, and nothing to wait for.
     match Runtime::try_current() {
-        Ok(_) => timeout_at(deadline, pending).await.is_ok_and(|stored| stored.is_ok()),
+        Ok(_) => {
+            timeout(deadline.since(clock::now()), pending).await.is_ok_and(|stored| stored.is_ok())
+        }
         Err(_) => true,
     }
 }

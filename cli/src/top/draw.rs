@@ -72,7 +72,7 @@ fn headline(model: &Model, rows: &[Row], look: Look) -> Paragraph<'static> {
     };
     if unreadable > 0 {
         let is = if unreadable == 1 { "is" } else { "are" };
-        words.push_str(&format!("; {unreadable} {is} unreadable"));
+        words = format!("{words}; {unreadable} {is} unreadable");
     }
     let style = match rejecting.len() {
         0 if away || unreadable > 0 => look.warning(),
@@ -92,7 +92,7 @@ fn standing(model: &Model, rows: &[Row], look: Look) -> Line<'static> {
             let mut words = format!(" REDIS DOES NOT ANSWER since {away}: {}", text(error));
             if let Some(answered) = model.cluster.answered {
                 let old = span(now.saturating_sub(answered));
-                words.push_str(&format!(". What is shown is {old} old"));
+                words = format!("{words}. What is shown is {old} old");
             }
             return Line::from(Span::styled(words, look.warning()));
         }
