@@ -100,8 +100,8 @@ async fn its_overrides_are_in_force_in_replicas_that_start_later() {
     let answer = write(&admin, "/api/circuits/payments/clear", &json!({})).await;
     assert_eq!(answer.json()["circuit"]["state"], "closed");
     write(&admin, "/api/circuits/search/override", &set).await;
-    let reset = write(&admin, "/api/reset", &json!({})).await.json();
-    assert_eq!(reset, json!({ "reset": ["search"], "acknowledged": true }));
+    let reset = write(&admin, "/api/reset", &json!({ "all": true })).await.json();
+    assert_eq!(reset, json!({ "reset": ["search"], "failed": [], "acknowledged": true }));
     let policy = write(&admin, "/api/circuits/payments/policy", &json!({ "open_for": "1s" })).await;
     assert_eq!(policy.status, StatusCode::NOT_FOUND);
 }
@@ -122,10 +122,35 @@ async fn a_backend_that_does_not_answer_is_shown_until_it_does() {
     let answer = write(&admin, "/api/circuits/payments/override", &set).await;
     assert_eq!(
         (answer.status, answer.error().as_str()),
-        (StatusCode::SERVICE_UNAVAILABLE, "no answer")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not acknowledged: the change may be in force or not: no answer"
+        )
     );
+    let answer = write(&admin, "/api/reset", &json!({ "all": true })).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.error().starts_with("nothing was reset"), "{answer:?}");
     let answer = get(&admin, "/api/circuits/payments").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     backend.set(Fault::None);
     assert_eq!(stream.next("backend").await.data, json!({ "status": "connected" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_record_whose_time_is_over_does_not_say_when_it_opened() {
+    let backend = MemoryBackend::new();
+    let store = store_on(backend.clone(), fragile()).replica("orders-1").build();
+    let payments = store.circuit("payments");
+    tokio::time::sleep(s(2)).await;
+    payments.try_acquire().unwrap().settle(Outcome::failure());
+    tokio::time::sleep(s(1)).await;
+    let admin = service(&backend);
+    let since = &read(&admin, "/api/overview").await["circuits"][0]["since_ms"];
+    assert!(since.as_u64().is_some_and(|since| since <= 1_000), "{since}");
+    tokio::time::sleep(s(3_600)).await;
+    let overview = read(&admin, "/api/overview").await;
+    assert_eq!(overview["circuits"][0]["since_ms"], Value::Null);
+    // The history has it.
+    let since = &read(&admin, "/api/circuits/payments").await["since_ms"];
+    assert!(since.as_u64().is_some_and(|since| since >= 3_600_000), "{since}");
 }

@@ -92,6 +92,24 @@ async fn a_reader_that_falls_behind_is_ended_and_frees_its_seat() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_reads_nothing_frees_its_seat_after_half_a_minute() {
+    let admin = AdminService::new(store(fragile())).connections(2);
+    let mut stalled = Stream::open(&admin).await;
+    let mut reads = Stream::open(&admin).await;
+    let start = now();
+    while start.elapsed() < s(25) {
+        reads.block().await.unwrap();
+    }
+    assert_eq!(open(&admin).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    while start.elapsed() < s(50) {
+        reads.block().await.unwrap();
+    }
+    assert_eq!(open(&admin).await.status(), StatusCode::OK, "the seat of the stalled one is free");
+    stalled.end().await;
+    assert!(reads.block().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_that_come_at_once_share_one_overview() {
     let store = store(fragile());
     let payments = store.circuit("payments");
@@ -111,15 +129,19 @@ async fn connections_that_come_at_once_share_one_overview() {
 #[tokio::test(start_paused = true)]
 async fn a_page_of_another_site_takes_no_seat() {
     let admin = AdminService::new(store(fragile())).connections(1);
-    for (site, expected) in [
-        ("cross-site", StatusCode::FORBIDDEN),
-        ("same-site", StatusCode::FORBIDDEN),
-        ("same-origin", StatusCode::OK),
-        ("none", StatusCode::OK),
+    for (header, value, expected) in [
+        ("sec-fetch-site", "cross-site", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "same-site", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "same-origin", StatusCode::OK),
+        ("sec-fetch-site", "none", StatusCode::OK),
+        ("origin", "http://evil.example", StatusCode::FORBIDDEN),
+        ("origin", "null", StatusCode::FORBIDDEN),
+        ("origin", "http://orders.internal", StatusCode::OK),
     ] {
-        let request = Request::get("/events").header("sec-fetch-site", site);
+        let request = Request::get("/events").header("host", "orders.internal");
+        let request = request.header(header, value);
         let request = request.body(Full::<Bytes>::default()).unwrap();
         let response = admin.clone().oneshot(request).await.unwrap();
-        assert_eq!(response.status(), expected, "{site}");
+        assert_eq!(response.status(), expected, "{header}: {value}");
     }
 }

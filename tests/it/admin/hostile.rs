@@ -66,7 +66,7 @@ async fn names_reasons_and_actors_are_text_in_json_and_in_no_header() {
         assert_eq!(transition["name"], hostile);
         assert_eq!(transition["transition"]["overridden"]["reason"], hostile);
         assert_eq!(stream.circuit(hostile).await["name"], hostile);
-        let reset = send(&admin, post("/api/reset", "{}")).await;
+        let reset = send(&admin, post("/api/reset", r#"{"all":true}"#)).await;
         assert_contained(&reset, hostile);
     }
 }

@@ -55,7 +55,7 @@ async fn the_hub_ends_some_seconds_after_the_last_connection() {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let mut stream = Stream::open(&admin).await;
     stream.next("overview").await;
-    tokio::time::sleep(s(60)).await;
+    tokio::time::sleep(s(25)).await;
     assert_eq!(tasks(), 2);
     drop(stream);
     tokio::time::sleep(s(10)).await;

@@ -5,6 +5,7 @@ mod client;
 mod connections;
 mod events;
 mod hostile;
+mod late;
 mod lifetime;
 mod mounted;
 mod reads;

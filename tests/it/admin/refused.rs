@@ -250,7 +250,15 @@ async fn a_wrong_body_is_refused_with_each_problem_by_its_name() {
     for body in ["", "{", "[[[[", "\u{0}", &"[".repeat(10_000), r#"{"state":"disabled"}x"#] {
         assert_refused(&admin, post(path, body.to_owned()), StatusCode::BAD_REQUEST).await;
     }
-    for path in ["/api/reset", "/api/circuits/payments/reset", "/api/circuits/payments/clear"] {
+    // What `/api/circuits/../reset` becomes where a path is normalised.
+    for body in ["{}", "", "[]", r#"{"all":false}"#, r#"{"all":1}"#, r#"{"all":true,"x":1}"#] {
+        let answer = send(&admin, post("/api/reset", body)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    let answer = write(&admin, "/api/reset", &json!({})).await;
+    let text = "this path resets all circuits; its body must be {\"all\": true}";
+    assert_eq!(answer.error(), text);
+    for path in ["/api/circuits/payments/reset", "/api/circuits/payments/clear"] {
         assert_refused(&admin, post(path, r#"{"all":true}"#), StatusCode::BAD_REQUEST).await;
         assert_refused(&admin, post(path, ""), StatusCode::BAD_REQUEST).await;
     }
