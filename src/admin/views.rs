@@ -20,7 +20,7 @@ pub(super) struct Views {
     status: BackendStatus,
     /// When all were read, or could not be.
     read: Option<Timestamp>,
-    /// What reads have found to have moved, for the hub: whoever caused the read.
+    /// What reads have found to have moved, for the hub, also of reads that others caused.
     moved: VecDeque<(CircuitName, Transition)>,
 }
 

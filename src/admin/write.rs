@@ -143,7 +143,7 @@ async fn of_backend(
     Ok(done(&Changed { circuit, acknowledged: true }, true))
 }
 
-/// The refusal of a change that a backend has not stored, as far as this process knows.
+/// The error of a change that a backend has not stored, as far as this process knows.
 fn unacknowledged(error: BackendError) -> Refusal {
     if error.is_unavailable() {
         let text = format!("not acknowledged: the change may be in force or not: {error}");

@@ -93,37 +93,3 @@ fn call<S: Service<()>>(service: &mut S, cx: &mut Context<'_>) {
         assert!(pin!(service.call(())).poll(cx).is_ready());
     }
 }
-
-/// Engines of circuits that other tests had are used again. So the batch that allocates the most is
-/// one for which there was none.
-fn bytes_of_each(make: impl Fn(usize)) -> i64 {
-    const BATCH: usize = 1_000;
-    let bytes = (0..40).map(|batch| {
-        let during = measure(|| (batch * BATCH..(batch + 1) * BATCH).for_each(&make));
-        during.bytes_current / i64::try_from(BATCH).unwrap()
-    });
-    bytes.max().unwrap()
-}
-
-#[test]
-fn a_circuit_of_a_key_takes_little_more_than_a_kibibyte() {
-    let store = Store::builder().key_limit(100_000).build();
-    let hosts = store.keyed("hosts");
-    let bytes = bytes_of_each(|n| {
-        let circuit = hosts.circuit(&format!("host-{n}.example.com")).unwrap();
-        succeed(&circuit);
-    });
-    println!("a circuit of a key: {bytes} bytes");
-    assert!((500..1_024).contains(&bytes), "{bytes} bytes");
-}
-
-#[test]
-fn a_named_circuit_takes_as_much_as_its_threads_need() {
-    let store = Store::in_memory();
-    let bytes = bytes_of_each(|n| succeed(&store.circuit(format!("circuit {n}"))));
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let stripes = i64::try_from((2 * cores).next_power_of_two().min(32)).unwrap();
-    println!("a named circuit: {bytes} bytes with {stripes} stripes");
-    // Counters of 256 bytes for each stripe, and samplers of one thread.
-    assert!(bytes < 2_048 + stripes * 256 + 1_536, "{bytes} bytes");
-}
